@@ -1,0 +1,153 @@
+/**
+ * The typed operations of a program: what one step does, with bytes, rows and flops, never time.
+ * The engine times them (timing/), a kernel backend executes them (kernels/). Pure data; imports nothing.
+ */
+
+/** Tiers by plain name; `remote` is another machine's memory or a store behind the network. */
+export type TierName = 'hbm' | 'dram' | 'nvme' | 'remote';
+
+/** In-order queues that an operation is submitted to, as on a GPU; `cpu` is the host's own worker. */
+export type StreamName = 'compute' | 'h2d' | 'd2h' | 'cpu' | 'nvme';
+
+/** How bytes cross a link: copy engine (one call a row, or one batched call), zero-copy kernel reads, staged. */
+export type TransferMode = 'dma' | 'dma-batch' | 'uva' | 'pageable' | 'cpu-gather' | 'gds';
+
+export type TierBytes = Readonly<Partial<Record<TierName, number>>>;
+
+interface OperationBase {
+  /** Transformer layer, or -1 for work that belongs to no layer. */
+  readonly layer: number;
+  readonly stream: StreamName;
+  /** Positions in the program of the operations that must end before this one starts. */
+  readonly after: readonly number[];
+}
+
+/** Ranks blocks or tokens: reads an index (per tier) and spends flops. `kernels` = launches it takes. */
+export interface ScoreOperation extends OperationBase {
+  readonly kind: 'score';
+  readonly index: string;
+  readonly readBytes: TierBytes;
+  readonly writeBytes: TierBytes;
+  readonly flops: number;
+  readonly kernels: number;
+  readonly where: 'gpu' | 'cpu';
+}
+
+/** Top-k: `rows` independent selections of `k` out of `of` candidates each. */
+export interface SelectOperation extends OperationBase {
+  readonly kind: 'select';
+  readonly rows: number;
+  readonly of: number;
+  readonly k: number;
+}
+
+/** Brings `rows` rows of `rowBytes` contiguous bytes up to where attention runs. */
+export interface FetchOperation extends OperationBase {
+  readonly kind: 'fetch';
+  readonly from: TierName;
+  readonly to: TierName;
+  readonly rows: number;
+  readonly rowBytes: number;
+  readonly mode: TransferMode;
+}
+
+/** The opposite direction: writes rows out to a slower tier. */
+export interface SpillOperation extends OperationBase {
+  readonly kind: 'spill';
+  readonly from: TierName;
+  readonly to: TierName;
+  readonly rows: number;
+  readonly rowBytes: number;
+  readonly mode: TransferMode;
+}
+
+/** Turns coded KV back into the attention's precision (on the GPU, in HBM). */
+export interface DecodeOperation extends OperationBase {
+  readonly kind: 'decode';
+  readonly codec: string;
+  readonly inBytes: number;
+  readonly outBytes: number;
+  readonly flops: number;
+}
+
+/** Turns KV into a codec's form, or writes index entries (on the GPU, in HBM). */
+export interface EncodeOperation extends OperationBase {
+  readonly kind: 'encode';
+  readonly codec: string;
+  readonly inBytes: number;
+  readonly outBytes: number;
+  readonly flops: number;
+}
+
+/**
+ * Attention. `queries` = query tokens a sequence (1 in decode; the prompt chunk in prefill, then causal).
+ * `contextTokens` = keys that one query head reads, averaged over KV heads. `readBytes` = KV bytes by tier.
+ * Emits (m, l, o) per query head; `parts` > 1 asks for a merge operation after it.
+ */
+export interface AttendOperation extends OperationBase {
+  readonly kind: 'attend';
+  readonly sequences: number;
+  readonly queries: number;
+  readonly contextTokens: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly readBytes: TierBytes;
+  readonly flops: number;
+  readonly where: 'gpu' | 'cpu';
+}
+
+/** Log-sum-exp merge of `parts` partial outputs (m, l, o) of all query heads. */
+export interface MergeOperation extends OperationBase {
+  readonly kind: 'merge';
+  readonly parts: number;
+  readonly bytes: number;
+}
+
+/** Writes the new tokens' K and V to HBM. */
+export interface AppendOperation extends OperationBase {
+  readonly kind: 'append';
+  readonly bytes: number;
+}
+
+/** One matrix product of a `dense` operation: [m,k] × [k,n]; `weightBytes` may exceed n·k·b for scaled formats. */
+export interface Gemm {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly weightBytes: number;
+}
+
+/** The layer's projections and MLP: `part` says which. */
+export interface DenseOperation extends OperationBase {
+  readonly kind: 'dense';
+  readonly part: string;
+  readonly gemms: readonly Gemm[];
+  /** Bytes of one activation or weight element as computed with (2 for bf16, 1 for fp8). */
+  readonly elementBytes: number;
+}
+
+/** Blocks its stream until `after` has ended; costs nothing itself (an event wait). */
+export interface WaitOperation extends OperationBase {
+  readonly kind: 'wait';
+}
+
+export type Operation =
+  | ScoreOperation
+  | SelectOperation
+  | FetchOperation
+  | DecodeOperation
+  | AttendOperation
+  | MergeOperation
+  | AppendOperation
+  | EncodeOperation
+  | SpillOperation
+  | DenseOperation
+  | WaitOperation;
+
+export type OperationKind = Operation['kind'];
+
+/** A program: operations in submission order; `after` only points backwards, so it is acyclic by construction. */
+export interface Program {
+  readonly operations: readonly Operation[];
+}

@@ -1,0 +1,71 @@
+/**
+ * The versioned result that every verb prints and every picture reads. `kvtier.result/1`.
+ * Wall clock, host and versions are provenance and stay outside the digest.
+ */
+import * as z from 'zod';
+
+export const RESULT_FORMAT = 'kvtier.result/1';
+
+const ns = z.number().nonnegative();
+const bytes = z.number().nonnegative();
+const ratio = z.number().min(0).max(1.000001);
+
+export const stepNsSchema = z.object({ mean: ns, p50: ns, p95: ns, p99: ns });
+
+export const boundarySchema = z.object({
+  bytes,
+  bytesPerStep: bytes,
+  /** Share of the steps' time in which the link carried bytes of this direction. */
+  busyRatio: ratio,
+});
+
+export const hbmTrafficSchema = z.object({ readBytesPerStep: bytes, writeBytesPerStep: bytes });
+
+export const qualitySchema = z.object({
+  /** Attention mass on the attended tokens: mean and 5th percentile over heads × steps of non-dense layers. */
+  massRecall: z.object({ mean: ratio, p5: ratio }),
+  topkRecall: ratio,
+  /** Relative L2 error of the attention output; null when the trace has no values. */
+  outputError: z.number().nonnegative().nullable(),
+  /** KV footprint: live entries over dense causal entries (policies.md §6). */
+  footprint: z.number().nonnegative(),
+});
+
+export const policyResultSchema = z.object({
+  policy: z.string(),
+  fits: z.boolean(),
+  /** Bytes missing per tier when it does not fit. */
+  shortBytes: z.record(z.string(), bytes).optional(),
+  prefillNs: ns,
+  stepNs: stepNsSchema,
+  tokensPerS: z.number().nonnegative(),
+  bound: z.object({ resource: z.string(), share: ratio }),
+  /** Mean time per step spent in each operation kind (not counting overlap), ns. */
+  operationNs: z.record(z.string(), ns),
+  /** Keys "dram->hbm", "hbm->dram" … are boundaries; "hbm" is the HBM's own read and write traffic. */
+  traffic: z.record(z.string(), z.union([boundarySchema, hbmTrafficSchema])),
+  resident: z.object({
+    hbm: z.object({ peakBytes: bytes, kvPeakBytes: bytes }),
+    dram: z.object({ peakBytes: bytes, kvPeakBytes: bytes }),
+  }),
+  quality: qualitySchema.nullable(),
+  inputs: z.string(),
+  digest: z.string(),
+});
+
+export type PolicyResult = z.infer<typeof policyResultSchema>;
+export type Quality = z.infer<typeof qualitySchema>;
+
+export const compareResultSchema = z.object({
+  format: z.literal(RESULT_FORMAT),
+  kind: z.literal('compare'),
+  experiment: z.record(z.string(), z.unknown()),
+  seed: z.number(),
+  policies: z.array(policyResultSchema),
+  /** Digest of the resolved experiment and of all policies' digests. */
+  digest: z.string(),
+  notes: z.array(z.string()),
+  provenance: z.record(z.string(), z.unknown()).optional(),
+});
+
+export type CompareResult = z.infer<typeof compareResultSchema>;

@@ -1,0 +1,42 @@
+/**
+ * An attention trace as policies and the decode run see it: typed views, no files, no time.
+ * Readers and generators in traces/attention/ produce it. All positions are absolute token positions:
+ * 0 .. promptTokens-1 is the prompt; the query of step s sits at position promptTokens + s and attends to
+ * 0 .. promptTokens + s (its own token included).
+ */
+
+/** What a trace may hold, per recorded layer. A policy says what it requires, prefers and falls back to. */
+export type TraceField = 'k' | 'kpre' | 'v' | 'vnorm' | 'q' | 'qprompt' | 'prefillMass' | 'mass' | 'gate' | 'utility';
+
+export interface AttentionTraceShape {
+  /** Layers of the whole model, recorded or not. */
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly promptTokens: number;
+  /** Decode steps recorded (queries per layer). */
+  readonly steps: number;
+  /** Which layers have tensors, ascending. */
+  readonly recordedLayers: readonly number[];
+}
+
+export interface AttentionTrace {
+  readonly name: string;
+  readonly shape: AttentionTraceShape;
+  /** Name of the model that the attention came from (a catalog name when known). */
+  readonly model: string;
+  /** Hash of everything that the trace can return; part of the result digest. */
+  readonly digest: string;
+  has(field: TraceField, layer: number): boolean;
+  /** Post-RoPE keys of one KV head: row-major [promptTokens + steps, headDim]. */
+  keys(layer: number, kvHead: number): Float32Array;
+  /** Values of one KV head: row-major [promptTokens + steps, headDim]. Only if has('v', layer). */
+  values(layer: number, kvHead: number): Float32Array;
+  /** Post-RoPE queries of one decode step: row-major [heads, headDim]. */
+  queries(layer: number, step: number): Float32Array;
+  /** Post-RoPE queries of the last prompt tokens: row-major [windowTokens, heads, headDim]. Only if has('qprompt'). */
+  promptQueries(layer: number): { readonly windowTokens: number; readonly q: Float32Array };
+  /** Column sums of the prompt's own causal attention: row-major [heads, promptTokens]. Only if has('prefillMass'). */
+  prefillMass(layer: number): Float32Array;
+}
