@@ -1,0 +1,86 @@
+/**
+ * What an error means to the person at the terminal: one line and an exit code. 2 = wrong usage or bad input,
+ * 1 = anything else. The stack trace is shown only with KVTIER_DEBUG=1.
+ */
+import { kebabCase } from './flags.ts';
+
+export interface Failure {
+  readonly exitCode: 1 | 2;
+  readonly message: string;
+}
+
+/** Errors are told apart by name and code: importing their classes would load floors that the verb may not need. */
+interface Shape {
+  readonly name?: unknown;
+  readonly code?: unknown;
+  readonly message?: unknown;
+  readonly path?: unknown;
+  readonly issues?: unknown;
+}
+
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly code?: string;
+  readonly message: string;
+  readonly input?: unknown;
+}
+
+const INPUT_CODES = new Set(['invalid-input', 'unknown-name', 'not-supported']);
+
+const SYSTEM: Readonly<Record<string, string>> = {
+  ENOENT: 'no such file or directory',
+  EISDIR: 'expected a file, found a directory',
+  ENOTDIR: 'expected a directory, found a file',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EEXIST: 'exists already',
+};
+
+const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, ' ').trim();
+
+const issuesOf = (error: Shape): readonly Issue[] =>
+  Array.isArray(error.issues) ? (error.issues as readonly Issue[]) : [];
+
+/** zod says `Invalid input: expected number, received string`; the place goes in front, the rest stays short. */
+const issueText = (place: string, issue: Issue): string => {
+  const text = oneLine(issue.message).replace(/^Invalid (?:input|option): /, '');
+  if (/received undefined$/.test(text))
+    return `${place}: is required (${text.replace(/, received undefined$/, '')})`;
+  return `${place}: ${text}`;
+};
+
+/** One line from the issues of a verb's own flags: the first issue, named by its flag, and how many more there are. */
+export const flagIssues = (issues: readonly Issue[], labelOf: (field: string) => string): string => {
+  const first = issues[0];
+  if (first === undefined) return 'invalid flags';
+  const [field, ...rest] = first.path.map(String);
+  const place = field === undefined ? 'flags' : [labelOf(field), ...rest].join('.');
+  const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
+  return `${issueText(place, first)}${more}`;
+};
+
+/** The default name of a field on the command line. */
+export const flagLabel = (field: string): string => `--${kebabCase(field)}`;
+
+const schemaFailure = (error: Shape): Failure => {
+  const first = issuesOf(error)[0];
+  if (first === undefined) return { exitCode: 2, message: oneLine(String(error.message)) };
+  return { exitCode: 2, message: issueText(first.path.map(String).join('.') || 'input', first) };
+};
+
+/** Reads any thrown value. */
+export const failureOf = (thrown: unknown): Failure => {
+  const error: Shape = typeof thrown === 'object' && thrown !== null ? thrown : {};
+  const message = oneLine(thrown instanceof Error ? thrown.message : String(thrown));
+  if (error.name === 'UsageError' || error.name === 'TraceError') return { exitCode: 2, message };
+  if (error.name === 'ZodError' || error.name === '$ZodError') return schemaFailure(error);
+  const code = typeof error.code === 'string' ? error.code : '';
+  if (error.name === 'SimError' && INPUT_CODES.has(code)) return { exitCode: 2, message };
+  if (error.name === 'SimError' && code === 'capacity-exceeded') return { exitCode: 1, message };
+  if (error.name === 'KernelError') return { exitCode: 1, message };
+  const system = SYSTEM[code];
+  if (system !== undefined && typeof error.path === 'string') {
+    return { exitCode: 2, message: `${error.path}: ${system}` };
+  }
+  return { exitCode: 1, message: `internal error: ${message}; set KVTIER_DEBUG=1 for the stack` };
+};

@@ -1,0 +1,56 @@
+/**
+ * The terminal as verbs see it: text or one JSON document on stdout, notes and progress on stderr.
+ * Progress is drawn only on a TTY, at most ten times a second.
+ */
+import type { Progress, VerbContext } from './verb.ts';
+
+const BAR_COLUMNS = 24;
+const REDRAW_NS = 100_000_000n;
+const silent: Progress = { update: () => {}, end: () => {} };
+
+const createProgress = (label: string, total: number): Progress => {
+  let drawnNs = 0n;
+  const draw = (done: number): void => {
+    const ratio = total > 0 ? Math.min(1, done / total) : 0;
+    const filled = Math.round(ratio * BAR_COLUMNS);
+    const bar = '█'.repeat(filled) + '░'.repeat(BAR_COLUMNS - filled);
+    process.stderr.write(`\r${label} ${bar} ${Math.floor(100 * ratio)}%\u001b[K`);
+  };
+  return {
+    update(done) {
+      const nowNs = process.hrtime.bigint();
+      if (nowNs - drawnNs < REDRAW_NS) return;
+      drawnNs = nowNs;
+      draw(done);
+    },
+    end() {
+      if (drawnNs > 0n) process.stderr.write('\r\u001b[K');
+    },
+  };
+};
+
+/** A context on this process's own streams. `print` is mute with `json`, `printJson` without. */
+export const createTerminal = (json: boolean): VerbContext => ({
+  json,
+  columns: process.stdout.columns ?? 100,
+  print: (text) => {
+    if (!json) process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+  },
+  printJson: (document) => {
+    if (json) process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+  },
+  note: (text) => {
+    process.stderr.write(`${text}\n`);
+  },
+  progress: (label, total) => (process.stderr.isTTY === true ? createProgress(label, total) : silent),
+});
+
+/** A reader that stops reading (`| head`) ends the run quietly: nobody is left to tell. */
+export const quietOnClosedPipe = (): void => {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(0);
+      throw error;
+    });
+  }
+};

@@ -1,0 +1,135 @@
+// Writes the generated catalogs: each plug-in folder becomes one file that lists what is in it, sorted by name.
+// `--check` writes nothing and fails when a catalog is stale. The table FOLDERS is the only place that knows them.
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = process.env.KVTIER_CATALOG_ROOT ?? join(dirname(fileURLToPath(import.meta.url)), '..');
+
+/**
+ * folder: where the plug-ins lie; output: the file written from them.
+ * symbol: a `.ts` file that exports a const of this name is an entry; others are ignored.
+ * json: `.json` files are entries too, inlined (Node 20 warns on JSON modules, and the page reads them as well).
+ * lazy: list name, summary and a dynamic import instead of the module, so that listing loads nothing.
+ */
+const FOLDERS = [
+  { folder: 'cli', symbol: 'verb', lazy: true, output: 'cli/catalog.generated.ts' },
+  { folder: 'sim/policy/policies', symbol: 'policy', output: 'sim/policy/catalog.generated.ts' },
+  { folder: 'sim/policy/eviction', symbol: 'eviction', output: 'sim/policy/eviction/catalog.generated.ts' },
+  { folder: 'sim/policy/codecs', symbol: 'codec', output: 'sim/policy/codecs/catalog.generated.ts' },
+  { folder: 'sim/hardware/profiles', json: true, output: 'sim/hardware/catalog.generated.ts' },
+  { folder: 'sim/hardware/stacks', json: true, output: 'sim/hardware/stacks.generated.ts' },
+  { folder: 'sim/model/configs', json: true, output: 'sim/model/catalog.generated.ts' },
+  {
+    folder: 'traces/attention/presets',
+    symbol: 'preset',
+    json: true,
+    output: 'traces/attention/presets.generated.ts',
+  },
+  {
+    folder: 'traces/requests/formats',
+    symbol: 'format',
+    output: 'traces/requests/formats/catalog.generated.ts',
+  },
+];
+
+const byCodeUnit = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+const camel = (name) => name.replace(/[^A-Za-z0-9]+(.)?/g, (_, next) => (next ?? '').toUpperCase());
+const fail = (message) => {
+  process.stderr.write(`catalog: ${message}\n`);
+  process.exit(1);
+};
+
+/** The literal that follows `field:` in the source, quoted in any of the three ways; undefined when there is none. */
+const literalOf = (source, field) => {
+  const found = new RegExp(`^\\s*${field}:\\s*(['"\`])((?:\\\\.|(?!\\1)[^\\\\])*)\\1`, 'm').exec(source);
+  return found?.[2].replace(/\\(.)/g, '$1');
+};
+
+const readEntries = ({ folder, symbol, json }) =>
+  readdirSync(join(root, folder))
+    .sort(byCodeUnit)
+    .flatMap((file) => {
+      const path = `${folder}/${file}`;
+      if (json && file.endsWith('.json')) {
+        return [{ name: file.slice(0, -'.json'.length), path, value: parseJson(path) }];
+      }
+      if (!symbol || !file.endsWith('.ts') || /\.(test|generated)\.ts$/.test(file)) return [];
+      const source = readFileSync(join(root, path), 'utf8');
+      if (!new RegExp(`^export const ${symbol}\\b`, 'm').test(source)) return [];
+      return [{ name: file.slice(0, -'.ts'.length), path, source }];
+    });
+
+const parseJson = (path) => {
+  try {
+    return JSON.parse(readFileSync(join(root, path), 'utf8'));
+  } catch (error) {
+    return fail(`${path}: expected JSON: ${error.message}`);
+  }
+};
+
+const importPath = (entry, output) => {
+  const path = relative(dirname(output), entry.path).split('\\').join('/');
+  return path.startsWith('.') ? path : `./${path}`;
+};
+
+/** Source of a verb up to and after its `export const verb`, so that no other object's `name:` is taken for its own. */
+const lazyRow = (entry, output) => {
+  const own = entry.source.slice(entry.source.search(/^export const verb\b/m));
+  const name = literalOf(own, 'name');
+  const summary = literalOf(own, 'summary');
+  if (name === undefined || summary === undefined) {
+    fail(`${entry.path}: expected literal \`name\` and \`summary\` in \`export const verb\``);
+  }
+  const load = `() => import('${importPath(entry, output)}').then((module) => module.verb)`;
+  return {
+    name,
+    row: `  ${JSON.stringify(name)}: {\n    summary: ${JSON.stringify(summary)},\n    load: ${load},\n  },`,
+  };
+};
+
+const renderRow = (entry, table) => {
+  if (table.lazy) return lazyRow(entry, table.output);
+  if (entry.value !== undefined) {
+    const body = JSON.stringify(entry.value, null, 2).split('\n').join('\n  ');
+    return { name: entry.name, row: `  ${JSON.stringify(entry.name)}: ${body},` };
+  }
+  const local = camel(`${table.symbol}-${entry.name}`);
+  return {
+    name: entry.name,
+    row: `  ${JSON.stringify(entry.name)}: ${local},`,
+    line: `import { ${table.symbol} as ${local} } from '${importPath(entry, table.output)}';`,
+  };
+};
+
+const render = (table) => {
+  const rows = readEntries(table).map((entry) => renderRow(entry, table));
+  rows.sort((a, b) => byCodeUnit(a.name, b.name));
+  const twice = rows.find((row, at) => at > 0 && row.name === rows[at - 1].name);
+  if (twice) fail(`${table.folder}: two entries are named ${twice.name}`);
+  const lines = rows.flatMap((row) => (row.line ? [row.line] : []));
+  return [
+    `/** Generated by \`npm run catalog\` from ${table.folder}/; do not edit. */`,
+    ...lines,
+    ...(lines.length > 0 ? [''] : []),
+    'export const catalog = {',
+    ...rows.map((row) => row.row),
+    '} as const;',
+    '',
+  ].join('\n');
+};
+
+const check = process.argv.includes('--check');
+const stale = [];
+for (const table of FOLDERS) {
+  if (!existsSync(join(root, table.folder))) continue;
+  const output = join(root, table.output);
+  const text = render(table);
+  if (existsSync(output) && readFileSync(output, 'utf8') === text) continue;
+  stale.push(table.output);
+  if (check) continue;
+  mkdirSync(dirname(output), { recursive: true });
+  writeFileSync(`${output}.new`, text);
+  renameSync(`${output}.new`, output);
+}
+if (check && stale.length > 0) fail(`stale: ${stale.join(', ')}; run \`npm run catalog\``);
