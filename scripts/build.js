@@ -2,7 +2,7 @@
 // npm runs it as `prepare`, so it needs nothing beyond the dev dependencies. The old dist/ stays usable until the
 // new one is complete; type errors are printed and fail the build.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,6 +10,9 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
 const staging = join(root, `dist.building-${process.pid}`);
+
+// In a clone, `npx kvtier` first links the clone into npm's cache and so runs `prepare`: nothing to do when built.
+if (process.env.npm_command === 'exec' && existsSync(join(dist, 'cli', 'main.js'))) process.exit(0);
 
 const fail = (message) => {
   rmSync(staging, { recursive: true, force: true });
@@ -48,16 +51,6 @@ const swap = () => {
   rmSync(old, { recursive: true, force: true });
 };
 
-/** `npx kvtier` in a clone looks into node_modules/.bin only, and npm does not link a package to itself. */
-const linkOwnBin = () => {
-  const bins = join(root, 'node_modules', '.bin');
-  const link = join(bins, 'kvtier');
-  if (!existsSync(join(root, 'node_modules')) || process.platform === 'win32') return;
-  mkdirSync(bins, { recursive: true });
-  rmSync(link, { force: true });
-  symlinkSync(join('..', '..', 'bin', 'kvtier.js'), link);
-};
-
 for (const name of readdirSync(root)) {
   // What a killed build left behind (its process is gone).
   const owner = /^dist\.building-(\d+)/.exec(name)?.[1];
@@ -67,7 +60,6 @@ for (const name of readdirSync(root)) {
 
 const errors = compile();
 swap();
-linkOwnBin();
 const vizScript = join(root, 'scripts', 'build-viz.js');
 if (existsSync(vizScript)) {
   const viz = runNode(vizScript, []);
