@@ -1,0 +1,81 @@
+/**
+ * What a policy asked of one layer in one step, averaged over the KV heads that were replayed: plain numbers per KV
+ * head of one sequence. The lowering scales them to all KV heads, all layers and the batch.
+ */
+import type { Work } from '../policy/policy.ts';
+
+export interface TopK {
+  readonly of: number;
+  readonly k: number;
+  readonly rows: number;
+}
+
+/** Indexed by stored form (0 = raw). Tokens may be fractional: they are means over heads. */
+export interface LayerDemand {
+  /** Tokens that one query head attends to, mean over the group. */
+  attendTokens: number;
+  /** Attended tokens that lie in HBM already. */
+  residentTokens: number[];
+  /** Attended or cached tokens that cross from DRAM in this step. */
+  fetchTokens: number[];
+  /** Tokens that leave HBM for DRAM in this step. */
+  spillTokens: number[];
+  /** Tokens that take a coded form in this step. */
+  encodeTokens: number[];
+  works: Work[];
+  topks: TopK[];
+}
+
+/** Resident KV of one layer per KV head of one sequence, bytes. */
+export interface LayerResidency {
+  hbmBytes: number;
+  dramBytes: number;
+  liveTokens: number;
+}
+
+export const emptyDemand = (forms: number): LayerDemand => ({
+  attendTokens: 0,
+  residentTokens: new Array(forms).fill(0),
+  fetchTokens: new Array(forms).fill(0),
+  spillTokens: new Array(forms).fill(0),
+  encodeTokens: new Array(forms).fill(0),
+  works: [],
+  topks: [],
+});
+
+const scaleWork = (work: Work, share: number): Work => ({
+  ...work,
+  readBytes: Object.fromEntries(Object.entries(work.readBytes).map(([tier, bytes]) => [tier, bytes * share])),
+  writeBytes: Object.fromEntries(Object.entries(work.writeBytes ?? {}).map(([tier, bytes]) => [tier, bytes * share])),
+  flops: work.flops * share,
+});
+
+const addBytes = (a: Work['readBytes'], b: Work['readBytes']): Work['readBytes'] => {
+  const sum: Partial<Record<string, number>> = { ...a };
+  for (const [tier, bytes] of Object.entries(b)) sum[tier] = (sum[tier] ?? 0) + bytes;
+  return sum;
+};
+
+/** Works of several heads, each the `share` of the layer, merged by index in order of first appearance. */
+export const mergeWork = (merged: Work[], work: Work, share: number): void => {
+  const scaled = scaleWork(work, share);
+  const at = merged.findIndex((m) => m.index === work.index && m.where === work.where);
+  if (at < 0) {
+    merged.push(scaled);
+    return;
+  }
+  const before = merged[at];
+  merged[at] = {
+    ...before,
+    readBytes: addBytes(before.readBytes, scaled.readBytes),
+    writeBytes: addBytes(before.writeBytes ?? {}, scaled.writeBytes ?? {}),
+    flops: before.flops + scaled.flops,
+    kernels: Math.max(before.kernels, work.kernels),
+  };
+};
+
+/** Top-k declarations of several heads: position i of every head is one launch; counts are averaged. */
+export const mergeTopK = (merged: TopK[], at: number, topk: TopK, share: number): void => {
+  const before = merged[at] ?? { of: 0, k: 0, rows: 0 };
+  merged[at] = { of: before.of + topk.of * share, k: before.k + topk.k * share, rows: before.rows + topk.rows * share };
+};

@@ -1,0 +1,93 @@
+/**
+ * Which (layer, KV head, step) triples of a trace are replayed. Replaying everything is exact; long contexts make it
+ * slow, so a budget of multiply-adds picks a stratified, seeded sample that depends on shapes only, never on the
+ * machine. What is not replayed is represented by its nearest replayed neighbour.
+ */
+import { createRandom } from '../engine/random.ts';
+import { SimError } from '../error.ts';
+import type { AttentionTraceShape } from '../trace/attention-trace.ts';
+
+export interface Sample {
+  /** Replayed layers and KV heads, ascending. */
+  readonly layers: readonly number[];
+  readonly kvHeads: readonly number[];
+  /** Queries are scored at every n-th step; appends and demotions happen at every step. */
+  readonly everySteps: number;
+}
+
+export interface SampleRequest {
+  readonly layers: 'auto' | 'all' | readonly number[];
+  readonly kvHeads: 'auto' | 'all' | readonly number[];
+  readonly steps: number;
+  readonly seed: number;
+  /** Layers whose attention does not depend on a policy (sliding windows); never replayed. */
+  readonly excludedLayers: readonly number[];
+}
+
+/** Multiply-adds that `auto` spends on exact attention: some seconds of one core. */
+const BUDGET_MACS = 2.5e9;
+
+/** Steps of the ladder: at most so many layers, KV heads and scored steps. */
+const LADDER = [
+  [Infinity, Infinity, Infinity],
+  [12, Infinity, Infinity],
+  [8, 4, 64],
+  [6, 2, 32],
+  [4, 2, 16],
+  [4, 1, 8],
+  [3, 1, 4],
+  [2, 1, 2],
+] as const;
+
+/** One of each of `count` equal strata of `all`, drawn by the seed. */
+const stratified = (all: readonly number[], count: number, seed: number, name: string): readonly number[] => {
+  if (count >= all.length) return all;
+  const random = createRandom(seed, `sample-${name}`);
+  return Array.from({ length: count }, (_, i) => {
+    const from = Math.floor((i * all.length) / count);
+    const to = Math.floor(((i + 1) * all.length) / count);
+    return all[from + random.integer(to - from)];
+  });
+};
+
+const range = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => i);
+
+const explicit = (wanted: readonly number[], available: readonly number[], what: string): readonly number[] => {
+  for (const id of wanted) {
+    if (!available.includes(id)) {
+      throw new SimError('invalid-input', `${what} ${id} is not in the trace, which has ${available.join(', ')}`);
+    }
+  }
+  return [...new Set(wanted)].sort((a, b) => a - b);
+};
+
+export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest): Sample => {
+  const recorded = shape.recordedLayers.filter((layer) => !request.excludedLayers.includes(layer));
+  if (recorded.length === 0) throw new SimError('invalid-input', 'the trace records no layer with full attention');
+  const tokens = shape.promptTokens + shape.steps;
+  const macsPerTriple = 2 * tokens * shape.headDim * (shape.heads / shape.kvHeads);
+  const chooseLayers = (limit: number): readonly number[] =>
+    Array.isArray(request.layers)
+      ? explicit(request.layers, shape.recordedLayers, 'layer')
+      : stratified(recorded, request.layers === 'all' ? Infinity : limit, request.seed, 'layers');
+  const chooseHeads = (limit: number): readonly number[] =>
+    Array.isArray(request.kvHeads)
+      ? explicit(request.kvHeads, range(shape.kvHeads), 'KV head')
+      : stratified(range(shape.kvHeads), request.kvHeads === 'all' ? Infinity : limit, request.seed, 'kv-heads');
+  let sample: Sample | undefined;
+  for (const [layerLimit, headLimit, stepLimit] of LADDER) {
+    const everySteps = Math.max(1, Math.ceil(request.steps / stepLimit));
+    sample = { layers: chooseLayers(layerLimit), kvHeads: chooseHeads(headLimit), everySteps };
+    const scored = Math.ceil(request.steps / everySteps);
+    if (sample.layers.length * sample.kvHeads.length * scored * macsPerTriple <= BUDGET_MACS) return sample;
+  }
+  if (sample === undefined) throw new SimError('invariant-broken', 'the sampling ladder is empty');
+  return sample;
+};
+
+/** The replayed layer that stands for `layer`: the nearest, ties to the lower. */
+export const representativeOf = (layer: number, replayed: readonly number[]): number => {
+  let best = replayed[0];
+  for (const candidate of replayed) if (Math.abs(candidate - layer) < Math.abs(best - layer)) best = candidate;
+  return best;
+};

@@ -1,0 +1,171 @@
+/**
+ * Where the KV of one KV head lives: per token a tier set and a codec, plus a ledger of bytes per tier and of
+ * the bytes that crossed a boundary since the last drain. The only place where KV bytes change their home, so
+ * conservation (bytes appended = bytes resident + bytes dropped) can be checked here.
+ */
+import { SimError } from '../error.ts';
+import type { TierName } from '../program/operation.ts';
+
+/** Bit of a token's tier set. */
+export const IN_HBM = 1;
+export const IN_DRAM = 2;
+
+/** A stored form of K and V. Bytes are per token of one KV head; the raw form is codec 0. */
+export interface StoredForm {
+  readonly name: string;
+  readonly kBytesPerToken: number;
+  readonly vBytesPerToken: number;
+}
+
+/** Tokens that crossed a boundary, or changed form, since the last drain. */
+export interface Movement {
+  readonly from: TierName;
+  readonly to: TierName;
+  readonly form: number;
+  tokens: number;
+}
+
+/** Tokens [from, to) that took another stored form. */
+export interface Recoding {
+  readonly form: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Index entries, scales and summaries that a policy keeps beside the KV; bytes of this KV head. */
+export interface MetaBytes {
+  hbm: number;
+  dram: number;
+}
+
+export class HeadCache {
+  readonly forms: readonly StoredForm[];
+  readonly capacityTokens: number;
+  /** Tier set per token: 0 = dropped or not yet written. */
+  readonly place: Uint8Array;
+  /** Stored form per token (index into `forms`). */
+  readonly form: Uint8Array;
+  /** Tokens written so far; positions are 0 .. tokens-1. */
+  tokens = 0;
+  /** Tokens that live in at least one tier. */
+  liveTokens = 0;
+  /** Stored copies per token: more than one where KV is replicated to query heads. */
+  readonly copies: Uint8Array;
+  readonly movements: Movement[] = [];
+  readonly recodings: Recoding[] = [];
+  readonly meta = new Map<string, MetaBytes>();
+  private readonly hbmTokens: number[];
+  private readonly dramTokens: number[];
+
+  constructor(capacityTokens: number, forms: readonly StoredForm[], copiesPerToken = 1) {
+    if (forms.length === 0 || forms.length > 255) throw new SimError('invalid-input', 'a cache needs 1..255 stored forms');
+    this.forms = forms;
+    this.capacityTokens = capacityTokens;
+    this.place = new Uint8Array(capacityTokens);
+    this.form = new Uint8Array(capacityTokens);
+    this.copies = new Uint8Array(capacityTokens).fill(copiesPerToken);
+    this.hbmTokens = forms.map(() => 0);
+    this.dramTokens = forms.map(() => 0);
+  }
+
+  /** Writes `count` new tokens in raw form into HBM, where attention produced them. */
+  append(count: number): void {
+    const end = this.tokens + count;
+    if (end > this.capacityTokens) {
+      throw new SimError('capacity-exceeded', `cache of ${this.capacityTokens} tokens cannot take ${end}`);
+    }
+    this.place.fill(IN_HBM, this.tokens, end);
+    for (let token = this.tokens; token < end; token++) this.hbmTokens[0] += this.copies[token];
+    this.liveTokens += count;
+    this.tokens = end;
+  }
+
+  /** Keeps `count` copies of a live token (for the query heads that chose it); 0 drops it. */
+  setCopies(token: number, count: number): void {
+    const place = this.place[token];
+    this.setPlace(token, 0);
+    this.copies[token] = count;
+    if (count > 0) this.setPlace(token, place);
+  }
+
+  isLive(token: number): boolean {
+    return this.place[token] !== 0;
+  }
+
+  /** Forgets tokens [from, to) in every tier. */
+  drop(from: number, to: number): void {
+    for (let token = from; token < to; token++) this.setPlace(token, 0);
+  }
+
+  /** Copies tokens [from, to) to a tier; unless `keep`, the copy in the other tier is freed. */
+  move(from: number, to: number, tier: 'hbm' | 'dram', keep = false): void {
+    const bit = tier === 'hbm' ? IN_HBM : IN_DRAM;
+    for (let token = from; token < to; token++) {
+      const before = this.place[token];
+      if (before === 0) throw new SimError('invariant-broken', `token ${token} moved to ${tier} after it was dropped`);
+      if ((before & bit) === 0) this.log(tier === 'hbm' ? 'dram' : 'hbm', tier, this.form[token]);
+      this.setPlace(token, keep ? before | bit : bit);
+    }
+  }
+
+  /** Changes the stored form of tokens [from, to) where they are; the range is coded as one block. */
+  recode(from: number, to: number, form: number): void {
+    if (form < 0 || form >= this.forms.length) throw new SimError('invalid-input', `no stored form ${form}`);
+    for (let token = from; token < to; token++) {
+      const place = this.place[token];
+      if (place === 0 || this.form[token] === form) continue;
+      this.setPlace(token, 0);
+      this.form[token] = form;
+      this.setPlace(token, place);
+    }
+    this.recodings.push({ form, from, to });
+  }
+
+  setMeta(name: string, tier: 'hbm' | 'dram', sizeBytes: number): void {
+    const entry = this.meta.get(name) ?? { hbm: 0, dram: 0 };
+    entry[tier] = sizeBytes;
+    this.meta.set(name, entry);
+  }
+
+  tokensIn(tier: 'hbm' | 'dram', form: number): number {
+    return (tier === 'hbm' ? this.hbmTokens : this.dramTokens)[form];
+  }
+
+  /** Bytes of KV and of metadata in a tier, for this KV head. */
+  residentBytes(tier: 'hbm' | 'dram'): number {
+    let sizeBytes = 0;
+    for (let form = 0; form < this.forms.length; form++) {
+      sizeBytes += this.tokensIn(tier, form) * (this.forms[form].kBytesPerToken + this.forms[form].vBytesPerToken);
+    }
+    for (const entry of this.meta.values()) sizeBytes += entry[tier];
+    return sizeBytes;
+  }
+
+  /** Empties the movement and recoding logs. */
+  drain(): void {
+    this.movements.length = 0;
+    this.recodings.length = 0;
+  }
+
+  private setPlace(token: number, place: number): void {
+    const before = this.place[token];
+    if (before === place) return;
+    const form = this.form[token];
+    const copies = this.copies[token];
+    this.hbmTokens[form] += copies * ((place & IN_HBM) - (before & IN_HBM));
+    this.dramTokens[form] += copies * (((place & IN_DRAM) - (before & IN_DRAM)) / IN_DRAM);
+    if (before === 0) this.liveTokens++;
+    else if (place === 0) this.liveTokens--;
+    this.place[token] = place;
+  }
+
+  private log(from: TierName, to: TierName, form: number): void {
+    for (const movement of this.movements) {
+      if (movement.from === from && movement.to === to && movement.form === form) {
+        movement.tokens++;
+        return;
+      }
+    }
+    this.movements.push({ from, to, form, tokens: 1 });
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Quest: per page the channel-wise minimum and maximum of its keys bound every q·k in it; each query head takes the
+ * pages with the highest bound. arXiv 2406.10774; mit-han-lab/Quest (page 16, layers 0-1 dense, at least 3 pages,
+ * the last page always in). `tier: dram` keeps full pages in DRAM and the digests in HBM; pages chosen again stay
+ * in their HBM slots.
+ */
+import * as z from 'zod';
+import { topKPositions } from '../../quality/top-k.ts';
+import { type HeadView, type Pick, type PolicyPlugin, policyDefaults, type StepView, type World } from '../policy.ts';
+
+const config = z.object({
+  pageTokens: z.int().min(1).default(16).describe('tokens of one page'),
+  budgetTokens: z.int().min(1).default(2048).describe('tokens that each query head attends to'),
+  denseLayers: z.int().min(0).default(2).describe('first layers with full attention'),
+  minPages: z.int().min(1).default(3).describe('pages taken at least'),
+  group: z.enum(['per-query', 'max', 'mean']).default('per-query').describe('who chooses: each query head, or the group'),
+  tier: z.enum(['hbm', 'dram']).default('hbm').describe('where full pages live'),
+  mode: z.enum(['dma', 'dma-batch', 'uva']).default('dma-batch').describe('how pages cross the link (tier dram)'),
+  reuse: z.boolean().default(true).describe('pages chosen in the previous step stay in HBM slots (tier dram)'),
+});
+type Config = z.infer<typeof config>;
+
+/** Channel bounds of the pages of one KV head, kept up to date as tokens arrive. */
+class PageBounds {
+  private readonly d: number;
+  private readonly pageTokens: number;
+  private readonly lo: Float32Array;
+  private readonly hi: Float32Array;
+  private tokens = 0;
+
+  constructor(maxTokens: number, d: number, pageTokens: number) {
+    this.d = d;
+    this.pageTokens = pageTokens;
+    const size = Math.ceil(maxTokens / pageTokens) * d;
+    this.lo = new Float32Array(size).fill(Infinity);
+    this.hi = new Float32Array(size).fill(-Infinity);
+  }
+
+  extend(keys: Float32Array, length: number): void {
+    const { d, lo, hi } = this;
+    for (let token = this.tokens; token < length; token++) {
+      const row = token * d;
+      const page = Math.floor(token / this.pageTokens) * d;
+      for (let c = 0; c < d; c++) {
+        const k = keys[row + c];
+        if (k < lo[page + c]) lo[page + c] = k;
+        if (k > hi[page + c]) hi[page + c] = k;
+      }
+    }
+    this.tokens = length;
+  }
+
+  /** Upper bounds of q·k per page, for pages 0..pages-1. */
+  scoreInto(q: Float32Array, at: number, pages: number, out: Float64Array): void {
+    const { d, lo, hi } = this;
+    for (let page = 0, row = 0; page < pages; page++, row += d) {
+      let bound = 0;
+      for (let c = 0; c < d; c++) {
+        const x = q[at + c];
+        bound += x > 0 ? x * hi[row + c] : x * lo[row + c];
+      }
+      out[page] = bound;
+    }
+  }
+}
+
+interface HeadState {
+  readonly bounds: PageBounds;
+  readonly scores: Float64Array;
+  readonly group: Float64Array;
+  readonly ranks: Float32Array;
+  readonly chosen: Int32Array;
+  /** Page → in an HBM slot (tier dram). */
+  readonly slots: Uint8Array;
+}
+
+/** Shifts scores to be non-negative (order kept) and picks the best k of the first n pages. */
+const bestPages = (scores: Float64Array, n: number, k: number, state: HeadState): number => {
+  let least = Infinity;
+  for (let page = 0; page < n; page++) least = Math.min(least, scores[page]);
+  for (let page = 0; page < n; page++) state.ranks[page] = scores[page] - least;
+  return topKPositions(state.ranks, n, k, state.chosen);
+};
+
+const choosePages = (state: HeadState, view: StepView, at: number, pick: Pick, world: World, c: Config): void => {
+  const pages = Math.ceil(view.length / c.pageTokens);
+  const budget = Math.max(c.minPages, Math.floor(c.budgetTokens / c.pageTokens));
+  if (budget >= pages) return;
+  const { headDim, groupSize } = world;
+  const q = view.queries(at);
+  const digestBytes = pages * 2 * world.kBytesPerToken;
+  pick.score({ index: 'page-bounds', readBytes: { hbm: digestBytes }, flops: 3 * headDim * pages * groupSize, kernels: 1 });
+  pick.topk(pages, budget, c.group === 'per-query' ? groupSize : 1);
+  pick.none();
+  const last = pages - 1;
+  for (let g = 0; g < groupSize; g++) {
+    state.bounds.scoreInto(q, g * headDim, pages, state.scores);
+    if (c.group === 'per-query') {
+      takePages(bestPages(state.scores, last, budget - 1, state), state, last, pick, c, g);
+      continue;
+    }
+    for (let page = 0; page < pages; page++) {
+      const s = state.scores[page];
+      state.group[page] = g === 0 ? s : c.group === 'max' ? Math.max(state.group[page], s) : state.group[page] + s;
+    }
+  }
+  if (c.group !== 'per-query') takePages(bestPages(state.group, last, budget - 1, state), state, last, pick, c);
+};
+
+const takePages = (count: number, state: HeadState, last: number, pick: Pick, c: Config, query?: number): void => {
+  for (let i = 0; i < count; i++) {
+    const page = state.chosen[i];
+    state.slots[page] |= 2;
+    pick.take(page * c.pageTokens, (page + 1) * c.pageTokens, query);
+  }
+  pick.take(last * c.pageTokens, (last + 1) * c.pageTokens, query);
+};
+
+/** Chosen pages enter HBM slots (a copy over the link), pages no longer chosen leave theirs. */
+const keepInSlots = (state: HeadState, head: HeadView, length: number, c: Config): void => {
+  const full = Math.floor(length / c.pageTokens);
+  for (let page = 0; page < full; page++) {
+    const from = page * c.pageTokens;
+    if (state.slots[page] === 2 || state.slots[page] === 3) head.cache.move(from, from + c.pageTokens, 'hbm', true);
+    else if (state.slots[page] === 1) head.cache.move(from, from + c.pageTokens, 'dram');
+    state.slots[page] >>= 1;
+  }
+};
+
+export const policy = {
+  name: 'quest',
+  title: 'Quest',
+  family: 'selection',
+  source: 'arXiv 2406.10774; mit-han-lab/Quest',
+  requires: ['k', 'q'],
+  config,
+  create: (c, world) => {
+    const pages = Math.ceil(world.maxTokens / c.pageTokens);
+    const offloaded = c.tier === 'dram';
+    const digest = 2 * world.kBytesPerToken;
+    return {
+      ...policyDefaults,
+      isDenseLayer: (layer) => layer < c.denseLayers,
+      transfer: { mode: c.mode, rowTokens: c.pageTokens, joinHeads: false, joinKv: true, overlap: 'step' },
+      prefillWork: [
+        { index: 'page-bounds', readBytes: { hbm: world.kBytesPerToken }, writeBytes: { hbm: digest / c.pageTokens }, flops: 2 * world.headDim, kernels: 1 },
+      ],
+      layer: () => {
+        const states: HeadState[] = [];
+        const setMeta = (head: HeadView, length: number) =>
+          head.cache.setMeta('page-bounds', 'hbm', Math.ceil(length / c.pageTokens) * digest);
+        return {
+          onPrefill(view) {
+            for (const head of view.heads) {
+              const state: HeadState = {
+                bounds: new PageBounds(world.maxTokens, world.headDim, c.pageTokens),
+                scores: new Float64Array(pages),
+                group: new Float64Array(pages),
+                ranks: new Float32Array(pages),
+                chosen: new Int32Array(pages),
+                slots: new Uint8Array(pages),
+              };
+              state.bounds.extend(head.keys, view.length);
+              states.push(state);
+              setMeta(head, view.length);
+              if (offloaded) head.cache.move(0, Math.floor(view.length / c.pageTokens) * c.pageTokens, 'dram');
+            }
+          },
+          onAppend(view) {
+            view.heads.forEach((head, at) => {
+              states[at].bounds.extend(head.keys, view.length);
+              setMeta(head, view.length);
+              const sealed = view.length - 1;
+              if (offloaded && sealed % c.pageTokens === 0) head.cache.move(sealed - c.pageTokens, sealed, 'dram');
+            });
+          },
+          select(view, picks) {
+            view.heads.forEach((head, at) => {
+              choosePages(states[at], view, at, picks[at], world, c);
+              if (offloaded && c.reuse) keepInSlots(states[at], head, view.length - 1, c);
+            });
+          },
+        };
+      },
+    };
+  },
+} satisfies PolicyPlugin<typeof config>;

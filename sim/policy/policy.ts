@@ -1,0 +1,160 @@
+/**
+ * The contract of a KV-cache policy. A policy decides who is admitted, scored, selected, fetched, encoded,
+ * placed and dropped; it never sees time. Hooks name the moments at which information arrives (a prompt is in the
+ * cache, a token is written, a query exists, probabilities exist); what a policy may do at each is to change
+ * the head caches and to declare work. One layer at a time, all (sampled) KV heads of the layer together, because
+ * budgets and votes may be shared between heads.
+ */
+import type * as z from 'zod';
+import type { Random } from '../engine/random.ts';
+import type { HeadCache } from '../memory/head-cache.ts';
+import type { TierBytes, TransferMode } from '../program/operation.ts';
+import type { TraceField } from '../trace/attention-trace.ts';
+import type { Codec } from './codec.ts';
+
+/** What a policy may know of the model and of the request before it starts. All counts per sequence. */
+export interface World {
+  readonly layers: number;
+  /** Query heads and KV heads of one layer, and their ratio. */
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly groupSize: number;
+  readonly headDim: number;
+  /** Bytes of K and of V of one token in one KV head, uncoded. */
+  readonly kBytesPerToken: number;
+  readonly vBytesPerToken: number;
+  readonly promptTokens: number;
+  /** Prompt plus generated tokens at the end of the run. */
+  readonly maxTokens: number;
+  /** Fields that every replayed layer of the trace has. */
+  readonly fields: ReadonlySet<TraceField>;
+}
+
+/** One KV head as a policy sees it. Rows at or past `length` are the future: reading them is a bug. */
+export interface HeadView {
+  readonly kvHead: number;
+  /** Post-RoPE keys, row-major [maxTokens, headDim]. */
+  readonly keys: Float32Array;
+  /** Values, row-major [maxTokens, headDim]; null when the trace has none. */
+  readonly values: Float32Array | null;
+  readonly cache: HeadCache;
+  readonly random: Random;
+}
+
+export interface LayerView {
+  readonly layer: number;
+  readonly heads: readonly HeadView[];
+  /** Tokens written so far. */
+  readonly length: number;
+}
+
+/** What exists only when the prompt has just been read. */
+export interface PrefillView extends LayerView {
+  /** Post-RoPE queries of the last prompt tokens of a KV head's group: row-major [windowTokens, groupSize, headDim]. */
+  promptQueries(head: number): { readonly windowTokens: number; readonly q: Float32Array } | null;
+  /** Column sums of the prompt's own attention, summed over the group: [promptTokens]; null when not recorded. */
+  promptMass(head: number): Float32Array | null;
+}
+
+export interface StepView extends LayerView {
+  readonly step: number;
+  /** Post-RoPE queries of a KV head's group (index into `heads`): row-major [groupSize, headDim]. */
+  queries(head: number): Float32Array;
+}
+
+/** GPU or CPU work that a policy declares; bytes and flops of ONE KV head of one sequence. */
+export interface Work {
+  readonly index: string;
+  readonly readBytes: TierBytes;
+  readonly writeBytes?: TierBytes;
+  readonly flops: number;
+  /** Kernels launched for the whole layer (not per head). */
+  readonly kernels: number;
+  readonly where?: 'gpu' | 'cpu';
+}
+
+/** What one KV head attends to in this step. */
+export interface Pick {
+  /** Starts as "everything that is live". The first call of `none` or `take…` makes it explicit. */
+  none(): void;
+  /** Adds tokens [from, to), as far as they are live; `query` limits the choice to one query head of the group. */
+  take(from: number, to: number, query?: number): void;
+  /** Declares index reads and arithmetic before the choice. */
+  score(work: Work): void;
+  /** Declares a top-k of `k` out of `of`. `rows` = independent selections for this KV head (default 1). */
+  topk(of: number, k: number, rows?: number): void;
+}
+
+/** How selected KV that is not in HBM gets to the attention, and how it lies in the slower tier. */
+export interface Transfer {
+  readonly mode: TransferMode;
+  /** Tokens of one contiguous run; Infinity = the whole layer in one piece. */
+  readonly rowTokens: number;
+  /** True when all KV heads of a block lie side by side (one row a block and layer). */
+  readonly joinHeads: boolean;
+  /** True when K and V of a run lie side by side. */
+  readonly joinKv: boolean;
+  /**
+   * 'step': after the selection of the same layer, the copy is waited for before attention;
+   * 'stream': in `chunks` pieces, attention over the resident part and over each piece runs meanwhile;
+   * 'ahead': the choice depends on no query, so layers are loaded ahead into `buffers` layer-sized buffers.
+   */
+  readonly overlap: 'step' | 'stream' | 'ahead';
+  readonly chunks?: number;
+  readonly buffers?: number;
+}
+
+export interface LayerPolicy {
+  /** The prompt of this layer is in the cache: place it, recode it, drop from it, build indexes. */
+  onPrefill?(view: PrefillView): void;
+  /** One token was appended to every head. */
+  onAppend?(view: LayerView): void;
+  /** Chooses what each head attends to; absent = everything that is live. */
+  select?(view: StepView, picks: readonly Pick[]): void;
+  /** Probabilities of the attended tokens: per head row-major [groupSize, length]. Only for policies that learn. */
+  observe?(view: StepView, probabilities: readonly Float32Array[]): void;
+}
+
+export interface Policy {
+  /** Stored forms beside the raw one; a cache's form 1.. are these codecs, in order. */
+  readonly codecs: readonly Codec[];
+  readonly transfer: Transfer;
+  /** Layers that the policy leaves alone: full attention in HBM. */
+  isDenseLayer(layer: number): boolean;
+  /** HBM that staging buffers need, bytes of one sequence (all layers). */
+  readonly stagingBytes: number;
+  /** Work of one KV head and layer per prompt token, done once after prefill (index building, encoding). */
+  readonly prefillWork: readonly Work[];
+  /** True when a layer's prefill waits for its own copies out. */
+  readonly prefillWaits: boolean;
+  /** True when KV is replicated to query heads before a per-query-head choice: stored and read once a query head. */
+  readonly replicated: boolean;
+  /** "exact", or the fallback that was taken because the trace lacks a field. */
+  readonly inputs: string;
+  layer(layer: number): LayerPolicy;
+}
+
+/** The one export (`policy`) of a file in policies/. */
+export interface PolicyPlugin<S extends z.ZodObject = z.ZodObject> {
+  readonly name: string;
+  readonly title: string;
+  readonly family: 'baseline' | 'admission' | 'selection' | 'eviction' | 'compression' | 'tiering';
+  /** Paper or repository that specifies it. */
+  readonly source: string;
+  readonly requires: readonly TraceField[];
+  readonly prefers?: readonly TraceField[];
+  readonly config: S;
+  create(config: z.infer<S>, world: World): Policy;
+}
+
+/** What most policies leave as it is. */
+export const policyDefaults = {
+  codecs: [] as readonly Codec[],
+  transfer: { mode: 'dma', rowTokens: Infinity, joinHeads: true, joinKv: true, overlap: 'step' } satisfies Transfer,
+  isDenseLayer: (_layer: number): boolean => false,
+  stagingBytes: 0,
+  prefillWork: [] as readonly Work[],
+  prefillWaits: false,
+  replicated: false,
+  inputs: 'exact',
+} as const;

@@ -1,0 +1,139 @@
+/**
+ * Attention quality of one head group's selection in one step, against exact attention: mass recall, top-k recall
+ * at k = |T|, and the relative error of the attention output. For an exact subset KL(ã‖a) = -ln(mass recall), so
+ * no separate divergence is reported.
+ */
+import { exp } from '../engine/math.ts';
+import { type ExactAttention, NEGLIGIBLE_MASS } from './exact-attention.ts';
+import type { Selection } from './selection.ts';
+import { topKThreshold } from './top-k.ts';
+
+/** Coded KV that overrides the trace's own rows: decoded keys and values of tokens [from, from + tokens). */
+export interface DecodedBlock {
+  readonly from: number;
+  readonly tokens: number;
+  readonly keys: Float32Array;
+  readonly values: Float32Array | null;
+}
+
+export interface HeadQuality {
+  massRecall: number;
+  topkRecall: number;
+  /** -1 when the trace has no values. */
+  outputError: number;
+  /** Tokens that this query head attends to. */
+  tokens: number;
+}
+
+export interface MeasureInput {
+  readonly exact: ExactAttention;
+  readonly selection: Selection;
+  /** Row-major [groupSize, headDim]. */
+  readonly queries: Float32Array;
+  readonly headDim: number;
+  readonly values: Float32Array | null;
+  /** Blocks whose stored form is coded; disjoint, ascending; empty when everything is raw. */
+  readonly decoded: readonly DecodedBlock[];
+}
+
+const measureMass = (exact: ExactAttention, selection: Selection, g: number, out: HeadQuality): void => {
+  const n = exact.length;
+  const row = exact.probabilities.subarray(g * exact.stride, g * exact.stride + n);
+  const { marks } = selection;
+  let mass = 0;
+  let tokens = 0;
+  for (let i = 0; i < n; i++) {
+    if ((marks[i] >>> g) & 1) {
+      mass += row[i];
+      tokens++;
+    }
+  }
+  out.massRecall = Math.min(1, mass);
+  out.tokens = tokens;
+  out.topkRecall = tokens === 0 ? 0 : tokens === n ? 1 : topkOverlap(row, n, tokens, marks, g) / tokens;
+};
+
+const topkOverlap = (row: Float32Array, n: number, k: number, marks: Uint32Array, g: number): number => {
+  const { bits, ties } = topKThreshold(row, n, k);
+  const words = new Uint32Array(row.buffer, row.byteOffset, n);
+  let hits = 0;
+  let tied = 0;
+  for (let i = 0; i < n; i++) {
+    if (((marks[i] >>> g) & 1) === 0) continue;
+    if (words[i] > bits) hits++;
+    else if (words[i] === bits) tied++;
+  }
+  return hits + Math.min(tied, ties);
+};
+
+/** Σ w v and Σ w over the raw selected tokens; coded tokens are left to `addDecoded`. */
+const addRaw = (input: MeasureInput, values: Float32Array, g: number, coded: Uint8Array | null, out: Float64Array): number => {
+  const { exact, selection } = input;
+  const { marks } = selection;
+  const dim = exact.valueDim;
+  const at = g * exact.stride;
+  let weight = 0;
+  for (let i = 0; i < exact.length; i++) {
+    const p = exact.probabilities[at + i];
+    if (p < NEGLIGIBLE_MASS || (!selection.all && ((marks[i] >>> g) & 1) === 0)) continue;
+    if (coded !== null && coded[i] !== 0) continue;
+    weight += p;
+    const row = i * dim;
+    for (let c = 0; c < dim; c++) out[c] += p * values[row + c];
+  }
+  return weight;
+};
+
+const addDecoded = (input: MeasureInput, block: DecodedBlock, g: number, out: Float64Array): number => {
+  const { exact, selection, queries, headDim } = input;
+  const { marks } = selection;
+  const dim = exact.valueDim;
+  const scale = 1 / Math.sqrt(headDim);
+  let weight = 0;
+  for (let t = 0; t < block.tokens; t++) {
+    const token = block.from + t;
+    if (!selection.all && ((marks[token] >>> g) & 1) === 0) continue;
+    let logit = 0;
+    for (let c = 0; c < headDim; c++) logit += queries[g * headDim + c] * block.keys[t * headDim + c];
+    const w = exp(logit * scale - exact.maxLogit[g]) / exact.normaliser[g];
+    weight += w;
+    if (block.values === null || w < NEGLIGIBLE_MASS) continue;
+    for (let c = 0; c < dim; c++) out[c] += w * block.values[t * dim + c];
+  }
+  return weight;
+};
+
+const relativeError = (sum: Float64Array, weight: number, exact: ExactAttention, g: number): number => {
+  if (weight === 0) return 1;
+  let difference = 0;
+  let norm = 0;
+  for (let c = 0; c < exact.valueDim; c++) {
+    const truth = exact.output[g * exact.valueDim + c];
+    const delta = sum[c] / weight - truth;
+    difference += delta * delta;
+    norm += truth * truth;
+  }
+  return norm === 0 ? 0 : Math.sqrt(difference / norm);
+};
+
+/** Measures query head `g` of the group into `out`. `coded[i]` != 0 marks tokens covered by `decoded`. */
+export const measureHead = (input: MeasureInput, g: number, coded: Uint8Array | null, scratch: Float64Array, out: HeadQuality): void => {
+  const { exact, selection, values, decoded } = input;
+  if (selection.all) {
+    out.massRecall = 1;
+    out.topkRecall = 1;
+    out.tokens = exact.length;
+  } else {
+    measureMass(exact, selection, g, out);
+  }
+  out.outputError = -1;
+  if (values === null) return;
+  if (selection.all && decoded.length === 0) {
+    out.outputError = 0;
+    return;
+  }
+  const sum = scratch.subarray(0, exact.valueDim).fill(0);
+  let weight = addRaw(input, values, g, decoded.length > 0 ? coded : null, sum);
+  for (const block of decoded) weight += addDecoded(input, block, g, sum);
+  out.outputError = relativeError(sum, weight, exact, g);
+};
