@@ -45,7 +45,11 @@ const optionOf = (spec: FlagSpec): Option => {
   if (spec.kind === 'boolean') return new Option(`--${spec.flag}`, describe(spec));
   const option = new Option(`--${spec.flag} ${placeholder(spec)}`, describe(spec));
   // Values stay text here: flags.ts reads them, the schema judges them.
-  return option.argParser((text: string, earlier: string[] | undefined) => [...(earlier ?? []), text]);
+  return option.argParser((text: string, earlier: string[] | undefined) => {
+    if (/^--[a-z]/.test(text))
+      throw new UsageError(`--${spec.flag}: expected a value, got the flag '${text}'`);
+    return [...(earlier ?? []), text];
+  });
 };
 
 const argumentOf = (spec: FlagSpec): Argument => {

@@ -45,12 +45,14 @@ export const createTerminal = (json: boolean): VerbContext => ({
   progress: (label, total) => (process.stderr.isTTY === true ? createProgress(label, total) : silent),
 });
 
+const onStreamError = (error: NodeJS.ErrnoException): void => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+};
+
 /** A reader that stops reading (`| head`) ends the run quietly: nobody is left to tell. */
 export const quietOnClosedPipe = (): void => {
   for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(0);
-      throw error;
-    });
+    if (!stream.listeners('error').includes(onStreamError)) stream.on('error', onStreamError);
   }
 };

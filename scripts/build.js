@@ -51,11 +51,19 @@ const swap = () => {
   rmSync(old, { recursive: true, force: true });
 };
 
+const alive = (pid) => {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
+};
+
 for (const name of readdirSync(root)) {
-  // What a killed build left behind (its process is gone).
+  // What a killed build left behind.
   const owner = /^dist\.building-(\d+)/.exec(name)?.[1];
-  if (owner === undefined || existsSync(`/proc/${owner}`)) continue;
-  rmSync(join(root, name), { recursive: true, force: true });
+  if (owner !== undefined && !alive(Number(owner)))
+    rmSync(join(root, name), { recursive: true, force: true });
 }
 
 const errors = compile();
