@@ -1,0 +1,72 @@
+/** The report page's entry: unpacks the payload, makes the store, mounts the views, keeps the address in step. */
+import { type Payload, unpackPayload } from '../payload.ts';
+import { h } from './dom.ts';
+import { pageHeader } from './header.ts';
+import { patternSheet } from './patterns.ts';
+import { createStore, type State } from './store.ts';
+import { createTip } from './tip.ts';
+import { mountView, type Report } from './view.ts';
+import { comparison } from './views/comparison.ts';
+import { flows } from './views/flows.ts';
+import { timeline } from './views/timeline.ts';
+import { tradeoff } from './views/tradeoff.ts';
+
+const readPayload = async (): Promise<Payload> => {
+  if (typeof DecompressionStream === 'undefined') {
+    throw new Error('This browser has no DecompressionStream; open the page in one from 2023 or later.');
+  }
+  const text = document.getElementById('kvtier-payload')?.textContent ?? '';
+  const packed = Uint8Array.from(atob(text.trim()), (char) => char.charCodeAt(0));
+  const inflated = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return unpackPayload(await new Response(inflated).arrayBuffer());
+};
+
+/** What the address says (#policy=…&step=…), as far as it names things that exist. */
+const stateFromAddress = ({ result, timelines }: Payload): State => {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const names = result.policies.map(({ policy }) => policy);
+  const policy = asked.get('policy') ?? '';
+  const step = Number.parseInt(asked.get('step') ?? '', 10);
+  // First look: something that moves KV, if anything does, or the flow picture would be empty.
+  const moving = timelines.find(({ timeline: { streams, stream } }) => {
+    const h2d = streams.indexOf('h2d');
+    return h2d >= 0 && stream.includes(h2d);
+  });
+  return {
+    policy: names.includes(policy) ? policy : (moving?.policy ?? names[0] ?? ''),
+    hovered: null,
+    step: Number.isNaN(step) ? 0 : step,
+  };
+};
+
+const keepAddress = (state: State, before: State): void => {
+  if (state.policy === before.policy && state.step === before.step) return;
+  const address = new URLSearchParams({ policy: state.policy, step: String(state.step) });
+  history.replaceState(null, '', `#${address}`);
+};
+
+const start = async (root: HTMLElement): Promise<void> => {
+  const payload = await readPayload();
+  const store = createStore(stateFromAddress(payload), (flush) => requestAnimationFrame(flush));
+  const report: Report = { ...payload, store, tip: createTip(document.body) };
+  store.subscribe(keepAddress);
+  const patterns = patternSheet();
+  if (patterns !== null) document.body.append(patterns);
+  root.replaceChildren(pageHeader(report));
+  const upper = h('div', { class: 'pair' });
+  root.append(upper);
+  mountView(tradeoff, upper, report);
+  mountView(flows, upper, report);
+  mountView(comparison, root, report);
+  mountView(timeline, root, report);
+  root.dataset.ready = 'true';
+};
+
+const root = document.getElementById('kvtier');
+if (root !== null) {
+  start(root).catch((error: unknown) => {
+    root.replaceChildren(
+      h('p', { class: 'failure', role: 'alert' }, error instanceof Error ? error.message : String(error)),
+    );
+  });
+}

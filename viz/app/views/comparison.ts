@@ -1,0 +1,270 @@
+/** The comparison table: one row a policy, a bar behind every magnitude, columns that explain themselves and sort. */
+import type { PolicyResult } from '../../../sim/result.ts';
+import { boundaryBytes, boundaryKeys } from '../analysis.ts';
+import { h } from '../dom.ts';
+import { tableFinding } from '../findings.ts';
+import {
+  boundaryLabel,
+  formatBytes,
+  formatCount,
+  formatNs,
+  formatNumber,
+  formatRatio,
+  resourceLabel,
+} from '../format.ts';
+import type { Frame, Report, View } from '../view.ts';
+
+interface Column {
+  readonly title: string;
+  readonly unit: string;
+  readonly help: string;
+  /** Sorts the column and sizes the bar; null = not known. */
+  readonly value: (policy: PolicyResult) => number | string | null;
+  readonly text: (policy: PolicyResult) => string;
+  /** A second, quieter line. */
+  readonly detail?: (policy: PolicyResult) => string;
+  /** What a full bar means; without it the cell has no bar. */
+  readonly bar?: 'largest' | 'one';
+}
+
+const hbmRead = (policy: PolicyResult): number => {
+  const hbm = policy.traffic.hbm;
+  return hbm !== undefined && 'readBytesPerStep' in hbm ? hbm.readBytesPerStep : 0;
+};
+
+const hbmWritten = (policy: PolicyResult): number => {
+  const hbm = policy.traffic.hbm;
+  return hbm !== undefined && 'writeBytesPerStep' in hbm ? hbm.writeBytesPerStep : 0;
+};
+
+const shortText = (policy: PolicyResult): string =>
+  Object.entries(policy.shortBytes ?? {})
+    .map(([tier, sizeBytes]) => `${formatBytes(sizeBytes)} of ${tier.toUpperCase()} missing`)
+    .join(', ');
+
+const timeColumns: readonly Column[] = [
+  {
+    title: 'Fits',
+    unit: '',
+    help: 'Whether weights, KV cache and indexes fit the memories of the machine, or how many bytes are missing.',
+    value: (policy) => Object.values(policy.shortBytes ?? {}).reduce((sum, sizeBytes) => sum + sizeBytes, 0),
+    text: (policy) => (policy.fits ? '✓ yes' : '✗ no'),
+    detail: shortText,
+  },
+  {
+    title: 'Step time',
+    unit: 'mean',
+    help: 'Time to produce one token for every sequence of the batch. Below it, the median and the 95th percentile over the steps.',
+    value: (policy) => policy.stepNs.mean,
+    text: (policy) => formatNs(policy.stepNs.mean),
+    detail: (policy) => `p50 ${formatNs(policy.stepNs.p50)} · p95 ${formatNs(policy.stepNs.p95)}`,
+    bar: 'largest',
+  },
+  {
+    title: 'Tokens',
+    unit: 'per s',
+    help: 'Tokens a second of the whole batch: batch size over mean step time.',
+    value: (policy) => policy.tokensPerS,
+    text: (policy) => formatNumber(policy.tokensPerS),
+    bar: 'largest',
+  },
+  {
+    title: 'What binds',
+    unit: '',
+    help: 'The resource that the critical path of a step waits for most, and its share of that path. Speeding up anything else helps less.',
+    value: (policy) => resourceLabel(policy.bound.resource),
+    text: (policy) => resourceLabel(policy.bound.resource),
+    detail: (policy) => `${formatRatio(policy.bound.share)} of the critical path`,
+  },
+];
+
+const boundaryColumn = (key: string): Column => ({
+  title: boundaryLabel(key),
+  unit: 'per step',
+  help: `Bytes that cross from ${boundaryLabel(key).replace('→', 'to')} in one step${key.includes('dram') && key.includes('hbm') ? ', over the host link (PCIe or chip-to-chip)' : ''}, and how much of the step the link is busy with them.`,
+  value: (policy) => boundaryBytes(policy, key),
+  text: (policy) => formatBytes(boundaryBytes(policy, key)),
+  detail: (policy) => {
+    const traffic = policy.traffic[key];
+    return traffic !== undefined && 'busyRatio' in traffic && traffic.busyRatio > 0
+      ? `busy ${formatRatio(traffic.busyRatio)}`
+      : '';
+  },
+  bar: 'largest',
+});
+
+const memoryColumns: readonly Column[] = [
+  {
+    title: 'HBM read',
+    unit: 'per step',
+    help: 'Bytes that the GPU reads from its own memory in one step: weights, KV cache and indexes. Below it, the bytes written.',
+    value: hbmRead,
+    text: (policy) => formatBytes(hbmRead(policy)),
+    detail: (policy) => `written ${formatBytes(hbmWritten(policy))}`,
+    bar: 'largest',
+  },
+  {
+    title: 'KV in HBM',
+    unit: 'peak',
+    help: 'Largest size of the KV cache, with its indexes, that lives in GPU memory. Below it, the peak of everything there.',
+    value: (policy) => policy.resident.hbm.kvPeakBytes,
+    text: (policy) => formatBytes(policy.resident.hbm.kvPeakBytes),
+    detail: (policy) => `all ${formatBytes(policy.resident.hbm.peakBytes)}`,
+    bar: 'largest',
+  },
+  {
+    title: 'KV in DRAM',
+    unit: 'peak',
+    help: 'Largest size of the KV cache that lives in the memory of the host.',
+    value: (policy) => policy.resident.dram.kvPeakBytes,
+    text: (policy) => formatBytes(policy.resident.dram.kvPeakBytes),
+    bar: 'largest',
+  },
+];
+
+const qualityColumns: readonly Column[] = [
+  {
+    title: 'Mass recall',
+    unit: 'mean',
+    help: 'Share of the true attention probability that falls on the tokens which the policy attends to. 100 % = nothing that mattered was left out. Below it, the worst twentieth (5th percentile) over heads and steps.',
+    value: (policy) => policy.quality?.massRecall.mean ?? null,
+    text: (policy) => (policy.quality === null ? '–' : formatRatio(policy.quality.massRecall.mean)),
+    detail: (policy) =>
+      policy.quality === null ? 'not measured' : `p5 ${formatRatio(policy.quality.massRecall.p5)}`,
+    bar: 'one',
+  },
+  {
+    title: 'Top-k recall',
+    unit: 'mean',
+    help: 'Share of the truly most attended tokens that the policy attends to.',
+    value: (policy) => policy.quality?.topkRecall ?? null,
+    text: (policy) => (policy.quality === null ? '–' : formatRatio(policy.quality.topkRecall)),
+    bar: 'one',
+  },
+  {
+    title: 'Output error',
+    unit: 'relative',
+    help: 'Distance between the attention output with this policy and the exact one, relative to the exact one (L2 norm). 0 = identical. Needs a trace with values.',
+    value: (policy) => policy.quality?.outputError ?? null,
+    text: (policy) => {
+      const error = policy.quality?.outputError ?? null;
+      return error === null ? '–' : formatNumber(error);
+    },
+    bar: 'largest',
+  },
+];
+
+const columnsOf = (policies: readonly PolicyResult[]): readonly Column[] => [
+  ...timeColumns,
+  ...boundaryKeys(policies).map(boundaryColumn),
+  ...memoryColumns,
+  ...qualityColumns,
+];
+
+const cell = (column: Column, policy: PolicyResult, largest: number): HTMLElement => {
+  const value = column.value(policy);
+  const td = h(
+    'td',
+    { class: column.bar === undefined ? 'word' : 'number' },
+    h('span', {}, column.text(policy)),
+  );
+  if (column.bar !== undefined) {
+    const full = column.bar === 'one' ? 1 : largest;
+    const bar = h('i', { class: 'bar', 'aria-hidden': 'true' });
+    bar.style.setProperty('--share', typeof value === 'number' && full > 0 ? String(value / full) : '0');
+    td.append(bar);
+  }
+  const detail = column.detail?.(policy) ?? '';
+  if (detail !== '') td.append(h('small', {}, detail));
+  if (typeof value === 'number') td.title = formatCount(value);
+  return td;
+};
+
+const row = (policy: PolicyResult, columns: readonly Column[], report: Report): HTMLTableRowElement => {
+  const { store, result } = report;
+  const radio = h('input', { type: 'radio', name: 'policy', value: policy.policy });
+  radio.checked = store.get().policy === policy.policy;
+  const head = h('th', { scope: 'row' }, h('label', {}, radio, h('span', {}, policy.policy)));
+  if (policy.inputs !== 'exact') head.append(h('small', {}, policy.inputs));
+  const largest = columns.map((column) =>
+    Math.max(0, ...result.policies.map(column.value).filter((value) => typeof value === 'number')),
+  );
+  const tr = h('tr', {}, head, ...columns.map((column, i) => cell(column, policy, largest[i])));
+  tr.classList.toggle('misfit', !policy.fits);
+  tr.addEventListener('click', () => store.set({ policy: policy.policy }));
+  tr.addEventListener('pointerenter', () => store.set({ hovered: policy.policy }));
+  tr.addEventListener('pointerleave', () => store.set({ hovered: null }));
+  return tr;
+};
+
+/** Unknown values go last whichever way the column is sorted. */
+const compare = (a: number | string | null, b: number | string | null, sign: number): number => {
+  if (a === null || b === null) return Number(a === null) - Number(b === null);
+  return a === b ? 0 : a < b ? -sign : sign;
+};
+
+const sortButton = (
+  column: Pick<Column, 'title' | 'unit' | 'help'>,
+  report: Report,
+  onSort: (ascending: boolean) => void,
+): HTMLTableCellElement => {
+  const button = h('button', { type: 'button', 'aria-describedby': 'tip' }, column.title);
+  if (column.unit !== '') button.append(' ', h('small', {}, column.unit));
+  const th = h('th', { scope: 'col', 'aria-sort': 'none' }, button);
+  const explain = (): void => report.tip.show(button, column.title, [[column.help, '']]);
+  button.addEventListener('pointerenter', explain);
+  button.addEventListener('focus', explain);
+  button.addEventListener('pointerleave', report.tip.hide);
+  button.addEventListener('blur', report.tip.hide);
+  button.addEventListener('click', () => {
+    const ascending = th.getAttribute('aria-sort') !== 'ascending';
+    for (const other of th.parentElement?.children ?? []) other.setAttribute('aria-sort', 'none');
+    th.setAttribute('aria-sort', ascending ? 'ascending' : 'descending');
+    onSort(ascending);
+  });
+  return th;
+};
+
+const policyColumn = {
+  title: 'Policy',
+  unit: '',
+  help: 'What decides which KV entries are kept, where they live and which are read. Choose one to see its flows and its timeline.',
+};
+
+const mount = ({ caption, body }: Frame, report: Report): void => {
+  const { result, store } = report;
+  const columns = columnsOf(result.policies);
+  caption.textContent = tableFinding(result);
+  const rows = new Map(result.policies.map((policy) => [policy, row(policy, columns, report)]));
+  const tbody = h('tbody', {}, ...rows.values());
+  const sortBy = (value: Column['value'], ascending: boolean): void => {
+    const sorted = [...rows].sort(([a], [b]) => compare(value(a), value(b), ascending ? 1 : -1));
+    tbody.append(...sorted.map(([, element]) => element));
+  };
+  const heads = [
+    sortButton(policyColumn, report, (ascending) => sortBy((policy) => policy.policy, ascending)),
+    ...columns.map((column) => sortButton(column, report, (ascending) => sortBy(column.value, ascending))),
+  ];
+  const table = h('table', { class: 'comparison' }, h('thead', {}, h('tr', {}, ...heads)), tbody);
+  body.append(h('div', { class: 'scroll' }, table));
+  const mark = (): void => {
+    const { policy, hovered } = store.get();
+    for (const [item, element] of rows) {
+      element.classList.toggle('selected', item.policy === policy);
+      element.classList.toggle('hovered', item.policy === hovered);
+      const radio = element.querySelector('input');
+      if (radio !== null) radio.checked = item.policy === policy;
+    }
+  };
+  tbody.addEventListener('change', (event) => {
+    if (event.target instanceof HTMLInputElement) store.set({ policy: event.target.value });
+  });
+  store.subscribe(mark);
+  mark();
+};
+
+export const comparison = {
+  id: 'comparison',
+  question: 'How do the policies compare?',
+  mount,
+} satisfies View;
