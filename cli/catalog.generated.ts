@@ -4,4 +4,8 @@ export const catalog = {
     summary: "what this machine can do, and the remedy for what it cannot",
     load: () => import('./doctor.ts').then((module) => module.verb),
   },
+  "list": {
+    summary: "what exists: policies, hardware, stacks, models, formats, evictions",
+    load: () => import('./list.ts').then((module) => module.verb),
+  },
 } as const;

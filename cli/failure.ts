@@ -1,8 +1,4 @@
-/**
- * What an error means to the person at the terminal: one line and an exit code. 2 = wrong usage or bad input,
- * 1 = anything else. The stack trace is shown only with KVTIER_DEBUG=1.
- */
-import { kebabCase } from './flags.ts';
+import { nearNames } from '../sim/near-names.ts';
 
 export interface Failure {
   readonly exitCode: 1 | 2;
@@ -22,7 +18,8 @@ interface Issue {
   readonly path: readonly PropertyKey[];
   readonly code?: string;
   readonly message: string;
-  readonly input?: unknown;
+  /** The allowed values, where the issue is about a choice. */
+  readonly values?: readonly unknown[];
 }
 
 const INPUT_CODES = new Set(['invalid-input', 'unknown-name', 'not-supported']);
@@ -49,18 +46,40 @@ const issueText = (place: string, issue: Issue): string => {
   return `${place}: ${text}`;
 };
 
-/** One line from the issues of a verb's own flags: the first issue, named by its flag, and how many more there are. */
-export const flagIssues = (issues: readonly Issue[], labelOf: (field: string) => string): string => {
-  const first = issues[0];
-  if (first === undefined) return 'invalid flags';
-  const [field, ...rest] = first.path.map(String);
-  const place = field === undefined ? 'flags' : [labelOf(field), ...rest].join('.');
-  const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
-  return `${issueText(place, first)}${more}`;
+/** What stands at a path of the given value, undefined where there is nothing. */
+const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>(
+    (inner, key) => (typeof inner === 'object' && inner !== null ? Reflect.get(inner, key) : undefined),
+    value,
+  );
+
+const choiceText = (values: readonly unknown[], given: unknown): string => {
+  const names = values.map(String);
+  const [near] = given === undefined ? [] : nearNames(String(given), names, 1);
+  const got =
+    given === undefined ? '' : `, got '${given}'${near === undefined ? '' : ` (did you mean '${near}'?)`}`;
+  return `expected one of ${names.join(', ')}${got}`;
 };
 
-/** The default name of a field on the command line. */
-export const flagLabel = (field: string): string => `--${kebabCase(field)}`;
+/**
+ * One line from the issues of a verb's own flags: the first one, under the name that the user knows the field by,
+ * with what was given, and how many more there are.
+ */
+export const flagIssues = (
+  issues: readonly Issue[],
+  given: Readonly<Record<string, unknown>>,
+  labelOf: (field: string) => string,
+): string => {
+  const first = issues[0];
+  if (first === undefined) return 'invalid flags';
+  const place = first.path.length === 0 ? 'flags' : labelOf(String(first.path[0]));
+  const value = at(given, first.path);
+  const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
+  if (first.values !== undefined) return `${place}: ${choiceText(first.values, value)}${more}`;
+  const scalar = ['number', 'string', 'boolean'].includes(typeof value);
+  const got = scalar && !first.message.includes('received') ? `, got ${value}` : '';
+  return `${issueText(place, first)}${got}${more}`;
+};
 
 const schemaFailure = (error: Shape): Failure => {
   const first = issuesOf(error)[0];

@@ -28,6 +28,7 @@ const flags = z.object({
   steps: z.number().int().positive().default(4).describe('decode steps'),
   policies: z.array(z.string()).default(['full']),
   dense: z.boolean().default(true),
+  mode: z.enum(['dma', 'uva']).optional(),
   fail: z.string().optional(),
 });
 
@@ -116,7 +117,8 @@ describe('wrong usage', () => {
     [['probe', '--stpes', '3'], /unknown option '--stpes', did you mean '--steps'\?/],
     [['probe', '--steps'], /--steps: expected a value, got the flag '--json'/],
     [['probe', '--steps', 'abc'], /--steps: expected a number, got 'abc'/],
-    [['probe', '--steps', '-1'], /--steps: .*>0/],
+    [['probe', '--steps', '-1'], /--steps: .*>0, got -1/],
+    [['probe', '--mode', 'dna'], /--mode: expected one of dma, uva, got 'dna' \(did you mean 'dma'\?\)/],
     [['probe', '--steps', '1.5'], /--steps: .*int/],
     [['probe', 'a', 'b'], /too many arguments/],
     [['probe', '--fail', 'usage'], /mine\.json: fabric: expected a number/],

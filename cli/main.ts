@@ -5,10 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import type * as z from 'zod';
+import { nearNames } from '../sim/near-names.ts';
 import { catalog } from './catalog.generated.ts';
 import { failureOf, flagIssues } from './failure.ts';
 import { type FlagSpec, flagSpecs, parseFlag } from './flags.ts';
-import { didYouMean } from './nearest.ts';
 import { packageRoot } from './package-root.ts';
 import { createTerminal, quietOnClosedPipe } from './terminal.ts';
 import { UsageError, type Verb } from './verb.ts';
@@ -53,8 +53,8 @@ const optionOf = (spec: FlagSpec): Option => {
 };
 
 const argumentOf = (spec: FlagSpec): Argument => {
-  const name = spec.kind === 'array' ? `${spec.flag}...` : spec.flag;
-  return new Argument(spec.required ? `<${name}>` : `[${name}]`, describe(spec));
+  // Optional to commander even where the schema requires it: the schema's complaint names the choices.
+  return new Argument(`[${spec.flag}${spec.kind === 'array' ? '...' : ''}]`, describe(spec));
 };
 
 /** The verb's fields from what commander collected; fields that were not given are left to the schema's defaults. */
@@ -69,7 +69,7 @@ const collect = (verb: Verb, specs: readonly FlagSpec[], command: Command): z.in
   }
   const parsed = verb.flags.safeParse(given);
   if (parsed.success) return parsed.data;
-  throw new UsageError(flagIssues(parsed.error.issues, (field) => labelOf(verb, specs, field)));
+  throw new UsageError(flagIssues(parsed.error.issues, given, (field) => labelOf(verb, specs, field)));
 };
 
 /** commander's own key for a flag: it drops `no-` and camel-cases the rest. */
@@ -126,9 +126,9 @@ const verbOf = (args: readonly string[]): string | undefined => {
   const name = words[0] === 'help' ? words[1] : words[0];
   if (name === undefined || Object.hasOwn(verbs, name)) return name;
   const names = Object.keys(verbs);
-  throw new UsageError(
-    `unknown verb '${name}'${didYouMean(name, names) || `; expected one of ${names.join(', ')}`}`,
-  );
+  const [near] = nearNames(name, names, 1);
+  const hint = near === undefined ? `; expected one of ${names.join(', ')}` : `, did you mean '${near}'?`;
+  throw new UsageError(`unknown verb '${name}'${hint}`);
 };
 
 /** `error: unknown option '--x'\n(Did you mean --y?)` as one line in our own words. */

@@ -29,7 +29,6 @@ const FLOORS: Readonly<Record<string, Floor>> = {
 
 /** Folders of sim/ from the ground up; a folder imports its own row and those before it. */
 const SIM_ORDER = [
-  ['error.ts', 'result.ts'],
   ['engine', 'program', 'model', 'hardware'],
   ['fabric', 'trace', 'memory'],
   ['timing'],
@@ -64,9 +63,11 @@ const offences = (from: readonly Source[], find: (source: Source) => readonly st
 const linesMatching = (text: string, pattern: RegExp): readonly string[] =>
   text.split('\n').flatMap((line, at) => (pattern.test(line) ? [`line ${at + 1}: ${line.trim()}`] : []));
 
+/** Row of a file of sim/; files in sim/ itself stand below all folders unless SIM_ORDER names them. */
 const simRank = (path: string): number => {
   const part = path.split('/')[1];
-  return SIM_ORDER.findIndex((row) => row.includes(part));
+  const row = SIM_ORDER.findIndex((parts) => parts.includes(part));
+  return row < 0 && part.endsWith('.ts') ? 0 : row + 1;
 };
 
 describe('imports', () => {
@@ -114,9 +115,11 @@ describe('imports', () => {
 
   it('in sim/ point down', () => {
     const inSim = shipped.filter(({ path }) => path.startsWith('sim/'));
-    expect(offences(inSim, ({ path }) => (simRank(path) < 0 ? ['is in no row of SIM_ORDER'] : []))).toEqual(
-      [],
-    );
+    expect(
+      offences(inSim, ({ path }) =>
+        simRank(path) === 0 && path.split('/').length > 2 ? ['is in no row of SIM_ORDER'] : [],
+      ),
+    ).toEqual([]);
     const wrong = offences(inSim, ({ path, imports }) =>
       imports.filter((specifier) => {
         const target = resolveImport(path, specifier);
@@ -183,7 +186,8 @@ describe('style', () => {
   }));
 
   it('names files in kebab-case', () => {
-    const name = /^[a-z0-9]+(?:-[a-z0-9]+)*(?:\.(?:test|generated|config))?\.[jt]s$/;
+    // A dot stands only inside a version number: llama-3.1-8b.ts.
+    const name = /^[a-z0-9]+(?:(?:-|(?<=\d)\.(?=\d))[a-z0-9]+)*(?:\.(?:test|generated|config))?\.[jt]s$/;
     expect(sources.filter(({ path }) => !name.test(basename(path))).map(({ path }) => path)).toEqual([]);
   });
 
@@ -228,7 +232,7 @@ describe('style', () => {
     ).toEqual([]);
   });
 
-  it('keeps files short: 300 lines, and the listed exceptions only shrink', () => {
+  it('keeps files short: 300 lines (tests 400), and the listed exceptions only shrink', () => {
     const allowed: Record<string, number> = JSON.parse(
       readFileSync(join(root, 'test/long-files.json'), 'utf8'),
     );
@@ -236,7 +240,7 @@ describe('style', () => {
       [...own, ...python].map(({ path, text }) => [path, text.trimEnd().split('\n').length]),
     );
     const wrong = [...lengths].flatMap(([path, lines]) => {
-      const limit = allowed[path] ?? 300;
+      const limit = allowed[path] ?? (tests(path) ? 400 : 300);
       return lines > Math.min(limit, 400) ? [`${path}: ${lines} lines, allowed ${Math.min(limit, 400)}`] : [];
     });
     expect(wrong).toEqual([]);

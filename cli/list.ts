@@ -1,0 +1,143 @@
+/**
+ * `kvtier list KIND [NAME]`: what exists. Every row comes from a generated catalog or a loader of the simulator, so
+ * a new plug-in or data file is listed without a change here. With NAME, policies show their parameters.
+ */
+import * as z from 'zod';
+import { unknownName } from '../sim/near-names.ts';
+import { catalog as policies } from '../sim/policy/catalog.generated.ts';
+import type { PolicyPlugin } from '../sim/policy/policy.ts';
+import { flagSpecs } from './flags.ts';
+import { formatBytes, formatCount } from './format.ts';
+import { renderTable } from './table.ts';
+import type { Verb, VerbContext } from './verb.ts';
+
+type Row = { readonly name: string } & Readonly<Record<string, unknown>>;
+
+/** One column of the text table: its header, how a row fills it, and whether it stands to the right. */
+interface Column {
+  readonly header: string;
+  readonly cell: (row: Row) => string;
+  readonly right?: boolean;
+}
+
+interface Kind {
+  /** One of them, for messages. */
+  readonly singular: string;
+  readonly rows: () => Promise<readonly Row[]>;
+  readonly columns: readonly Column[];
+}
+
+const text = (header: string, field: string): Column => ({ header, cell: (row) => String(row[field] ?? '') });
+const number = (header: string, field: string, show: (value: number) => string): Column => ({
+  header,
+  cell: (row) => (typeof row[field] === 'number' ? show(row[field]) : ''),
+  right: true,
+});
+
+/** Parameters of a plug-in from its config schema; the same reading that flags get. */
+const parametersOf = (config: z.ZodObject): readonly Row[] =>
+  flagSpecs(config).map((spec) => ({
+    name: spec.field,
+    type: spec.kind === 'array' ? `${spec.itemKind}[]` : spec.kind,
+    ...(spec.choices.length > 0 ? { choices: spec.choices } : {}),
+    default: spec.defaultValue ?? null,
+    description: spec.description,
+  }));
+
+const policyRows = async (): Promise<readonly Row[]> =>
+  Object.values<PolicyPlugin>(policies as unknown as Record<string, PolicyPlugin>).map((policy) => ({
+    name: policy.name,
+    title: policy.title,
+    family: policy.family,
+    source: policy.source,
+    requires: policy.requires,
+    prefers: policy.prefers ?? [],
+    parameters: parametersOf(policy.config),
+  }));
+
+const KINDS = {
+  policies: {
+    singular: 'policy',
+    rows: policyRows,
+    columns: [text('name', 'name'), text('family', 'family'), text('what it does', 'title')],
+  },
+  models: {
+    singular: 'model',
+    rows: async () => (await import('../sim/model/models.ts')).listModels().map((row) => ({ ...row })),
+    columns: [
+      text('name', 'name'),
+      number('parameters', 'parameters', formatCount),
+      number('layers', 'layers', String),
+      number('heads', 'heads', String),
+      number('KV heads', 'kvHeads', String),
+      number('head dim', 'headDim', String),
+      text('attention', 'attention'),
+      number('KV/token', 'kvBytesPerToken', formatBytes),
+      number('max context', 'maxContextTokens', String),
+    ],
+  },
+} satisfies Record<string, Kind>;
+
+type KindName = keyof typeof KINDS;
+const kindNames = Object.keys(KINDS) as [KindName, ...KindName[]];
+
+const flags = z.object({
+  kind: z.enum(kindNames).describe('what to list'),
+  name: z.string().optional().describe('only this one, in full'),
+});
+
+const showTable = (kind: Kind, rows: readonly Row[], columns: number): string =>
+  renderTable(
+    kind.columns.map((column) => column.header),
+    rows.map((row) => kind.columns.map((column) => column.cell(row))),
+    { columns, right: kind.columns.flatMap((column, at) => (column.right === true ? [at] : [])) },
+  );
+
+const plain = (value: unknown): string =>
+  value === null || value === undefined
+    ? '–'
+    : Array.isArray(value)
+      ? value.map(plain).join(', ')
+      : String(value);
+
+/** One row in full: its facts as lines, then its parameters as a table. */
+const showOne = (row: Row, context: VerbContext): void => {
+  const { parameters, ...facts } = row;
+  for (const [field, value] of Object.entries(facts)) {
+    if (typeof value !== 'object' || Array.isArray(value))
+      context.print(`${field.padEnd(18)}  ${plain(value)}`);
+  }
+  if (!Array.isArray(parameters) || parameters.length === 0) return;
+  const lines = (parameters as readonly Row[]).map((p) => [
+    p.name,
+    plain(p.choices ?? p.type),
+    plain(p.default),
+    String(p.description),
+  ]);
+  context.print(
+    `\n${renderTable(['parameter', 'values', 'default', 'meaning'], lines, { columns: context.columns })}`,
+  );
+};
+
+export const verb = {
+  name: 'list',
+  summary: 'what exists: policies, hardware, stacks, models, formats, evictions',
+  positionals: ['kind', 'name'],
+  flags,
+  examples: ['kvtier list policies', 'kvtier list policies quest', 'kvtier list models --json'],
+  async run({ kind, name }, context) {
+    const rows = await KINDS[kind].rows();
+    const wanted = name === undefined ? rows : rows.filter((row) => row.name === name);
+    if (name !== undefined && wanted.length === 0) {
+      throw unknownName(
+        KINDS[kind].singular,
+        name,
+        rows.map((row) => row.name),
+        kind,
+      );
+    }
+    context.printJson({ [kind]: wanted });
+    if (name !== undefined) showOne(wanted[0], context);
+    else context.print(showTable(KINDS[kind], wanted, context.columns));
+  },
+} satisfies Verb<typeof flags>;
