@@ -1,3 +1,7 @@
+/**
+ * What an error means to the person at the terminal: one line and an exit code. 2 = wrong usage or bad input,
+ * 1 = anything else. The stack trace is shown only with KVTIER_DEBUG=1.
+ */
 import { nearNames } from '../sim/near-names.ts';
 
 export interface Failure {
