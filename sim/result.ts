@@ -17,9 +17,16 @@ export const boundarySchema = z.object({
   bytesPerStep: bytes,
   /** Share of the steps' time in which the link carried bytes of this direction. */
   busyRatio: ratio,
+  /** Bytes that crossed while the prompt was read. */
+  prefillBytes: bytes,
 });
 
-export const hbmTrafficSchema = z.object({ readBytesPerStep: bytes, writeBytesPerStep: bytes });
+/** KV, index and staging traffic of the HBM; weights are counted apart because no policy changes them. */
+export const hbmTrafficSchema = z.object({
+  readBytesPerStep: bytes,
+  writeBytesPerStep: bytes,
+  weightReadBytesPerStep: bytes,
+});
 
 export const qualitySchema = z.object({
   /** Attention mass on the attended tokens: mean and 5th percentile over heads × steps of non-dense layers. */

@@ -18,6 +18,11 @@ export class ProgramBuilder {
     this.layerId = layer;
   }
 
+  /** Id of the operation added last. */
+  get lastId(): number {
+    return this.nextId - 1;
+  }
+
   /** Adds an operation and returns its id; `after` names ids of operations added before. */
   add(body: Body<Operation>): number {
     for (const id of body.after) {

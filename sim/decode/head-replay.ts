@@ -1,0 +1,197 @@
+/**
+ * One policy on the KV heads of one layer: its caches, its selections and what it asked for in each step. Knows
+ * nothing of time; hands plain demands to the lowering.
+ */
+import { createRandom } from '../engine/random.ts';
+import { HeadCache, IN_HBM, type StoredForm } from '../memory/head-cache.ts';
+import type { CodedBlock } from '../policy/codec.ts';
+import type { HeadView, LayerPolicy, Pick, Policy, StepView, World } from '../policy/policy.ts';
+import type { DecodedBlock } from '../quality/measure.ts';
+import { Selection } from '../quality/selection.ts';
+import { emptyDemand, type LayerDemand, type LayerResidency, mergeTopK, mergeWork, type TopK } from './demand.ts';
+
+/** A block of coded KV, decoded only where a selection touches it. */
+interface CodedRange {
+  readonly from: number;
+  readonly block: CodedBlock;
+}
+
+/** Reusable room for one decoded block. */
+interface DecodeRoom {
+  keys: Float32Array;
+  values: Float32Array;
+}
+
+export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => [
+  { name: 'raw', kBytesPerToken: world.kBytesPerToken, vBytesPerToken: world.vBytesPerToken },
+  ...policy.codecs.map((codec) => ({
+    name: codec.name,
+    kBytesPerToken: codec.kBytesPerToken(world.headDim),
+    vBytesPerToken: codec.vBytesPerToken(world.headDim),
+  })),
+];
+
+export class LayerReplay {
+  readonly heads: readonly HeadView[];
+  readonly selections: readonly Selection[];
+  readonly coded: readonly CodedRange[][];
+  /** Per head: token → covered by a coded block. */
+  readonly isCoded: readonly Uint8Array[];
+  private readonly policy: Policy;
+  private readonly world: World;
+  private readonly hooks: LayerPolicy;
+  private readonly layer: number;
+  private readonly rooms: DecodeRoom[] = [];
+  /** What the last scored step's choice asked for; reused at steps that are not scored. */
+  private chosen: LayerDemand;
+
+  constructor(policy: Policy, world: World, layer: number, heads: readonly Omit<HeadView, 'cache' | 'random'>[], seed: number) {
+    this.policy = policy;
+    this.world = world;
+    this.layer = layer;
+    this.hooks = policy.layer(layer);
+    const forms = formsOf(policy, world);
+    const copies = policy.replicated ? world.groupSize : 1;
+    this.heads = heads.map((head) => ({
+      ...head,
+      cache: new HeadCache(world.maxTokens, forms, copies),
+      random: createRandom(seed, `policy-${layer}-${head.kvHead}`),
+    }));
+    this.selections = heads.map(() => new Selection(world.maxTokens));
+    this.coded = heads.map(() => []);
+    this.isCoded = heads.map(() => new Uint8Array(policy.codecs.length > 0 ? world.maxTokens : 0));
+    this.chosen = emptyDemand(forms.length);
+  }
+
+  /** The prompt is read; returns what placing it asked for. */
+  prefill(promptQueries: (head: number) => { windowTokens: number; q: Float32Array } | null, promptMass: (head: number) => Float32Array | null): LayerDemand {
+    for (const head of this.heads) head.cache.append(this.world.promptTokens);
+    this.hooks.onPrefill?.({ layer: this.layer, heads: this.heads, length: this.world.promptTokens, promptQueries, promptMass });
+    return this.drained();
+  }
+
+  /** One token is written; returns what that alone asked for (demotions, evictions, encoding). */
+  append(): LayerDemand {
+    for (const head of this.heads) head.cache.append(1);
+    this.hooks.onAppend?.({ layer: this.layer, heads: this.heads, length: this.heads[0].cache.tokens });
+    return this.drained();
+  }
+
+  /** Lets the policy choose for this step's queries. The selections hold what each head attends to afterwards. */
+  select(step: number, queries: (head: number) => Float32Array): LayerDemand {
+    const length = this.heads[0].cache.tokens;
+    const demand = emptyDemand(this.heads[0].cache.forms.length);
+    const entered = demand.fetchTokens.map(() => 0);
+    const share = 1 / this.heads.length;
+    const topkAt = this.heads.map(() => 0);
+    const picks: Pick[] = this.selections.map((selection, head) => {
+      selection.reset(length);
+      return {
+        none: () => selection.none(),
+        take: (from, to, query) => selection.take(from, to, query),
+        score: (work) => mergeWork(demand.works, work, share),
+        topk: (of, k, rows = 1) => mergeTopK(demand.topks, topkAt[head]++, { of, k, rows } satisfies TopK, share),
+      };
+    });
+    const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries };
+    this.hooks.select?.(view, picks);
+    this.heads.forEach((head, at) => {
+      this.selections[at].restrictTo(head.cache.place, head.cache.liveTokens);
+      this.countPicked(at, demand, share);
+      for (const { to, form, tokens } of head.cache.movements) if (to === 'hbm') entered[form] += tokens * share;
+    });
+    this.addMovements(demand);
+    // A page that entered an HBM slot in this step was counted as resident, but has to cross the link first.
+    entered.forEach((tokens, form) => {
+      demand.residentTokens[form] -= tokens;
+    });
+    this.chosen = demand;
+    return demand;
+  }
+
+  /** The demand of a step that is not scored: the last choice again. */
+  repeat(): LayerDemand {
+    return this.chosen;
+  }
+
+  residency(): LayerResidency {
+    const mean = { hbmBytes: 0, dramBytes: 0, liveTokens: 0 };
+    for (const head of this.heads) {
+      mean.hbmBytes += head.cache.residentBytes('hbm') / this.heads.length;
+      mean.dramBytes += head.cache.residentBytes('dram') / this.heads.length;
+      mean.liveTokens += head.cache.liveTokens / this.heads.length;
+    }
+    return mean;
+  }
+
+  /** Decoded rows of the coded blocks that head `at` attends to in this step. */
+  decodedBlocks(at: number): readonly DecodedBlock[] {
+    const selection = this.selections[at];
+    const d = this.world.headDim;
+    const blocks: DecodedBlock[] = [];
+    for (const { from, block } of this.coded[at]) {
+      if (!selection.all && !selection.marks.subarray(from, from + block.tokens).some((mark) => mark !== 0)) continue;
+      const size = block.tokens * d;
+      let room = this.rooms[blocks.length];
+      if (room === undefined || room.keys.length < size) {
+        room = { keys: new Float32Array(size), values: new Float32Array(size) };
+        this.rooms[blocks.length] = room;
+      }
+      block.decodeKeys(room.keys);
+      block.decodeValues(room.values);
+      blocks.push({ from, tokens: block.tokens, keys: room.keys, values: room.values });
+    }
+    return blocks;
+  }
+
+  private countPicked(at: number, demand: LayerDemand, share: number): void {
+    const { cache } = this.heads[at];
+    const { marks, all } = this.selections[at];
+    const { replicated } = this.policy;
+    const group = this.world.groupSize;
+    const everyQuery = group >= 32 ? 0xffffffff : (1 << group) - 1;
+    let attended = 0;
+    for (let token = 0; token < cache.tokens; token++) {
+      const mark = all ? 0xffffffff : marks[token];
+      if (mark === 0) continue;
+      const queries = mark === 0xffffffff ? group : bitCount(mark & everyQuery);
+      attended += queries;
+      const reads = replicated ? Math.min(queries, cache.copies[token]) : 1;
+      const tokens = (cache.place[token] & IN_HBM) !== 0 ? demand.residentTokens : demand.fetchTokens;
+      tokens[cache.form[token]] += reads * share;
+    }
+    demand.attendTokens += (attended / group) * share;
+  }
+
+  /** What moved since the last drain, as a demand; newly coded ranges are coded for real. */
+  private drained(): LayerDemand {
+    const demand = emptyDemand(this.heads[0].cache.forms.length);
+    this.addMovements(demand);
+    return demand;
+  }
+
+  private addMovements(demand: LayerDemand): void {
+    const share = 1 / this.heads.length;
+    this.heads.forEach((head, at) => {
+      for (const movement of head.cache.movements) {
+        const tokens = movement.to === 'hbm' ? demand.fetchTokens : demand.spillTokens;
+        tokens[movement.form] += movement.tokens * share;
+      }
+      for (const { form, from, to } of head.cache.recodings) {
+        demand.encodeTokens[form] += (to - from) * share;
+        this.isCoded[at].fill(1, from, to);
+        if (head.values !== null) {
+          const block = this.policy.codecs[form - 1].encode(head.keys, head.values, this.world.headDim, from, to - from);
+          this.coded[at].push({ from, block });
+        }
+      }
+      head.cache.drain();
+    });
+  }
+}
+
+const bitCount = (x: number): number => {
+  let count = 0;
+  for (let bits = x >>> 0; bits !== 0; bits = (bits & (bits - 1)) >>> 0) count++;
+  return count;
+};

@@ -1,0 +1,95 @@
+/** Programs of known timing on the interpreter: streams, overlap, sharing, the critical path. */
+import { expect, test } from 'vitest';
+import { ProgramBuilder } from '../program/builder.ts';
+import type { Operation } from '../program/operation.ts';
+import { Interpreter } from './interpreter.ts';
+import type { OperationCost } from './operation-cost.ts';
+
+const machine = {
+  resources: [
+    { name: 'hbm', label: 'hbm', rateBytesPerNs: 100 },
+    { name: 'h2d', label: 'pcie.h2d', rateBytesPerNs: 10 },
+  ],
+} as const;
+
+/** Kernels read HBM at 100 B/ns, copies cross at 10 B/ns and write HBM; 5 ns launch each. */
+const price = (operation: Operation): OperationCost => {
+  const common = { fixedNs: 5, intervalRatio: [1, 1], domain: 'calibrated' } as const;
+  if (operation.kind === 'fetch') {
+    const amount = operation.rows * operation.rowBytes;
+    const demands = [{ resource: 'h2d', bytesPerAmount: 1 }, { resource: 'hbm', bytesPerAmount: 1 }] as const;
+    return { ...common, amount, soloRatePerNs: 10, demands, boundBy: 'pcie.h2d' };
+  }
+  if (operation.kind === 'append') {
+    return { ...common, amount: operation.bytes, soloRatePerNs: 100, demands: [{ resource: 'hbm', bytesPerAmount: 1 }], boundBy: 'hbm' };
+  }
+  return { ...common, fixedNs: 0, amount: 0, soloRatePerNs: 0, demands: [], boundBy: 'launch' };
+};
+
+const kernel = (builder: ProgramBuilder, bytes: number, after: readonly number[] = []) =>
+  builder.add({ kind: 'append', bytes, stream: 'compute', after });
+const copy = (builder: ProgramBuilder, bytes: number, after: readonly number[] = []) =>
+  builder.add({ kind: 'fetch', from: 'dram', to: 'hbm', rows: 1, rowBytes: bytes, mode: 'dma', stream: 'h2d', after });
+
+test('one stream runs in order, one after the other', () => {
+  const builder = new ProgramBuilder();
+  kernel(builder, 1000);
+  kernel(builder, 2000);
+  const interpreter = new Interpreter(machine, price);
+  interpreter.submit(builder.take(), 0);
+  expect(interpreter.runThrough(0)).toBeCloseTo(5 + 10 + 5 + 20, 9);
+});
+
+test('a copy overlaps kernels and takes its share of HBM from them', () => {
+  const builder = new ProgramBuilder();
+  copy(builder, 1000);
+  kernel(builder, 9000);
+  const interpreter = new Interpreter(machine, price);
+  interpreter.submit(builder.take(), 0);
+  // Both flow from 5 ns on: the copy at 10 B/ns for 100 ns, the kernel gets the other 90.
+  expect(interpreter.runThrough(0)).toBeCloseTo(105, 9);
+});
+
+test('the critical path follows what was waited for, and its parts add up', () => {
+  const builder = new ProgramBuilder();
+  const fetched = copy(builder, 1000);
+  kernel(builder, 500);
+  kernel(builder, 500, [fetched]);
+  const interpreter = new Interpreter(machine, price);
+  interpreter.submit(builder.take(), 0);
+  const endNs = interpreter.runThrough(0);
+  expect(endNs).toBeCloseTo(105 + 10, 9);
+  const waits = interpreter.criticalPath(-1, 0);
+  expect(waits.get('pcie.h2d')).toBeCloseTo(100, 9);
+  expect([...waits.values()].reduce((a, b) => a + b, 0)).toBeCloseTo(endNs, 9);
+});
+
+test('loads of the next step run ahead of its kernels; steps end in order', () => {
+  const builder = new ProgramBuilder();
+  const interpreter = new Interpreter(machine, price);
+  const fetchedFirst = copy(builder, 100);
+  const first = kernel(builder, 2000, [fetchedFirst]);
+  interpreter.submit(builder.take(), 0);
+  const fetchedSecond = copy(builder, 100, [fetchedFirst]);
+  kernel(builder, 2000, [fetchedSecond, first]);
+  interpreter.submit(builder.take(), 1);
+  const step0 = interpreter.runThrough(0);
+  const step1 = interpreter.runThrough(1);
+  expect(step0).toBeCloseTo(5 + 10 + 5 + 20 + 1, 0);
+  // The second step's copy was hidden behind the first step's kernel.
+  expect(step1 - step0).toBeCloseTo(25, 6);
+});
+
+test('same program, same digest; another program, another digest', () => {
+  const run = (bytes: number): string => {
+    const builder = new ProgramBuilder();
+    copy(builder, bytes);
+    kernel(builder, 500);
+    const interpreter = new Interpreter(machine, price);
+    interpreter.submit(builder.take(), 0);
+    interpreter.finish();
+    return interpreter.digest();
+  };
+  expect(run(1000)).toBe(run(1000));
+  expect(run(1001)).not.toBe(run(1000));
+});

@@ -1,0 +1,181 @@
+/**
+ * Plays a program on the engine: operations go in order down their streams and wait for what they depend on; each
+ * passes its fixed time, then flows over the shared resources, where copies slow kernels and kernels slow copies.
+ * Copies between tiers go through one FIFO engine a direction. Everything that happens is recorded by operation.
+ */
+import { createColumns } from '../engine/columns.ts';
+import { createRecorder, type Recorder } from '../engine/recorder.ts';
+import { createSimulator, type Simulator } from '../engine/simulator.ts';
+import { CopyEngine } from '../fabric/copy-engine.ts';
+import { createFabric, type Fabric } from '../fabric/flow.ts';
+import { createStreams, type Streams } from '../fabric/stream.ts';
+import { movedBytes } from '../program/bytes.ts';
+import type { Operation, OperationKind, Program, StreamName } from '../program/operation.ts';
+import type { SharedResources } from './machine.ts';
+import type { OperationCost, ResourceName } from './operation-cost.ts';
+import type { Timeline } from './timeline.ts';
+
+export const STREAMS: readonly StreamName[] = ['compute', 'h2d', 'd2h', 'cpu', 'nvme'];
+export const KINDS: readonly OperationKind[] = [
+  'dense', 'append', 'score', 'select', 'fetch', 'decode', 'attend', 'merge', 'encode', 'spill', 'wait',
+];
+const COMPUTE = 0;
+const FIXED_LABEL = 'launch';
+const COPY_STREAMS: readonly StreamName[] = ['h2d', 'd2h'];
+
+/** Operations as rows; `cause` = the operation whose end let this one start (-1 = none). */
+const operationColumns = {
+  startNs: 'f64', endNs: 'f64', fixedNs: 'f64', bytes: 'f64', cause: 'i32', bound: 'i32', layer: 'i16', step: 'i32', kind: 'u8', stream: 'u8',
+} as const;
+
+export class Interpreter {
+  readonly simulator: Simulator;
+  readonly fabric: Fabric;
+  readonly rows = createColumns(operationColumns, 1024);
+  /** Labels that the column `bound` points to. */
+  readonly bounds: string[] = [];
+  private readonly recorder: Recorder;
+  private readonly streams: Streams;
+  private readonly engines: ReadonlyMap<StreamName, CopyEngine>;
+  private readonly doneKind: number;
+  private readonly resourceIndex: ReadonlyMap<ResourceName, number>;
+  private readonly price: (operation: Operation) => OperationCost;
+  private readonly costs = new Map<number, OperationCost>();
+  /** Last compute operation of each submitted step. */
+  private readonly lastOfStep: number[] = [];
+  private readonly lastOnStream = STREAMS.map(() => -1);
+  private awaited = -1;
+
+  constructor(machine: SharedResources, price: (operation: Operation) => OperationCost) {
+    this.price = price;
+    this.recorder = createRecorder();
+    this.simulator = createSimulator({ recorder: this.recorder });
+    this.fabric = createFabric(this.simulator, machine.resources);
+    this.resourceIndex = new Map(machine.resources.map(({ name }, at) => [name, at]));
+    const readyKind = this.simulator.addHandler('operation ready', (_, id) => this.start(id));
+    this.doneKind = this.simulator.addHandler('operation done', (id) => this.end(id));
+    this.streams = createStreams(this.simulator, STREAMS.length, readyKind);
+    this.engines = new Map(COPY_STREAMS.map((stream) => [stream, new CopyEngine(this.simulator, this.fabric, stream)]));
+  }
+
+  /** Queues a program as step `step` (0, 1, …; the prompt may be a step of its own). Ids go on from the last one. */
+  submit(program: Program, step: number): void {
+    for (const operation of program.operations) this.submitOperation(operation, step);
+    this.lastOfStep[step] = this.lastOnStream[COMPUTE];
+  }
+
+  /** Runs until the compute stream has ended step `step`; returns the time, ns. */
+  runThrough(step: number): number {
+    this.awaited = this.lastOfStep[step];
+    if (this.awaited >= 0 && !this.hasEnded(this.awaited)) this.simulator.run();
+    return this.awaited < 0 ? this.simulator.timeNs : this.rows.data.endNs[this.awaited];
+  }
+
+  /** Runs until nothing is left to do. */
+  finish(): void {
+    this.awaited = -1;
+    this.simulator.run();
+  }
+
+  /** SHA-256 over the stream of events so far. */
+  digest(): string {
+    return this.recorder.digest();
+  }
+
+  busyNs(name: ResourceName): number {
+    const at = this.resourceIndex.get(name);
+    return at === undefined ? 0 : this.fabric.busyNs(at);
+  }
+
+  /**
+   * What the critical path that ends with step `to` waits for, back to the end of step `from` (-1 = the start), ns by
+   * label. Fixed parts count as "launch".
+   */
+  criticalPath(from: number, to: number): Map<string, number> {
+    const { startNs, endNs, fixedNs, cause, bound } = this.rows.data;
+    const waits = new Map<string, number>();
+    const add = (label: string, ns: number) => waits.set(label, (waits.get(label) ?? 0) + ns);
+    const until = from < 0 ? 0 : endNs[this.lastOfStep[from]];
+    for (let id = this.lastOfStep[to]; id >= 0 && endNs[id] > until; id = cause[id]) {
+      const startedNs = Math.max(startNs[id], until);
+      const fixed = Math.min(fixedNs[id], endNs[id] - startedNs);
+      add(FIXED_LABEL, fixed);
+      add(this.bounds[bound[id]], endNs[id] - startedNs - fixed);
+    }
+    return waits;
+  }
+
+  timeline(): Timeline {
+    const { startNs, endNs, kind, stream, layer, step, bytes } = this.rows.view();
+    return { kinds: KINDS, streams: STREAMS, startNs, endNs, kind, stream, layer, step, bytes };
+  }
+
+  private hasEnded(id: number): boolean {
+    return this.rows.data.endNs[id] > 0;
+  }
+
+  private submitOperation(operation: Operation, step: number): void {
+    const cost = this.price(operation);
+    const stream = STREAMS.indexOf(operation.stream);
+    const row = this.rows.add();
+    const { data } = this.rows;
+    data.kind[row] = KINDS.indexOf(operation.kind);
+    data.stream[row] = stream;
+    data.layer[row] = operation.layer;
+    data.step[row] = step;
+    data.bytes[row] = movedBytes(operation);
+    data.fixedNs[row] = cost.fixedNs;
+    data.bound[row] = this.labelId(cost.boundBy);
+    data.cause[row] = this.lastOnStream[stream];
+    this.costs.set(row, cost);
+    this.waitsFor.set(row, operation.after);
+    this.lastOnStream[stream] = row;
+    this.streams.submit(stream, operation.after, operation.layer);
+  }
+
+  /** Dependencies of operations that have not started yet. */
+  private readonly waitsFor = new Map<number, readonly number[]>();
+
+  private labelId(label: string): number {
+    const at = this.bounds.indexOf(label);
+    return at >= 0 ? at : this.bounds.push(label) - 1;
+  }
+
+  private start(id: number): void {
+    const cost = this.costs.get(id);
+    if (cost === undefined) return;
+    this.costs.delete(id);
+    const { data } = this.rows;
+    data.startNs[id] = this.simulator.timeNs;
+    for (const other of this.waitsFor.get(id) ?? []) {
+      const cause = data.cause[id];
+      if (cause < 0 || data.endNs[other] > data.endNs[cause]) data.cause[id] = other;
+    }
+    this.waitsFor.delete(id);
+    if (cost.amount === 0) {
+      this.simulator.schedule(this.simulator.timeNs + cost.fixedNs, this.doneKind, id);
+      return;
+    }
+    this.flow(id, cost);
+  }
+
+  private flow(id: number, cost: OperationCost): void {
+    let heaviest = 0;
+    const demands = cost.demands.map(({ resource, bytesPerAmount }) => {
+      heaviest = Math.max(heaviest, bytesPerAmount);
+      return { resource: this.fabric.resourceIndex(resource), bytesPerAmount };
+    });
+    // Competing flows get equal bytes per ns of what they use most.
+    const flowClass = this.fabric.holdClass({ capPerNs: cost.soloRatePerNs, weight: heaviest > 0 ? 1 / heaviest : 1, demands });
+    const engine = this.engines.get(STREAMS[this.rows.data.stream[id]]);
+    if (engine) engine.enter(id, flowClass, cost.amount, cost.fixedNs, this.doneKind, id);
+    else this.fabric.start(flowClass, cost.amount, cost.fixedNs, this.doneKind, id);
+    this.fabric.releaseClass(flowClass);
+  }
+
+  private end(id: number): void {
+    this.rows.data.endNs[id] = this.simulator.timeNs;
+    this.streams.complete(id);
+    if (id === this.awaited) this.simulator.stop();
+  }
+}
