@@ -67,8 +67,14 @@ const run = async (...args: string[]): Promise<number> => {
 };
 
 beforeEach(() => {
-  vi.spyOn(process.stdout, 'write').mockImplementation((text) => Boolean((stdout += String(text))));
-  vi.spyOn(process.stderr, 'write').mockImplementation((text) => Boolean((stderr += String(text))));
+  vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    stdout += String(text);
+    return true;
+  });
+  vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+    stderr += String(text);
+    return true;
+  });
 });
 
 afterEach(() => {
