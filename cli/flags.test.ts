@@ -114,6 +114,10 @@ describe('lists', () => {
     });
   });
 
+  it('split where an item only holds an assignment', () => {
+    expect(splitList('quest:tier=dram;k=2,full')).toEqual(['quest:tier=dram;k=2', 'full']);
+  });
+
   it('refuse a record item without a name', () => {
     expect(() => parseFlag(specs.set, ['=3'])).toThrow(/--set: expected name=value/);
     expect(parseFlag(specs.set, ['__proto__=1'])).not.toHaveProperty('polluted');

@@ -157,15 +157,17 @@ export const parseNumber = (text: string, flag: string, suffix: boolean): number
   return value * ((unit[2] === 'b' ? DECIMAL : SCALE)[unit[1] ?? ''] ?? 1);
 };
 
+const ASSIGNMENT = /^[\w.-]+=/;
+
 /**
- * Splits a comma list. Where items are `name=value`, a comma begins a new item only before the next `name=`,
- * so that `quest.layers=0,1` stays whole.
+ * Splits a comma list. After an assignment (`quest.layers=0,1`) a comma begins a new item only before the next
+ * assignment, so that the value stays whole.
  */
 export const splitList = (text: string): readonly string[] => {
   const items: string[] = [];
   for (const part of text.split(',')) {
     const last = items.length - 1;
-    if (last >= 0 && items[last]?.includes('=') && !part.includes('=')) items[last] += `,${part}`;
+    if (last >= 0 && ASSIGNMENT.test(items[last]) && !ASSIGNMENT.test(part.trim())) items[last] += `,${part}`;
     else items.push(part.trim());
   }
   return items.filter((item) => item !== '');
