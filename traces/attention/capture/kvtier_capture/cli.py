@@ -205,6 +205,8 @@ def _metadata(
     if recorder.extras:
         provenance["softmaxExtras"] = recorder.extras
     answer = {} if prompt.answer is None else {"answer": prompt.answer, "answered": prompt.answer in text}
+    if prompt.evidence is not None:
+        answer["evidenceTokens"] = list(prompt.evidence)
     return {
         "model": model,
         "rope": describe_rope(config, model["headDim"]),

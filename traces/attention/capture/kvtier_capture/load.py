@@ -5,7 +5,10 @@ Promise: the small files are read and judged before the weights; every refusal i
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +64,10 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 def load_model(source: Source, device: str, dtype: torch.dtype) -> torch.nn.Module:
     options = {"attn_implementation": NAME, "dtype": dtype, **source.arguments()}
-    model = _attempt(source, lambda: AutoModelForCausalLM.from_pretrained(source.where, **options))
+    # The GGUF loader draws its progress bar whatever transformers' own switch says.
+    bars = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
+    with bars:
+        model = _attempt(source, lambda: AutoModelForCausalLM.from_pretrained(source.where, **options))
     return model.to(device).eval()
 
 

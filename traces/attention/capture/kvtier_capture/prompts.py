@@ -23,8 +23,10 @@ class Prompt:
     kind: str
     question: str
     """The tail of the prompt: what was asked."""
-    answer: str | None
+    answer: str | None = None
     """What a right answer contains, when known."""
+    evidence: tuple[int, int] | None = None
+    """Token positions [first, last) of the fact that the answer depends on, when known."""
 
 
 def from_file(tokenizer: PreTrainedTokenizerBase, path: str, chat: bool, limit: int | None) -> Prompt:
@@ -32,12 +34,12 @@ def from_file(tokenizer: PreTrainedTokenizerBase, path: str, chat: bool, limit: 
     text = read_text(path, "--prompt-file")
     messages = _messages(path, text) if path.endswith(".json") else [{"role": "user", "content": text}]
     if path.endswith(".json") or chat:
-        tokens = _template(tokenizer, messages)
+        tokens = tokenizer(_chat_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
     else:
         tokens = tokenizer(text)["input_ids"]
     if limit is not None and len(tokens) > limit:
         raise CaptureError(f"--prompt-file {path}: {len(tokens)} tokens, expected at most {limit} (--max-prompt-tokens)")
-    return Prompt(tokens, "file", messages[-1]["content"][-400:], None)
+    return Prompt(tokens, "file", messages[-1]["content"][-400:])
 
 
 def from_task(
@@ -56,12 +58,13 @@ def from_task(
     else:
         raise CaptureError(f"--task {task}: expected one of {', '.join(TASKS)}")
 
+    def text_of(units: int) -> str:
+        case = make(units)
+        content = f"{case.body}\n\n{case.question}"
+        return _chat_text(tokenizer, [{"role": "user", "content": content}]) if chat else f"{content}\nAnswer:"
+
     def tokens_of(units: int) -> list[int]:
-        body, question, _ = make(units)
-        content = f"{body}\n\n{question}"
-        if chat:
-            return _template(tokenizer, [{"role": "user", "content": content}])
-        return tokenizer(f"{content}\nAnswer:")["input_ids"]
+        return tokenizer(text_of(units), add_special_tokens=not chat)["input_ids"]
 
     low, high = 1, most or limit
     if len(tokens_of(low)) > limit:
@@ -69,8 +72,32 @@ def from_task(
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if len(tokens_of(middle)) <= limit else (low, middle - 1)
-    _, question, answer = make(low)
-    return Prompt(tokens_of(low), task, question, answer)
+    case = make(low)
+    return Prompt(
+        tokens_of(low), task, case.question, case.answer, _find(tokenizer, text_of(low), case.evidence, not chat)
+    )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One size of a task: the long text, the question after it, the answer, and the passage that holds it."""
+
+    body: str
+    question: str
+    answer: str
+    evidence: str
+
+
+def _find(
+    tokenizer: PreTrainedTokenizerBase, text: str, passage: str, special: bool
+) -> tuple[int, int] | None:
+    """Token range of `passage` in `text`; None where the tokenizer cannot say which characters a token covers."""
+    if not tokenizer.is_fast:
+        return None
+    first = text.index(passage)
+    spans = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)["offset_mapping"]
+    inside = [i for i, (a, b) in enumerate(spans) if a < first + len(passage) and b > first and b > a]
+    return inside[0], inside[-1] + 1
 
 
 def _needle(book: str, depth: float, rng: random.Random):  # noqa: ANN202
@@ -81,10 +108,10 @@ def _needle(book: str, depth: float, rng: random.Random):  # noqa: ANN202
     sentence = f"The {thing} that everybody was looking for had been left in the old lighthouse of {place}."
     question = f"According to the text above, where had the {thing} been left? Answer, then explain in a few sentences."
 
-    def make(units: int) -> tuple[str, str, str]:
+    def make(units: int) -> _Case:
         part = sentences[:units]
         at = int(depth * len(part))
-        return " ".join([*part[:at], sentence, *part[at:]]), question, place
+        return _Case(" ".join([*part[:at], sentence, *part[at:]]), question, place, sentence)
 
     return make
 
@@ -92,12 +119,13 @@ def _needle(book: str, depth: float, rng: random.Random):  # noqa: ANN202
 def _kv_retrieval(depth: float, rng: random.Random):  # noqa: ANN202
     pairs: list[tuple[str, str]] = []
 
-    def make(units: int) -> tuple[str, str, str]:
+    def make(units: int) -> _Case:
         while len(pairs) < units:
             pairs.append((f"{rng.getrandbits(20):05x}", f"{rng.getrandbits(20):05x}"))
         key, value = pairs[int(depth * (units - 1))]
         lines = "\n".join(f'"{k}": "{v}"' for k, v in pairs[:units])
-        return f"Below is a table of keys and values.\n\n{lines}", f'What is the value of the key "{key}"?', value
+        body = f"Below is a table of keys and values.\n\n{lines}"
+        return _Case(body, f'What is the value of the key "{key}"?', value, f'"{key}": "{value}"')
 
     return make
 
@@ -107,17 +135,17 @@ def _code(depth: float, rng: random.Random):  # noqa: ANN202
     verbs = ["load", "count", "merge", "check", "close", "index", "scan", "rank", "pack", "trace"]
     functions: list[tuple[str, str, int]] = []
 
-    def make(units: int) -> tuple[str, str, str]:
+    def make(units: int) -> _Case:
         while len(functions) < units:
             name = f"{rng.choice(verbs)}_{rng.choice(nouns)}_{len(functions)}"
             called = rng.choice(functions)[0] if functions else "len"
             constant = rng.randrange(100, 1000)
             body = f"def {name}(items):\n    limit = {constant}\n    return {called}(items[:limit])\n"
             functions.append((name, body, constant))
-        name, _, constant = functions[int(depth * (units - 1))]
+        name, evidence, constant = functions[int(depth * (units - 1))]
         source = "\n\n".join(body for _, body, _ in functions[:units])
         question = f"In the Python module above, what is the value of `limit` in the function `{name}`?"
-        return f"```python\n{source}```", question, str(constant)
+        return _Case(f"```python\n{source}```", question, str(constant), evidence)
 
     return make
 
@@ -148,8 +176,7 @@ def _messages(path: str, text: str) -> list[dict[str, str]]:
     return messages
 
 
-def _template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
+def _chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
     if not tokenizer.chat_template:
         raise CaptureError("--chat: this tokenizer has no chat template; use --no-chat")
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
