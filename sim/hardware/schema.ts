@@ -1,0 +1,212 @@
+/**
+ * What a hardware profile states: peak and achieved rates apart, per direction, and the laws of its kernels.
+ * Every number is a quantity that says where it comes from. Profiles are JSON files so that users copy and edit them.
+ * Rates are bytes per ns (1 byte/ns = 1 GB/s); compute is TFLOP/s (1 TFLOP/s = 1000 flops/ns).
+ */
+import * as z from 'zod';
+
+export const HARDWARE_FORMAT = 'kvtier.hardware/1';
+export const STACK_FORMAT = 'kvtier.stack/1';
+
+/** From the most to the least trustworthy; `assumed` numbers say in `how` which mechanism they follow from. */
+export const statusSchema = z.enum(['measured', 'fitted', 'published', 'datasheet', 'assumed']);
+export type Status = z.infer<typeof statusSchema>;
+
+const provenance = {
+  status: statusSchema,
+  /** URL, paper, or the machine that it was measured on. */
+  source: z.string().min(1),
+  /** When the source was read or the measurement made: YYYY-MM, or YYYY-MM-DD. */
+  date: z.string().regex(/^\d{4}-\d{2}(-\d{2})?$/, 'expected a date like 2026-11'),
+  how: z.string().optional(),
+};
+
+const quantityOf = (value: z.ZodNumber) => z.strictObject({ value, ...provenance });
+
+/** A rate, size, time or count: above zero. */
+const quantity = quantityOf(z.number().positive());
+/** A time that may be nothing. */
+const time = quantityOf(z.number().nonnegative());
+/** A share of something that cannot be exceeded. */
+const share = quantityOf(z.number().positive().max(1));
+/** P95 of the absolute relative error that a law showed (or is given) on points it was not fitted on. */
+const error = quantityOf(z.number().nonnegative());
+
+export type Quantity = z.infer<typeof quantity>;
+
+const tensorRate = z.strictObject({ peakTflops: quantity, achievedTflops: quantity });
+
+export const acceleratorSchema = z.strictObject({
+  memory: z.strictObject({ capacityBytes: quantity }),
+  /** `achieved` = streaming reads; `copy` = reads and writes together; `latency` = a dependent read. */
+  hbm: z.strictObject({
+    peakBytesPerNs: quantity,
+    achievedBytesPerNs: quantity,
+    copyBytesPerNs: quantity,
+    latencyNs: quantity,
+    sectorBytes: quantity,
+  }),
+  l2: z.strictObject({ capacityBytes: quantity }),
+  sms: quantity,
+  /** Dense, without sparsity. bf16 stands for fp16 too. A missing type runs at the next wider one's rate. */
+  compute: z.strictObject({
+    bf16: tensorRate,
+    fp32: tensorRate,
+    fp8: tensorRate.optional(),
+    int8: tensorRate.optional(),
+  }),
+  /** Period of small kernels, back to back: in a stream, and as nodes of a graph. */
+  launch: z.strictObject({ streamNs: time, graphNs: time }),
+  /** start + max(flops / (computeEfficiency · peak), bytes / (memoryEfficiency · peak HBM)). */
+  gemm: z.strictObject({
+    startNs: time,
+    memoryEfficiency: share,
+    computeEfficiency: share,
+    errorRatio: error,
+  }),
+  /** start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). */
+  decodeAttention: z.strictObject({ startNs: time, waveNs: time, rateRatio: share, errorRatio: error }),
+  /** Causal flops at maxTflops · s / (s + halfTokens). */
+  prefillAttention: z.strictObject({ maxTflops: quantity, halfTokens: time, errorRatio: error }),
+  /** Scattered rows within HBM, as a share of the copy rate. */
+  gather: z.strictObject({ rateRatio: share, errorRatio: error }),
+  /** Radix select: start + passes · (pass + scan of the keys by the SMs that a row gets). */
+  select: z.strictObject({
+    startNs: time,
+    passes: quantity,
+    passNs: time,
+    smBytesPerNs: quantity,
+    errorRatio: error,
+  }),
+});
+
+export const hostSchema = z.strictObject({
+  /** `mixed` = reads and writes in equal parts. */
+  dram: z.strictObject({
+    capacityBytes: quantity,
+    peakBytesPerNs: quantity,
+    readBytesPerNs: quantity,
+    mixedBytesPerNs: quantity,
+    latencyNs: quantity,
+  }),
+  /** Threads given to gathering and attention on the CPU; a row costs one of them row + bytes / thread rate. */
+  cpu: z.strictObject({
+    threads: quantity,
+    rowNs: time,
+    threadBytesPerNs: quantity,
+    copyBytesPerNs: quantity,
+    tflops: quantity,
+  }),
+});
+
+export const linkSchema = z.strictObject({
+  kind: z.enum(['pcie', 'c2c']),
+  generation: z.string().min(1),
+  /** Of one direction, after line coding. */
+  peakBytesPerNs: quantity,
+  h2dBytesPerNs: quantity,
+  d2hBytesPerNs: quantity,
+  /** Both directions at once, summed: the host complex. */
+  hostSumBytesPerNs: quantity,
+  /** From the first call of a transfer until its first byte moves, calls and gaps apart. */
+  latencyNs: time,
+  /** One call a row: `perCall` = CPU time of a call; `gap` = what the engine adds between copies. */
+  dma: z.strictObject({ perCallNs: time, h2dGapNs: time, d2hGapNs: time }),
+  /** One call for many rows. */
+  dmaBatch: z.strictObject({ setupNs: time, rowNs: time }),
+  pageable: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity, latencyNs: time }),
+  /**
+   * Kernel reads of host memory: `outstanding` rows in flight for a round trip each, at most `bytesPerNs`; rows
+   * scattered over more than `reach` bytes miss the address translation, and misses follow one another, `walk` each.
+   */
+  uva: z.strictObject({
+    bytesPerNs: quantity,
+    outstanding: quantity,
+    roundTripNs: quantity,
+    sectorBytes: quantity,
+    reachBytes: quantity,
+    walkNs: time,
+  }),
+  errorRatio: error,
+});
+
+export const nvmeSchema = z.strictObject({
+  readBytesPerNs: quantity,
+  writeBytesPerNs: quantity,
+  readsPerS: quantity,
+  writesPerS: quantity,
+  latencyNs: quantity,
+});
+
+/** A rate that was achieved cannot exceed the peak beside it. */
+const atMost = (
+  context: z.RefinementCtx,
+  path: readonly string[],
+  value: number,
+  peak: number,
+  of: string,
+): void => {
+  if (value <= peak) return;
+  context.addIssue({
+    code: 'custom',
+    path: [...path, 'value'],
+    message: `expected at most ${of} (${peak}), got ${value}`,
+  });
+};
+
+export const profileSchema = z
+  .strictObject({
+    format: z.literal(HARDWARE_FORMAT),
+    name: z.string().min(1),
+    title: z.string().min(1),
+    aliases: z.array(z.string().min(1)).default([]),
+    accelerator: acceleratorSchema,
+    host: hostSchema,
+    link: linkSchema,
+    /** Absent where the machine has no local drive worth using. */
+    nvme: nvmeSchema.optional(),
+    /** On-demand price of one accelerator and its share of the host. */
+    price: z.strictObject({ usdPerHour: quantity }).optional(),
+  })
+  .superRefine(({ accelerator: { hbm, compute }, host: { dram }, link }, context) => {
+    const below = (path: string, value: Quantity, peak: Quantity, of: string): void =>
+      atMost(context, path.split('.'), value.value, peak.value, of);
+    below(
+      'accelerator.hbm.achievedBytesPerNs',
+      hbm.achievedBytesPerNs,
+      hbm.peakBytesPerNs,
+      'hbm.peakBytesPerNs',
+    );
+    below('accelerator.hbm.copyBytesPerNs', hbm.copyBytesPerNs, hbm.peakBytesPerNs, 'hbm.peakBytesPerNs');
+    for (const [type, rate] of Object.entries(compute)) {
+      if (rate === undefined) continue;
+      below(`accelerator.compute.${type}.achievedTflops`, rate.achievedTflops, rate.peakTflops, 'peakTflops');
+    }
+    below('host.dram.readBytesPerNs', dram.readBytesPerNs, dram.peakBytesPerNs, 'dram.peakBytesPerNs');
+    below('host.dram.mixedBytesPerNs', dram.mixedBytesPerNs, dram.readBytesPerNs, 'dram.readBytesPerNs');
+    below('link.h2dBytesPerNs', link.h2dBytesPerNs, link.peakBytesPerNs, 'link.peakBytesPerNs');
+    below('link.d2hBytesPerNs', link.d2hBytesPerNs, link.peakBytesPerNs, 'link.peakBytesPerNs');
+    below('link.uva.bytesPerNs', link.uva.bytesPerNs, link.h2dBytesPerNs, 'link.h2dBytesPerNs');
+  });
+
+export type Profile = z.infer<typeof profileSchema>;
+
+/** A software stack: how kernels are launched, and what its kernels reach of the profile's laws. */
+export const stackSchema = z.strictObject({
+  format: z.literal(STACK_FORMAT),
+  name: z.string().min(1),
+  title: z.string().min(1),
+  aliases: z.array(z.string().min(1)).default([]),
+  launch: z.enum(['graph', 'stream']),
+  /** CPU time a launch; hidden behind the GPU's work where that takes longer. */
+  hostNs: time,
+  /** Around each product of a layer: launches, and passes over its output by element-wise kernels. */
+  dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
+  gemm: z.strictObject({ rateRatio: quantity }),
+  /** `expandsKv`: KV heads are copied once a query head before attention reads them. */
+  decodeAttention: z.strictObject({ rateRatio: quantity, expandsKv: z.boolean() }),
+  prefillAttention: z.strictObject({ rateRatio: quantity }),
+  select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
+});
+
+export type Stack = z.infer<typeof stackSchema>;
