@@ -49,6 +49,8 @@ export interface FetchOperation extends OperationBase {
   readonly rows: number;
   readonly rowBytes: number;
   readonly mode: TransferMode;
+  /** Bytes of the region that the rows are scattered over, where it matters (uva); absent = not known. */
+  readonly regionBytes?: number;
 }
 
 /** The opposite direction: writes rows out to a slower tier. */

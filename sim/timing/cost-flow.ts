@@ -1,0 +1,87 @@
+/**
+ * From times and bytes to an OperationCost: a fixed part, then a flow that takes bytes from shared resources.
+ * Promise: a flow alone never exceeds a resource's capacity, so its solo time is what the fabric gives it.
+ */
+import type { Machine, Trust } from './cost-machine.ts';
+import type { Demand, OperationCost, ResourceName } from './operation-cost.ts';
+
+/** Bytes that a flow takes from each resource over its whole life, in the resource's own (read) capacity. */
+export type ResourceBytes = Readonly<Partial<Record<ResourceName, number>>>;
+
+/** A limit of a flow: how long it would take if it were the only one, and what people call it. */
+export interface Bound {
+  readonly label: string;
+  readonly ns: number;
+}
+
+export interface Work {
+  readonly fixedNs: number;
+  /** Size of the flow in its own unit: payload bytes, or flops. */
+  readonly amount: number;
+  readonly bounds: readonly Bound[];
+  readonly takes: ResourceBytes;
+  readonly trust: Trust;
+  /** Whether sizes lie inside what the law was fitted on. */
+  readonly inDomain: boolean;
+  /** CPU time of the launches, ns: what the GPU's own work does not hide adds to the fixed part. */
+  readonly hostNs?: number;
+  /** Bounds wider than the law's own error, as ratios; default [1, 1]. */
+  readonly widen?: readonly [number, number];
+}
+
+/** Beyond what a law was fitted on, its error is taken to be this much larger. */
+const EXTRAPOLATION = 1.5;
+
+const labelOf = (machine: Machine, name: ResourceName): string =>
+  machine.resources.find((resource) => resource.name === name)?.label ?? name;
+
+const capacityBounds = (machine: Machine, takes: ResourceBytes): readonly Bound[] =>
+  machine.resources.map(({ name, rateBytesPerNs }) => ({
+    label: labelOf(machine, name),
+    ns: (takes[name] ?? 0) / rateBytesPerNs,
+  }));
+
+const intervalOf = ({ trust, inDomain, widen = [1, 1] }: Work): readonly [number, number] => {
+  const error = trust.errorRatio * (inDomain ? 1 : EXTRAPOLATION);
+  return [Math.min(1, widen[0]) / (1 + error), Math.max(1, widen[1]) * (1 + error)];
+};
+
+/** The cost of a piece of work: its slowest bound rules; ties go to the first. */
+export const toCost = (machine: Machine, work: Work): OperationCost => {
+  const bounds = [...work.bounds, ...capacityBounds(machine, work.takes)];
+  const slowest = bounds.reduce((a, b) => (b.ns > a.ns ? b : a), { label: 'latency', ns: 0 });
+  const amount = slowest.ns > 0 ? work.amount : 0;
+  const demands: readonly Demand[] =
+    amount > 0
+      ? machine.resources
+          .map(({ name }) => ({ resource: name, bytesPerAmount: (work.takes[name] ?? 0) / amount }))
+          .filter(({ bytesPerAmount }) => bytesPerAmount > 0)
+      : [];
+  const fixedNs = Math.max(work.fixedNs, (work.hostNs ?? 0) - slowest.ns);
+  const label =
+    fixedNs > slowest.ns ? (work.hostNs && fixedNs > work.fixedNs ? 'launch' : 'latency') : slowest.label;
+  return {
+    fixedNs,
+    amount,
+    soloRatePerNs: amount > 0 ? amount / slowest.ns : 1,
+    demands,
+    boundBy: amount > 0 ? slowest.label : label,
+    intervalRatio: intervalOf(work),
+    domain: work.trust.anchored && work.inDomain ? 'calibrated' : 'extrapolated',
+  };
+};
+
+/** Read-capacity bytes of HBM for bytes read and written. */
+export const hbmBytes = (machine: Machine, readBytes: number, writeBytes: number): number =>
+  readBytes + writeBytes * machine.hbm.writeWeight;
+
+/** Read-capacity bytes of host memory for bytes read and written. */
+export const dramBytes = (machine: Machine, readBytes: number, writeBytes: number): number =>
+  readBytes + writeBytes * machine.dram.writeWeight;
+
+/** Start of a small kernel that no fitted law covers: its launch and two dependent reads of memory. */
+export const kernelStartNs = (machine: Machine): number =>
+  machine.launch.kernelNs + 2 * machine.hbm.latencyNs;
+
+/** Roofline work without a law of its own rests on measured rates, but not on measured kernels: its error is wide. */
+export const ROOFLINE_TRUST: Trust = { errorRatio: 0.5, anchored: false };

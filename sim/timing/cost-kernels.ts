@@ -1,0 +1,180 @@
+/**
+ * Matrix products, top-k selection, and the kernels that move bytes through HBM: score, append, merge, encode, decode.
+ * Products: start + max(flops / rate, bytes / rate), 8.8 % hold-out error over 23,902 shapes on an H100
+ * (AIConfigurator tables); a wave-quantisation term makes it worse. The rest are rooflines.
+ */
+import type {
+  AppendOperation,
+  DecodeOperation,
+  DenseOperation,
+  EncodeOperation,
+  Gemm,
+  MergeOperation,
+  ScoreOperation,
+  SelectOperation,
+} from '../program/operation.ts';
+import { dramBytes, hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
+import type { ElementType, Machine } from './cost-machine.ts';
+import type { OperationCost } from './operation-cost.ts';
+
+/** Keys of a row that one group of SMs takes before a second group joins, bytes. */
+const SELECT_SLICE_BYTES = 16_384;
+const KEY_BYTES = 4;
+
+const typeOfElement = (elementBytes: number): ElementType =>
+  elementBytes >= 4 ? 'fp32' : elementBytes >= 2 ? 'bf16' : 'fp8';
+
+interface ProductTime {
+  readonly flops: number;
+  readonly bytes: number;
+  readonly flopsNs: number;
+  readonly bytesNs: number;
+  readonly inDomain: boolean;
+}
+
+/** Activations of 8-bit products come back as 16-bit numbers. */
+const outputElementBytes = (elementBytes: number): number => Math.max(2, elementBytes);
+
+const productTime = (
+  machine: Machine,
+  { m, n, k, weightBytes }: Gemm,
+  elementBytes: number,
+  type: ElementType,
+): ProductTime => {
+  const flops = 2 * m * n * k;
+  const bytes = weightBytes + m * k * elementBytes + m * n * outputElementBytes(elementBytes);
+  return {
+    flops,
+    bytes,
+    flopsNs: flops / machine.gemm.flopsPerNs[type],
+    bytesNs: bytes / machine.gemm.bytesPerNs,
+    inDomain: m <= 65_536 && n >= 256 && k >= 256 && n <= 262_144 && k <= 65_536,
+  };
+};
+
+/** Cost of products one after the other, with `companions` element-wise passes around each. */
+const productsCost = (
+  machine: Machine,
+  gemms: readonly Gemm[],
+  elementBytes: number,
+  type: ElementType,
+  bare: boolean,
+): OperationCost => {
+  const { gemm, hbm, launch } = machine;
+  const times = gemms.map((one) => productTime(machine, one, elementBytes, type));
+  const sum = (of: (time: ProductTime) => number): number =>
+    times.reduce((total, time) => total + of(time), 0);
+  const outputs = bare
+    ? 0
+    : gemms.reduce((total, { m, n }) => total + m * n * outputElementBytes(elementBytes), 0);
+  const passBytes = 2 * outputs * gemm.passesPerGemm;
+  const kernels = gemms.length * (bare ? 1 : gemm.kernelsPerGemm);
+  const bytes = sum((time) => time.bytes) + passBytes;
+  const flowNs = sum((time) => Math.max(time.flopsNs, time.bytesNs)) + passBytes / hbm.copyBytesPerNs;
+  const bindsOnFlops = sum((time) => Math.max(0, time.flopsNs - time.bytesNs)) > flowNs / 2;
+  const smallKernels = kernels - gemms.length;
+  return toCost(machine, {
+    fixedNs: gemms.length * (gemm.startNs + launch.extraNs) + smallKernels * kernelStartNs(machine),
+    amount: bindsOnFlops ? sum((time) => time.flops) : bytes,
+    bounds: [{ label: bindsOnFlops ? 'compute' : 'hbm', ns: flowNs }],
+    takes: { hbm: bytes },
+    trust: gemm,
+    inDomain: times.every((time) => time.inDomain),
+    hostNs: kernels * launch.hostNs,
+  });
+};
+
+/** Cost of one product alone, in the given element type. */
+export const gemmCost = (
+  machine: Machine,
+  gemm: Gemm,
+  elementBytes: number,
+  type: ElementType,
+): OperationCost => productsCost(machine, [gemm], elementBytes, type, true);
+
+/** Cost of a layer's products with the element-wise kernels that the stack puts around them. */
+export const denseCost = (machine: Machine, { gemms, elementBytes }: DenseOperation): OperationCost =>
+  productsCost(machine, gemms, elementBytes, typeOfElement(elementBytes), false);
+
+/**
+ * Top-k by radix select: every pass scans the keys, and a row is split over the SMs that it gets. The first pass reads
+ * HBM (at its rate), later ones L2.
+ */
+export const selectCost = (machine: Machine, { rows, of }: SelectOperation): OperationCost => {
+  const { select, hbm, launch, sms } = machine;
+  const rowBytes = of * KEY_BYTES;
+  const total = rows * rowBytes;
+  const sliceBytes = Math.max(Math.min(rowBytes, SELECT_SLICE_BYTES), total / sms);
+  const scanNs = sliceBytes / select.smBytesPerNs;
+  const flowNs = (select.passes - 1) * scanNs + Math.max(scanNs, total / hbm.readBytesPerNs);
+  return toCost(machine, {
+    fixedNs: (select.startNs + select.passes * select.passNs) * select.timeRatio + launch.extraNs,
+    amount: total,
+    bounds: [{ label: 'compute', ns: flowNs * select.timeRatio }],
+    takes: { hbm: total },
+    trust: select,
+    inDomain: rows <= 256 && of >= 1024 && of <= 1_048_576,
+    hostNs: launch.hostNs,
+  });
+};
+
+interface Streamed {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly flops: number;
+  readonly kernels: number;
+  /** Bytes that the kernel reads from host memory over the link. */
+  readonly farBytes?: number;
+}
+
+/** A kernel that streams bytes through HBM and computes on them with plain cores. */
+const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
+  const { launch, uva, link, flopsPerNs } = machine;
+  const { readBytes, writeBytes, flops, kernels, farBytes = 0 } = work;
+  const bytes = readBytes + writeBytes + farBytes;
+  return toCost(machine, {
+    fixedNs: kernels * kernelStartNs(machine) + (farBytes > 0 ? uva.roundTripNs : 0),
+    amount: bytes > 0 ? bytes : flops,
+    bounds: [
+      { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
+      { label: 'compute', ns: flops / flopsPerNs.fp32 },
+    ],
+    takes: { hbm: hbmBytes(machine, readBytes, writeBytes), h2d: farBytes, host: farBytes, dram: farBytes },
+    trust: ROOFLINE_TRUST,
+    inDomain: true,
+    hostNs: kernels * launch.hostNs,
+  });
+};
+
+export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
+  const { readBytes, writeBytes, flops, kernels, where } = operation;
+  if (where === 'gpu') {
+    return streamedCost(machine, {
+      readBytes: readBytes.hbm ?? 0,
+      writeBytes: writeBytes.hbm ?? 0,
+      farBytes: readBytes.dram ?? 0,
+      flops,
+      kernels,
+    });
+  }
+  const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);
+  return toCost(machine, {
+    fixedNs: machine.dram.latencyNs,
+    amount: bytes > 0 ? bytes : flops,
+    bounds: [{ label: 'cpu', ns: flops / machine.cpu.flopsPerNs }],
+    takes: { dram: bytes },
+    trust: ROOFLINE_TRUST,
+    inDomain: true,
+  });
+};
+
+export const appendCost = (machine: Machine, { bytes }: AppendOperation): OperationCost =>
+  streamedCost(machine, { readBytes: 0, writeBytes: bytes, flops: 0, kernels: 1 });
+
+export const mergeCost = (machine: Machine, { bytes }: MergeOperation): OperationCost =>
+  streamedCost(machine, { readBytes: bytes, writeBytes: 0, flops: 0, kernels: 1 });
+
+export const codecCost = (
+  machine: Machine,
+  { inBytes, outBytes, flops }: EncodeOperation | DecodeOperation,
+): OperationCost => streamedCost(machine, { readBytes: inBytes, writeBytes: outBytes, flops, kernels: 1 });

@@ -1,0 +1,290 @@
+/**
+ * A profile and a software stack as plain numbers: what the cost formulas compute with. Each law keeps its error
+ * (P95 of its hold-out, wider where its numbers are assumed) and whether it is anchored in measurements at all.
+ */
+import { statusesOf } from '../hardware/load.ts';
+import type { Profile, Quantity, Stack } from '../hardware/schema.ts';
+import type { MachineResource, SharedResources } from './machine.ts';
+
+/** How far a law can be trusted. */
+export interface Trust {
+  /** P95 of the absolute relative error. */
+  readonly errorRatio: number;
+  /** True when every number of the law was measured, fitted or published. */
+  readonly anchored: boolean;
+}
+
+export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
+
+interface Direction {
+  readonly bytesPerNs: number;
+  readonly gapNs: number;
+  readonly pageableBytesPerNs: number;
+}
+
+export interface Machine extends SharedResources {
+  readonly name: string;
+  readonly stack: string;
+  readonly capacityBytes: { readonly hbm: number; readonly dram: number };
+  readonly usdPerHour: number | null;
+  readonly sms: number;
+  readonly l2Bytes: number;
+  readonly hbm: {
+    readonly peakBytesPerNs: number;
+    readonly readBytesPerNs: number;
+    readonly copyBytesPerNs: number;
+    readonly latencyNs: number;
+    readonly sectorBytes: number;
+    /** Bytes of read capacity that one written byte takes. */
+    readonly writeWeight: number;
+  };
+  readonly dram: {
+    readonly readBytesPerNs: number;
+    readonly writeWeight: number;
+    readonly latencyNs: number;
+  };
+  readonly cpu: {
+    readonly threads: number;
+    readonly rowNs: number;
+    readonly threadBytesPerNs: number;
+    readonly copyBytesPerNs: number;
+    readonly flopsPerNs: number;
+  };
+  /** Time from one kernel to the next, and CPU time of a launch (hidden where the GPU takes longer). */
+  readonly launch: { readonly kernelNs: number; readonly extraNs: number; readonly hostNs: number };
+  /** Achieved flops per ns by element type. */
+  readonly flopsPerNs: Readonly<Record<ElementType, number>>;
+  readonly gemm: Trust & {
+    readonly startNs: number;
+    readonly bytesPerNs: number;
+    readonly flopsPerNs: Readonly<Record<ElementType, number>>;
+    readonly kernelsPerGemm: number;
+    readonly passesPerGemm: number;
+  };
+  readonly decodeAttention: Trust & {
+    readonly startNs: number;
+    readonly waveNs: number;
+    readonly bytesPerNs: number;
+    readonly expandsKv: boolean;
+  };
+  readonly prefillAttention: Trust & { readonly maxFlopsPerNs: number; readonly halfTokens: number };
+  readonly gather: Trust & { readonly bytesPerNs: number };
+  readonly select: Trust & {
+    readonly startNs: number;
+    readonly passes: number;
+    readonly passNs: number;
+    readonly smBytesPerNs: number;
+    readonly timeRatio: number;
+  };
+  readonly link: Trust & {
+    readonly kind: 'pcie' | 'c2c';
+    readonly h2d: Direction;
+    readonly d2h: Direction;
+    readonly hostSumBytesPerNs: number;
+    readonly latencyNs: number;
+    readonly perCallNs: number;
+    readonly batchSetupNs: number;
+    readonly batchRowNs: number;
+    readonly pageableLatencyNs: number;
+  };
+  readonly uva: Trust & {
+    readonly bytesPerNs: number;
+    readonly outstanding: number;
+    readonly roundTripNs: number;
+    readonly sectorBytes: number;
+    readonly reachBytes: number;
+    readonly walkNs: number;
+  };
+  readonly nvme: {
+    readonly readBytesPerNs: number;
+    readonly writeBytesPerNs: number;
+    readonly readNs: number;
+    readonly writeNs: number;
+    readonly latencyNs: number;
+  } | null;
+}
+
+/** What an assumed number adds to a law's error: parts of one generation differ by about this much from each other. */
+const ASSUMED_ERROR = 0.15;
+const FLOPS_PER_TFLOP_NS = 1000;
+
+const trustOf = (laws: readonly unknown[], error: Quantity | { readonly value: number }): Trust => {
+  const statuses = laws.flatMap((law) => statusesOf(law));
+  const anchored = !statuses.includes('assumed');
+  return { errorRatio: error.value + (anchored ? 0 : ASSUMED_ERROR), anchored };
+};
+
+/** Rates of all element types from the types that the profile states: a missing one runs as the next wider. */
+const byType = (
+  compute: Profile['accelerator']['compute'],
+  rate: (type: 'bf16' | 'fp8' | 'int8' | 'fp32') => number,
+) => {
+  const bf16 = rate('bf16');
+  const fp8 = compute.fp8 ? rate('fp8') : bf16;
+  const int8 = compute.int8 ? rate('int8') : fp8;
+  return { bf16, fp16: bf16, fp8, int8, fp32: rate('fp32') };
+};
+
+const computeRates = ({ compute, gemm }: Profile['accelerator']) => {
+  const achieved = byType(compute, (type) => (compute[type]?.achievedTflops.value ?? 0) * FLOPS_PER_TFLOP_NS);
+  // The GEMM law is fitted on bf16; other types keep its share of what they achieve at best.
+  const bf16Best = compute.bf16.achievedTflops.value / compute.bf16.peakTflops.value;
+  const shareOfBest = Math.min(1, gemm.computeEfficiency.value / bf16Best);
+  const products = byType(
+    compute,
+    (type) => (compute[type]?.achievedTflops.value ?? 0) * FLOPS_PER_TFLOP_NS * shareOfBest,
+  );
+  return { achieved, products };
+};
+
+/** Read-capacity bytes that one written byte costs, from the read rate and the rate of equal reads and writes. */
+const writeWeight = (readRate: number, mixedRate: number): number =>
+  Math.max(1, (2 * readRate) / mixedRate - 1);
+
+const resourcesOf = ({ accelerator, host, link, nvme }: Profile): readonly MachineResource[] => [
+  { name: 'hbm', label: 'hbm', rateBytesPerNs: accelerator.hbm.achievedBytesPerNs.value },
+  { name: 'h2d', label: `${link.kind}.h2d`, rateBytesPerNs: link.h2dBytesPerNs.value },
+  { name: 'd2h', label: `${link.kind}.d2h`, rateBytesPerNs: link.d2hBytesPerNs.value },
+  { name: 'host', label: 'host', rateBytesPerNs: link.hostSumBytesPerNs.value },
+  { name: 'dram', label: 'dram', rateBytesPerNs: host.dram.readBytesPerNs.value },
+  ...(nvme ? [{ name: 'nvme', label: 'nvme', rateBytesPerNs: nvme.readBytesPerNs.value } as const] : []),
+];
+
+const linkOf = (link: Profile['link']): Machine['link'] => ({
+  ...trustOf([link.h2dBytesPerNs, link.d2hBytesPerNs, link.dma, link.latencyNs], link.errorRatio),
+  kind: link.kind,
+  h2d: {
+    bytesPerNs: link.h2dBytesPerNs.value,
+    gapNs: link.dma.h2dGapNs.value,
+    pageableBytesPerNs: Math.min(link.pageable.h2dBytesPerNs.value, link.h2dBytesPerNs.value),
+  },
+  d2h: {
+    bytesPerNs: link.d2hBytesPerNs.value,
+    gapNs: link.dma.d2hGapNs.value,
+    pageableBytesPerNs: Math.min(link.pageable.d2hBytesPerNs.value, link.d2hBytesPerNs.value),
+  },
+  hostSumBytesPerNs: link.hostSumBytesPerNs.value,
+  latencyNs: link.latencyNs.value,
+  perCallNs: link.dma.perCallNs.value,
+  batchSetupNs: link.dmaBatch.setupNs.value,
+  batchRowNs: link.dmaBatch.rowNs.value,
+  pageableLatencyNs: link.pageable.latencyNs.value,
+});
+
+const uvaOf = ({ uva, errorRatio }: Profile['link']): Machine['uva'] => ({
+  ...trustOf([uva.bytesPerNs, uva.outstanding, uva.roundTripNs, uva.walkNs], errorRatio),
+  bytesPerNs: uva.bytesPerNs.value,
+  outstanding: uva.outstanding.value,
+  roundTripNs: uva.roundTripNs.value,
+  sectorBytes: uva.sectorBytes.value,
+  reachBytes: uva.reachBytes.value,
+  walkNs: uva.walkNs.value,
+});
+
+const kernelLaws = (profile: Profile, stack: Stack) => {
+  const { hbm, gemm, decodeAttention, prefillAttention, gather, select } = profile.accelerator;
+  const { products } = computeRates(profile.accelerator);
+  const readRate = hbm.achievedBytesPerNs.value;
+  const scaled = (rates: typeof products, ratio: number) => ({
+    bf16: rates.bf16 * ratio,
+    fp16: rates.fp16 * ratio,
+    fp8: rates.fp8 * ratio,
+    int8: rates.int8 * ratio,
+    fp32: rates.fp32 * ratio,
+  });
+  return {
+    gemm: {
+      ...trustOf([gemm.startNs, gemm.memoryEfficiency, gemm.computeEfficiency], gemm.errorRatio),
+      startNs: gemm.startNs.value,
+      bytesPerNs: Math.min(
+        gemm.memoryEfficiency.value * hbm.peakBytesPerNs.value * stack.gemm.rateRatio.value,
+        readRate,
+      ),
+      flopsPerNs: scaled(products, stack.gemm.rateRatio.value),
+      kernelsPerGemm: stack.dense.kernelsPerGemm.value,
+      passesPerGemm: stack.dense.passesPerGemm.value,
+    },
+    decodeAttention: {
+      ...trustOf([decodeAttention.startNs, decodeAttention.rateRatio], decodeAttention.errorRatio),
+      startNs: decodeAttention.startNs.value,
+      waveNs: decodeAttention.waveNs.value,
+      bytesPerNs:
+        readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),
+      expandsKv: stack.decodeAttention.expandsKv,
+    },
+    prefillAttention: {
+      ...trustOf([prefillAttention.maxTflops], prefillAttention.errorRatio),
+      maxFlopsPerNs:
+        prefillAttention.maxTflops.value * stack.prefillAttention.rateRatio.value * FLOPS_PER_TFLOP_NS,
+      halfTokens: prefillAttention.halfTokens.value,
+    },
+    gather: {
+      ...trustOf([gather.rateRatio], gather.errorRatio),
+      bytesPerNs: gather.rateRatio.value * hbm.copyBytesPerNs.value,
+    },
+    select: {
+      ...trustOf([stack.select], stack.select.errorRatio),
+      startNs: select.startNs.value,
+      passes: select.passes.value,
+      passNs: select.passNs.value,
+      smBytesPerNs: select.smBytesPerNs.value,
+      timeRatio: stack.select.timeRatio.value,
+    },
+  };
+};
+
+/** The machine that a validated profile and stack describe. */
+export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
+  const { accelerator, host, link, nvme, price } = profile;
+  const { hbm, launch } = accelerator;
+  const { dram, cpu } = host;
+  const kernelNs = stack.launch === 'graph' ? launch.graphNs.value : launch.streamNs.value;
+  return {
+    name: profile.name,
+    stack: stack.name,
+    resources: resourcesOf(profile),
+    capacityBytes: { hbm: accelerator.memory.capacityBytes.value, dram: dram.capacityBytes.value },
+    usdPerHour: price?.usdPerHour.value ?? null,
+    sms: accelerator.sms.value,
+    l2Bytes: accelerator.l2.capacityBytes.value,
+    hbm: {
+      peakBytesPerNs: hbm.peakBytesPerNs.value,
+      readBytesPerNs: hbm.achievedBytesPerNs.value,
+      copyBytesPerNs: Math.min(hbm.copyBytesPerNs.value, hbm.achievedBytesPerNs.value),
+      latencyNs: hbm.latencyNs.value,
+      sectorBytes: hbm.sectorBytes.value,
+      writeWeight: writeWeight(hbm.achievedBytesPerNs.value, hbm.copyBytesPerNs.value),
+    },
+    dram: {
+      readBytesPerNs: dram.readBytesPerNs.value,
+      writeWeight: writeWeight(dram.readBytesPerNs.value, dram.mixedBytesPerNs.value),
+      latencyNs: dram.latencyNs.value,
+    },
+    cpu: {
+      threads: cpu.threads.value,
+      rowNs: cpu.rowNs.value,
+      threadBytesPerNs: cpu.threadBytesPerNs.value,
+      copyBytesPerNs: Math.min(cpu.copyBytesPerNs.value, dram.mixedBytesPerNs.value / 2),
+      flopsPerNs: cpu.tflops.value * FLOPS_PER_TFLOP_NS,
+    },
+    launch: {
+      kernelNs,
+      // The kernel laws were fitted on graph replays: their start holds one graph node already.
+      extraNs: Math.max(0, kernelNs - launch.graphNs.value),
+      hostNs: stack.hostNs.value,
+    },
+    flopsPerNs: computeRates(accelerator).achieved,
+    ...kernelLaws(profile, stack),
+    link: linkOf(link),
+    uva: uvaOf(link),
+    nvme: nvme
+      ? {
+          readBytesPerNs: nvme.readBytesPerNs.value,
+          writeBytesPerNs: nvme.writeBytesPerNs.value,
+          readNs: 1e9 / nvme.readsPerS.value,
+          writeNs: 1e9 / nvme.writesPerS.value,
+          latencyNs: nvme.latencyNs.value,
+        }
+      : null,
+  };
+};

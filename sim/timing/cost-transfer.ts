@@ -1,0 +1,215 @@
+/**
+ * Transfers between tiers, and scattered rows within HBM. Laws and figures: measured on an H100 host, PCIe 5.0 x16
+ * (sim/hardware/profiles/h100-sxm.json); LogGP reading of copies (Alexandrov et al., SPAA '95); Little's law for
+ * kernel reads; misses of the address translation beyond its reach.
+ */
+import { SimError } from '../error.ts';
+import type { FetchOperation, SpillOperation, TierName } from '../program/operation.ts';
+import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
+import type { Machine } from './cost-machine.ts';
+import type { OperationCost } from './operation-cost.ts';
+
+export type TransferOperation = FetchOperation | SpillOperation;
+
+/** Region that uva rows are assumed to be scattered over when the operation doesn't say: 1 GiB. */
+const UNKNOWN_REGION_BYTES = 2 ** 30;
+/** Device block of an NVMe drive: smaller reads cost a whole one. */
+const NVME_BLOCK_BYTES = 4096;
+
+const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
+
+interface Shape {
+  readonly rows: number;
+  readonly rowBytes: number;
+  readonly bytes: number;
+}
+
+type Way = 'h2d' | 'd2h';
+
+const labelOf = (machine: Machine, way: Way): string => `${machine.link.kind}.${way}`;
+
+/** What payload bytes crossing the host link take from everything that they pass. */
+const linkTakes = (machine: Machine, way: Way, bytes: number, dram: number): ResourceBytes => ({
+  [way]: bytes,
+  host: bytes,
+  dram,
+  hbm: way === 'h2d' ? hbmBytes(machine, 0, bytes) : bytes,
+});
+
+const dramOneWay = (machine: Machine, way: Way, bytes: number): number =>
+  way === 'h2d' ? bytes : dramBytes(machine, 0, bytes);
+
+/** Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. */
+const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, batched: boolean): OperationCost => {
+  const { link } = machine;
+  const { bytesPerNs, gapNs } = link[way];
+  const wireNs = bytes / bytesPerNs;
+  const bounds: readonly Bound[] = batched
+    ? [{ label: labelOf(machine, way), ns: rows * link.batchRowNs + wireNs }]
+    : [
+        { label: 'launch', ns: rows * link.perCallNs },
+        { label: labelOf(machine, way), ns: rows * gapNs + wireNs },
+      ];
+  return toCost(machine, {
+    fixedNs: link.latencyNs + (batched ? link.batchSetupNs : 0),
+    amount: bytes,
+    bounds,
+    takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes)),
+    trust: link,
+    inDomain: bytes / rows >= 256 && bytes <= 2 ** 34,
+  });
+};
+
+/** Pageable memory: each call copies through one pinned staging buffer and blocks, so calls don't overlap. */
+const pageableCost = (machine: Machine, way: Way, { rows, bytes }: Shape): OperationCost => {
+  const { link } = machine;
+  return toCost(machine, {
+    fixedNs: link.latencyNs + link.pageableLatencyNs,
+    amount: bytes,
+    bounds: [
+      { label: 'host', ns: (rows - 1) * link.pageableLatencyNs + bytes / link[way].pageableBytesPerNs },
+    ],
+    // Once by the DMA, and once read and once written by the CPU's copy.
+    takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
+    trust: { ...link, errorRatio: link.errorRatio + 0.3 },
+    inDomain: bytes / rows >= 65_536,
+  });
+};
+
+/** Time that rows scattered over `regionBytes` need on the link when kernels read them, ns. */
+const uvaFlowNs = (machine: Machine, { rows, rowBytes, bytes }: Shape, regionBytes: number): number => {
+  const { uva } = machine;
+  const sectors = roundUp(rowBytes, uva.sectorBytes);
+  const missRatio = Math.max(0, 1 - uva.reachBytes / Math.max(regionBytes, bytes));
+  return rows * Math.max(sectors / uva.bytesPerNs, uva.roundTripNs / uva.outstanding, missRatio * uva.walkNs);
+};
+
+/** Zero-copy: a kernel reads (or writes) host memory directly, on the stream that it runs on. */
+const uvaCost = (
+  machine: Machine,
+  way: Way,
+  shape: Shape,
+  regionBytes: number | undefined,
+): OperationCost => {
+  const { uva, launch, link } = machine;
+  const flowNs = uvaFlowNs(machine, shape, regionBytes ?? UNKNOWN_REGION_BYTES);
+  const payload = shape.rows * roundUp(shape.rowBytes, uva.sectorBytes);
+  const widen: readonly [number, number] =
+    regionBytes === undefined && flowNs > 0
+      ? [uvaFlowNs(machine, shape, 1) / flowNs, uvaFlowNs(machine, shape, Number.MAX_SAFE_INTEGER) / flowNs]
+      : [1, 1];
+  return toCost(machine, {
+    fixedNs: kernelStartNs(machine) + uva.roundTripNs,
+    amount: shape.bytes,
+    bounds: [{ label: labelOf(machine, way), ns: Math.max(flowNs, shape.bytes / link[way].bytesPerNs) }],
+    takes: linkTakes(machine, way, payload, dramOneWay(machine, way, payload)),
+    trust: { ...uva, errorRatio: uva.errorRatio + 0.1 },
+    inDomain: shape.rowBytes >= 64 && shape.rows >= 512,
+    hostNs: launch.hostNs,
+    widen,
+  });
+};
+
+/** The CPU gathers rows into a pinned buffer while the copy engine sends what is gathered. */
+const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Shape): OperationCost => {
+  const { cpu, link } = machine;
+  const threadsNs = (rows * (cpu.rowNs + rowBytes / cpu.threadBytesPerNs)) / Math.min(cpu.threads, rows);
+  return toCost(machine, {
+    fixedNs: link.latencyNs + link.perCallNs + link[way].gapNs,
+    amount: bytes,
+    bounds: [
+      { label: 'cpu', ns: Math.max(threadsNs, bytes / cpu.copyBytesPerNs) },
+      { label: labelOf(machine, way), ns: bytes / link[way].bytesPerNs },
+    ],
+    takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
+    trust: { ...link, errorRatio: link.errorRatio + 0.3 },
+    inDomain: rowBytes >= 64,
+  });
+};
+
+/** Scattered rows within HBM: whole sectors are read, payload is written. */
+const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): OperationCost => {
+  const { gather, hbm, launch } = machine;
+  const read = rows * roundUp(rowBytes, hbm.sectorBytes);
+  return toCost(machine, {
+    fixedNs: kernelStartNs(machine) + hbm.latencyNs,
+    amount: bytes,
+    bounds: [{ label: 'hbm', ns: (read + bytes) / gather.bytesPerNs }],
+    takes: { hbm: hbmBytes(machine, read, bytes) },
+    trust: gather,
+    inDomain: rowBytes >= 64,
+    hostNs: launch.hostNs,
+  });
+};
+
+/** NVMe: blocks at the drive's rate of operations or bytes; without GDS the bytes bounce through host memory. */
+const nvmeCost = (
+  machine: Machine,
+  operation: TransferOperation,
+  { rows, rowBytes, bytes }: Shape,
+): OperationCost => {
+  const { nvme, link } = machine;
+  if (nvme === null) throw new SimError('not-supported', `hardware ${machine.name} has no nvme tier`);
+  const reads = operation.from === 'nvme';
+  const drive = {
+    bytesPerNs: reads ? nvme.readBytesPerNs : nvme.writeBytesPerNs,
+    opNs: reads ? nvme.readNs : nvme.writeNs,
+  };
+  const blocks = rows * roundUp(rowBytes, NVME_BLOCK_BYTES);
+  const other = reads ? operation.to : operation.from;
+  const direct = operation.mode === 'gds' || other === 'dram';
+  const way: Way = reads ? 'h2d' : 'd2h';
+  const bounce = direct
+    ? other === 'dram'
+      ? dramBytes(machine, reads ? 0 : bytes, reads ? bytes : 0)
+      : 0
+    : dramBytes(machine, bytes, bytes);
+  return toCost(machine, {
+    fixedNs: nvme.latencyNs + (direct ? 0 : link.latencyNs + link.perCallNs),
+    amount: bytes,
+    bounds: [
+      { label: 'nvme', ns: Math.max(blocks / drive.bytesPerNs, rows * drive.opNs) },
+      { label: labelOf(machine, way), ns: other === 'hbm' ? bytes / link[way].bytesPerNs : 0 },
+    ],
+    takes: {
+      // The resource's capacity is the read rate; writes take more of it.
+      nvme: (blocks * nvme.readBytesPerNs) / drive.bytesPerNs,
+      ...(other === 'hbm' ? linkTakes(machine, way, bytes, bounce) : { dram: bounce }),
+    },
+    trust: { errorRatio: 0.4, anchored: false },
+    inDomain: true,
+  });
+};
+
+const unsupported = (from: TierName, to: TierName, mode: string): SimError =>
+  new SimError('not-supported', `transfer ${from} -> ${to} by ${mode}: no link of the profile carries it`);
+
+/** Cost of a fetch or spill. Throws SimError 'not-supported' for tiers that no link of a profile joins. */
+export const transferCost = (machine: Machine, operation: TransferOperation): OperationCost => {
+  const { from, to, rows, rowBytes, mode } = operation;
+  const shape = { rows, rowBytes, bytes: rows * rowBytes };
+  if (from === 'hbm' && to === 'hbm') return gatherCost(machine, shape);
+  if (from === 'nvme' || to === 'nvme') {
+    if (from === 'remote' || to === 'remote' || from === to) throw unsupported(from, to, mode);
+    return nvmeCost(machine, operation, shape);
+  }
+  const way: Way | null =
+    from === 'dram' && to === 'hbm' ? 'h2d' : from === 'hbm' && to === 'dram' ? 'd2h' : null;
+  if (way === null || mode === 'gds') throw unsupported(from, to, mode);
+  switch (mode) {
+    case 'dma':
+      return dmaCost(machine, way, shape, false);
+    case 'dma-batch':
+      return dmaCost(machine, way, shape, true);
+    case 'pageable':
+      return pageableCost(machine, way, shape);
+    case 'uva':
+      return uvaCost(machine, way, shape, operation.kind === 'fetch' ? operation.regionBytes : undefined);
+    case 'cpu-gather':
+      return cpuGatherCost(machine, way, shape);
+    default: {
+      const never: never = mode;
+      return never;
+    }
+  }
+};
