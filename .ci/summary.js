@@ -5,7 +5,9 @@ import { readFileSync } from 'node:fs';
 const readVitest = (path) => {
   const report = JSON.parse(readFileSync(path, 'utf8'));
   // A file that does not load has no test to fail; it counts as one.
-  const unloaded = report.testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0);
+  const unloaded = report.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.length === 0,
+  );
   return { passed: report.numPassedTests, failed: report.numFailedTests + unloaded.length };
 };
 

@@ -4,14 +4,22 @@
  */
 import * as z from 'zod';
 import { unknownName } from '../sim/near-names.ts';
-import { catalog as policies } from '../sim/policy/catalog.generated.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
 import { flagSpecs } from './flags.ts';
-import { formatBytes, formatCount } from './format.ts';
+import { formatBytes, formatCount, formatNs, formatRatio } from './format.ts';
 import { renderTable } from './table.ts';
 import type { Verb, VerbContext } from './verb.ts';
 
 type Row = { readonly name: string } & Readonly<Record<string, unknown>>;
+
+/** What the rows of a plug-in of request replay have in common. */
+interface PlainPlugin {
+  readonly kind: string;
+  readonly title: string;
+  readonly source?: string;
+  readonly offline?: boolean;
+  readonly config?: z.ZodObject;
+}
 
 /** One column of the text table: its header, how a row fills it, and whether it stands to the right. */
 interface Column {
@@ -44,8 +52,9 @@ const parametersOf = (config: z.ZodObject): readonly Row[] =>
     description: spec.description,
   }));
 
-const policyRows = async (): Promise<readonly Row[]> =>
-  Object.values<PolicyPlugin>(policies as unknown as Record<string, PolicyPlugin>).map((policy) => ({
+const policyRows = async (): Promise<readonly Row[]> => {
+  const { catalog } = await import('../sim/policy/catalog.generated.ts');
+  return Object.values(catalog as unknown as Readonly<Record<string, PolicyPlugin>>).map((policy) => ({
     name: policy.name,
     title: policy.title,
     family: policy.family,
@@ -54,12 +63,50 @@ const policyRows = async (): Promise<readonly Row[]> =>
     prefers: policy.prefers ?? [],
     parameters: parametersOf(policy.config),
   }));
+};
+
+/** Rows of plug-ins that are named by their `kind`. */
+const pluginRows = (catalog: Readonly<Record<string, unknown>>): readonly Row[] =>
+  Object.values(catalog as Readonly<Record<string, PlainPlugin>>).map((plugin) => ({
+    name: plugin.kind,
+    title: plugin.title,
+    ...(plugin.source === undefined ? {} : { source: plugin.source }),
+    ...(plugin.offline === undefined ? {} : { offline: plugin.offline }),
+    ...(plugin.config === undefined ? {} : { parameters: parametersOf(plugin.config) }),
+  }));
+
+/** Bandwidths of profiles are bytes per ns, which is GB/s. */
+const rate = (bytesPerNs: number): string => `${formatBytes(bytesPerNs * 1e9)}/s`;
 
 const KINDS = {
   policies: {
     singular: 'policy',
     rows: policyRows,
     columns: [text('name', 'name'), text('family', 'family'), text('what it does', 'title')],
+  },
+  hardware: {
+    singular: 'hardware',
+    rows: async () => (await import('../sim/hardware/load.ts')).listProfiles().map((row) => ({ ...row })),
+    columns: [
+      text('name', 'name'),
+      number('memory', 'memoryBytes', formatBytes),
+      number('HBM peak', 'hbmPeakBytesPerNs', rate),
+      number('achieved', 'hbmAchievedBytesPerNs', rate),
+      number('bf16', 'bf16Tflops', (tflops) => `${tflops} TFLOP/s`),
+      text('link', 'link'),
+      number('to device', 'h2dBytesPerNs', rate),
+      number('from measurements', 'anchoredRatio', formatRatio),
+    ],
+  },
+  stacks: {
+    singular: 'stack',
+    rows: async () => (await import('../sim/hardware/load.ts')).listStacks().map((row) => ({ ...row })),
+    columns: [
+      text('name', 'name'),
+      text('launch', 'launch'),
+      number('host per launch', 'hostNs', formatNs),
+      text('title', 'title'),
+    ],
   },
   models: {
     singular: 'model',
@@ -74,6 +121,15 @@ const KINDS = {
       text('attention', 'attention'),
       number('KV/token', 'kvBytesPerToken', formatBytes),
       number('max context', 'maxContextTokens', String),
+    ],
+  },
+  evictions: {
+    singular: 'eviction rule',
+    rows: async () => pluginRows((await import('../sim/policy/eviction/catalog.generated.ts')).catalog),
+    columns: [
+      text('name', 'name'),
+      { header: 'reads the future', cell: (row) => (row.offline === true ? 'yes' : '') },
+      text('what it does', 'title'),
     ],
   },
 } satisfies Record<string, Kind>;
@@ -103,10 +159,11 @@ const plain = (value: unknown): string =>
 /** One row in full: its facts as lines, then its parameters as a table. */
 const showOne = (row: Row, context: VerbContext): void => {
   const { parameters, ...facts } = row;
-  for (const [field, value] of Object.entries(facts)) {
-    if (typeof value !== 'object' || Array.isArray(value))
-      context.print(`${field.padEnd(18)}  ${plain(value)}`);
-  }
+  const shown = Object.entries(facts).filter(
+    ([, value]) => typeof value !== 'object' || Array.isArray(value),
+  );
+  const width = Math.max(...shown.map(([field]) => field.length));
+  for (const [field, value] of shown) context.print(`${field.padEnd(width)}  ${plain(value)}`);
   if (!Array.isArray(parameters) || parameters.length === 0) return;
   const lines = (parameters as readonly Row[]).map((p) => [
     p.name,
