@@ -70,6 +70,8 @@ export interface Flow {
   readonly from: string;
   readonly to: string;
   readonly bytes: number;
+  /** Weights flow beside the KV and are told apart, because no policy changes them. */
+  readonly what: 'kv' | 'weights';
 }
 
 const boundary = /^(\w+)->(\w+)$/;
@@ -79,12 +81,13 @@ export const flowsOf = (policy: PolicyResult): readonly Flow[] =>
   Object.entries(policy.traffic).flatMap(([key, traffic]): Flow[] => {
     if (!('bytesPerStep' in traffic)) {
       return [
-        { from: key, to: 'compute', bytes: traffic.readBytesPerStep },
-        { from: 'compute', to: key, bytes: traffic.writeBytesPerStep },
+        { from: key, to: 'compute', bytes: traffic.readBytesPerStep, what: 'kv' },
+        { from: key, to: 'compute', bytes: traffic.weightReadBytesPerStep, what: 'weights' },
+        { from: 'compute', to: key, bytes: traffic.writeBytesPerStep, what: 'kv' },
       ];
     }
     const ends = boundary.exec(key);
-    return ends === null ? [] : [{ from: ends[1], to: ends[2], bytes: traffic.bytesPerStep }];
+    return ends === null ? [] : [{ from: ends[1], to: ends[2], bytes: traffic.bytesPerStep, what: 'kv' }];
   });
 
 /** Bytes a step over one boundary ("dram->hbm"); 0 when the policy has none. */

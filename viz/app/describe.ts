@@ -6,28 +6,28 @@ type Fields = Readonly<Record<string, unknown>>;
 const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** A name that may stand plainly or inside an object's `name`, `file`, `preset` or `synthetic`. */
+/** A name that may stand plainly or inside an object; Hugging Face configurations have their own words for it. */
 const nameOf = (value: unknown): string | undefined => {
   if (typeof value === 'string') return value;
   if (!isFields(value)) return undefined;
-  for (const key of ['name', 'file', 'path', 'preset', 'synthetic', 'model']) {
+  for (const key of ['name', 'preset', 'label', '_name_or_path', 'model_type']) {
     const found = value[key];
     if (typeof found === 'string') return found;
   }
   return undefined;
 };
 
-const countOf = (experiment: Fields, ...keys: readonly string[]): number | undefined => {
-  for (const key of keys) {
-    const value = experiment[key];
-    if (typeof value === 'number') return value;
-  }
-  return undefined;
+const countOf = (experiment: Fields, key: string): number | undefined => {
+  const value = experiment[key];
+  return typeof value === 'number' ? value : undefined;
 };
 
-const isSynthetic = (experiment: Fields): boolean =>
-  experiment.synthetic !== undefined ||
-  (isFields(experiment.trace) && experiment.trace.synthetic !== undefined);
+const traceWords = (trace: unknown): string => {
+  const name = nameOf(trace);
+  if (name === undefined) return '';
+  const synthetic = isFields(trace) && trace.kind === 'synthetic';
+  return synthetic ? `synthetic attention in the manner of ${name}` : `attention recorded in ${name}`;
+};
 
 /** "llama-3.1-8b on h100-sxm": the page's title. */
 export const titleOf = (experiment: Fields): string => {
@@ -38,19 +38,16 @@ export const titleOf = (experiment: Fields): string => {
 
 /** One sentence: context, batch, steps, trace, stack. Fields that the experiment lacks are left out. */
 export const describeExperiment = (experiment: Fields, policies: number): string => {
-  const context = countOf(experiment, 'context', 'contextTokens');
+  const context = countOf(experiment, 'contextTokens');
   const batch = countOf(experiment, 'batch');
   const steps = countOf(experiment, 'steps');
-  const trace = nameOf(experiment.trace) ?? nameOf(experiment.synthetic);
   const stack = nameOf(experiment.stack);
   const parts = [
     plural(policies, 'KV-cache policy', 'KV-cache policies'),
     context === undefined ? '' : `${formatCount(context)} tokens of context`,
     batch === undefined ? '' : `batch ${formatCount(batch)}`,
     steps === undefined ? '' : plural(steps, 'decode step', 'decode steps'),
-    trace === undefined
-      ? ''
-      : `${isSynthetic(experiment) ? 'synthetic attention in the manner of' : 'attention trace'} ${trace}`,
+    traceWords(experiment.trace),
     stack === undefined || stack === 'default' ? '' : `software stack ${stack}`,
     experiment.dense === false ? 'without projections and MLP' : '',
   ];

@@ -1,6 +1,13 @@
 /** One sentence a figure: what a reader should see in it. Pure text from the result; empty comparisons say so. */
 import type { CompareResult, PolicyResult } from '../../sim/result.ts';
-import { boundaryBytes, boundaryKeys, type LaneTime, massRecall, type StepRows } from './analysis.ts';
+import {
+  boundaryBytes,
+  boundaryKeys,
+  type Flow,
+  type LaneTime,
+  massRecall,
+  type StepRows,
+} from './analysis.ts';
 import {
   boundaryLabel,
   formatBytes,
@@ -20,29 +27,39 @@ const fastest = (policies: readonly PolicyResult[]): PolicyResult | undefined =>
     undefined,
   );
 
+const best = (policies: readonly PolicyResult[]): PolicyResult =>
+  policies.reduce((a, b) =>
+    massRecall(b) > massRecall(a) || (massRecall(b) === massRecall(a) && b.stepNs.mean < a.stepNs.mean)
+      ? b
+      : a,
+  );
+
+/** The fastest policy that fits and keeps nearly all attention mass; undefined when none does or none was measured. */
+export const winnerOf = ({ policies }: CompareResult): PolicyResult | undefined =>
+  fastest(policies.filter((policy) => policy.fits && massRecall(policy) >= keepRatio));
+
+/** "…, 1.43 times as fast as full (100 %)": against the quickest of those that keep the most. */
 const timesFaster = (policy: PolicyResult, than: PolicyResult): string => {
   const ratio = than.stepNs.mean / policy.stepNs.mean;
-  return ratio >= 1.05 ? `, ${formatNumber(ratio)} times as fast as ${than.policy}` : '';
+  return ratio >= 1.01
+    ? `, ${formatNumber(ratio)} times as fast as ${than.policy} (${formatRatio(massRecall(than))})`
+    : '';
 };
 
 /** Time against quality: the fastest policy that keeps nearly all attention mass. */
-export const scatterFinding = ({ policies }: CompareResult): string => {
-  const fitting = policies.filter((policy) => policy.fits);
+export const scatterFinding = (result: CompareResult): string => {
+  const fitting = result.policies.filter((policy) => policy.fits);
   if (fitting.length === 0) return 'No policy fits the memory of this machine.';
   const measured = fitting.filter((policy) => policy.quality !== null);
-  const quickest = fastest(fitting);
   if (measured.length === 0) {
-    return `${quickest?.policy} is the fastest; the trace does not allow quality to be measured.`;
+    return `${fastest(fitting)?.policy} is the fastest; the trace does not allow quality to be measured.`;
   }
-  const winner = fastest(measured.filter((policy) => massRecall(policy) >= keepRatio));
+  const most = best(measured);
+  const winner = winnerOf(result);
   if (winner === undefined) {
-    const best = measured.reduce((a, b) => (massRecall(b) > massRecall(a) ? b : a));
-    return `No policy that fits keeps ${formatRatio(keepRatio)} of the attention mass; ${best.policy} comes closest with ${formatRatio(massRecall(best))} at ${formatNs(best.stepNs.mean)} a step.`;
+    return `No policy that fits keeps ${keepRatio * 100} % of the attention mass; ${most.policy} comes closest with ${formatRatio(massRecall(most))} at ${formatNs(most.stepNs.mean)} a step.`;
   }
-  const slowest = measured
-    .filter((policy) => massRecall(policy) >= keepRatio)
-    .reduce((a, b) => (b.stepNs.mean > a.stepNs.mean ? b : a));
-  return `${winner.policy} is the fastest to keep at least ${keepRatio * 100} % of the attention mass: ${formatNs(winner.stepNs.mean)} a step with ${formatRatio(massRecall(winner))} kept${timesFaster(winner, slowest)}.`;
+  return `${winner.policy} is the fastest to keep at least ${keepRatio * 100} % of the attention mass: ${formatNs(winner.stepNs.mean)} a step with ${formatRatio(massRecall(winner))} kept${timesFaster(winner, most)}.`;
 };
 
 /** The table: the spread of host-link traffic, and who does not fit. */
@@ -67,11 +84,9 @@ export const flowFinding = (policy: PolicyResult): string => {
   const inBytes = boundaryBytes(policy, 'dram->hbm');
   const hbm = policy.traffic.hbm;
   const readBytes = hbm !== undefined && 'readBytesPerStep' in hbm ? hbm.readBytesPerStep : 0;
-  if (inBytes === 0) {
-    return `${policy.policy} reads ${formatBytes(readBytes)} of HBM a step, weights and KV, and brings nothing in from DRAM.`;
-  }
-  const share = readBytes > 0 ? `, ${formatRatio(inBytes / readBytes)} of what it reads from HBM` : '';
-  return `${policy.policy} brings ${formatBytes(inBytes)} a step from DRAM${share}.`;
+  const read = `reads ${formatBytes(readBytes)} of KV and index from HBM`;
+  if (inBytes === 0) return `In a step, ${policy.policy} ${read} and brings nothing in from DRAM.`;
+  return `In a step, ${policy.policy} brings ${formatBytes(inBytes)} in from DRAM and ${read}.`;
 };
 
 const laneWords: Readonly<Record<string, string>> = {
@@ -100,8 +115,6 @@ export const timelineFinding = (policy: PolicyResult, step: StepRows, lanes: rea
   return `${name} of ${policy.policy} takes ${formatNs(wholeNs)}: ${overlap}. Over the run, ${resourceLabel(policy.bound.resource)} holds ${formatRatio(policy.bound.share)} of the critical path.`;
 };
 
-/** A row of facts about a boundary for the hidden tables: "DRAM → HBM, 1.98 GB". */
-export const flowRow = (from: string, to: string, sizeBytes: number): readonly string[] => [
-  boundaryLabel(`${from}->${to}`),
-  formatBytes(sizeBytes),
-];
+/** What flows where, in words: "DRAM → HBM", "HBM → Compute, weights". */
+export const flowLabel = ({ from, to, what }: Flow): string =>
+  `${boundaryLabel(`${from}->${to}`)}${what === 'weights' ? ', weights' : ''}`;

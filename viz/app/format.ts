@@ -1,10 +1,11 @@
 /** Numbers as people read them: three significant digits, a thin unit, the same text on every machine (no locale). */
 
+/** Three significant digits, trailing zeros kept so that columns line up. */
 const significant = (value: number): string => {
   if (value === 0) return '0';
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  const text = value.toFixed(Math.min(digits, 6));
-  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+  // Rounded first, or 0.9999 would get the decimals of 0.9 and print as 1.000.
+  const rounded = Number(value.toPrecision(3));
+  return value.toFixed(Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(Math.abs(rounded))))));
 };
 
 const scaled = (value: number, units: readonly string[]): string => {
@@ -15,7 +16,8 @@ const scaled = (value: number, units: readonly string[]): string => {
     scaledValue /= 1000;
     at++;
   }
-  return `${significant(scaledValue)} ${units[at]}`;
+  const whole = at === 0 && Number.isInteger(value);
+  return `${whole ? String(value) : significant(scaledValue)} ${units[at]}`;
 };
 
 /** A duration given in ns: "7.94 ms". */
@@ -35,7 +37,11 @@ export const formatCount = (count: number): string => {
 
 /** Any plain number to three significant digits, grouped: "126", "2,310", "0.0210". */
 export const formatNumber = (value: number): string =>
-  Math.abs(value) >= 1000 ? formatCount(Math.round(value)) : significant(value);
+  Math.abs(value) >= 1000
+    ? formatCount(Math.round(value))
+    : Number.isInteger(value)
+      ? String(value)
+      : significant(value);
 
 /** A ratio as a percentage that never rounds up to 100 % or down to 0 %. */
 export const formatRatio = (ratio: number): string => {

@@ -84,10 +84,10 @@ export const pageHeader = (report: Report): HTMLElement => {
       h(
         'div',
         { class: 'buttons' },
+        replayPanel(report),
         ...(report.timelines.length > 0 ? [perfettoButton(report)] : []),
         themeButton(),
       ),
-      replayPanel(report),
     ),
     fieldsList(report),
   );

@@ -82,8 +82,7 @@ export const kindTimes = (
     times[timeline.kind[row]] += timeline.endNs[row] - timeline.startNs[row];
     seen.add(timeline.kind[row]);
   }
-  return timeline.kinds
-    .map((kind, i) => ({ kind, timeNs: times[i], present: seen.has(i) }))
-    .filter(({ present }) => present)
+  return [...seen]
+    .map((kind) => ({ kind: timeline.kinds[kind], timeNs: times[kind] }))
     .sort((a, b) => b.timeNs - a.timeNs || (a.kind < b.kind ? -1 : 1));
 };

@@ -1,6 +1,9 @@
 /** The report page's entry: unpacks the payload, makes the store, mounts the views, keeps the address in step. */
+
+import './zod-in-page.ts';
 import { type Payload, unpackPayload } from '../payload.ts';
 import { h } from './dom.ts';
+import { winnerOf } from './findings.ts';
 import { pageHeader } from './header.ts';
 import { patternSheet } from './patterns.ts';
 import { createStore, type State } from './store.ts';
@@ -22,18 +25,14 @@ const readPayload = async (): Promise<Payload> => {
 };
 
 /** What the address says (#policy=…&step=…), as far as it names things that exist. */
-const stateFromAddress = ({ result, timelines }: Payload): State => {
+const stateFromAddress = ({ result }: Payload): State => {
   const asked = new URLSearchParams(location.hash.slice(1));
   const names = result.policies.map(({ policy }) => policy);
   const policy = asked.get('policy') ?? '';
   const step = Number.parseInt(asked.get('step') ?? '', 10);
-  // First look: something that moves KV, if anything does, or the flow picture would be empty.
-  const moving = timelines.find(({ timeline: { streams, stream } }) => {
-    const h2d = streams.indexOf('h2d');
-    return h2d >= 0 && stream.includes(h2d);
-  });
   return {
-    policy: names.includes(policy) ? policy : (moving?.policy ?? names[0] ?? ''),
+    // First look: the policy that the first figure's caption names.
+    policy: names.includes(policy) ? policy : (winnerOf(result)?.policy ?? names[0] ?? ''),
     hovered: null,
     step: Number.isNaN(step) ? 0 : step,
   };

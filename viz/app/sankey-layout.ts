@@ -56,7 +56,7 @@ const namesOf = (flows: readonly Flow[]): readonly string[] => [
 
 const isInward = (flow: Flow): boolean => rank(flow.to) > rank(flow.from);
 
-/** Flows that touch one side of a node, in stacking order: inward first, then the far-reaching ones. */
+/** Flows that touch one side of a node, in stacking order: inward first; far-reaching before near, weights last. */
 const sideFlows = (flows: readonly Flow[], name: string, side: 'left' | 'right'): readonly Flow[] =>
   flows
     .filter((flow) => {
@@ -64,7 +64,12 @@ const sideFlows = (flows: readonly Flow[], name: string, side: 'left' | 'right')
       if (!leaves && flow.to !== name) return false;
       return (leaves === isInward(flow)) === (side === 'right');
     })
-    .sort((a, b) => Number(isInward(b)) - Number(isInward(a)) || span(b) - span(a));
+    .sort(
+      (a, b) =>
+        Number(isInward(b)) - Number(isInward(a)) ||
+        span(b) - span(a) ||
+        Number(a.what === 'weights') - Number(b.what === 'weights'),
+    );
 
 const span = (flow: Flow): number => Math.abs(rank(flow.to) - rank(flow.from));
 
@@ -116,7 +121,7 @@ export const layoutSankey = (
 };
 
 const portKey = (flow: Flow, name: string, side: 'left' | 'right'): string =>
-  `${flow.from}>${flow.to}@${name}:${side}`;
+  `${flow.what}:${flow.from}>${flow.to}@${name}:${side}`;
 
 const ribbonOf = (
   flow: Flow,

@@ -2,7 +2,7 @@
 import { axisBottom, scaleLinear } from 'd3';
 import type { Timeline } from '../../sim/timing/timeline.ts';
 import type { LaneTime, StepRows } from './analysis.ts';
-import { type SvgSelection, svgRoot } from './dom.ts';
+import type { SvgSelection } from './dom.ts';
 import { formatRatio } from './format.ts';
 import { laneMarks, type Mark } from './lanes.ts';
 import { kindFill } from './patterns.ts';
@@ -37,8 +37,6 @@ export interface TimelinePicture {
   onHover(anchor: readonly [x: number, y: number], mark: Mark | undefined): void;
   onPick(mark: Mark): void;
 }
-
-export const timelineSvg = (className: string, label: string): SvgSelection => svgRoot(className, label);
 
 interface LaneBox {
   readonly stream: string;

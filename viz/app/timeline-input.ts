@@ -12,7 +12,7 @@ export interface TimelineControls {
   setSpan(span: TimeSpan | undefined): void;
   /** Moves the focus by so many operations along its lane. */
   walk(by: number): void;
-  fit(): void;
+  fitFocus(): void;
   clear(): void;
 }
 
@@ -40,7 +40,7 @@ const actions: Readonly<Record<string, Action>> = {
   ArrowRight: panShareOf(panShare),
   Period: (controls) => controls.walk(1),
   Comma: (controls) => controls.walk(-1),
-  KeyF: (controls) => controls.fit(),
+  KeyF: (controls) => controls.fitFocus(),
   Digit0: (controls) => controls.setSpan(undefined),
   Escape: (controls) => controls.clear(),
 };

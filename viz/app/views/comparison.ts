@@ -32,14 +32,16 @@ const hbmRead = (policy: PolicyResult): number => {
   return hbm !== undefined && 'readBytesPerStep' in hbm ? hbm.readBytesPerStep : 0;
 };
 
-const hbmWritten = (policy: PolicyResult): number => {
+const hbmDetail = (policy: PolicyResult): string => {
   const hbm = policy.traffic.hbm;
-  return hbm !== undefined && 'writeBytesPerStep' in hbm ? hbm.writeBytesPerStep : 0;
+  return hbm !== undefined && 'writeBytesPerStep' in hbm
+    ? `written ${formatBytes(hbm.writeBytesPerStep)}`
+    : '';
 };
 
 const shortText = (policy: PolicyResult): string =>
   Object.entries(policy.shortBytes ?? {})
-    .map(([tier, sizeBytes]) => `${formatBytes(sizeBytes)} of ${tier.toUpperCase()} missing`)
+    .map(([tier, sizeBytes]) => `${tier.toUpperCase()} short by ${formatBytes(sizeBytes)}`)
     .join(', ');
 
 const timeColumns: readonly Column[] = [
@@ -53,11 +55,11 @@ const timeColumns: readonly Column[] = [
   },
   {
     title: 'Step time',
-    unit: 'mean',
+    unit: 'mean, p50 – p95',
     help: 'Time to produce one token for every sequence of the batch. Below it, the median and the 95th percentile over the steps.',
     value: (policy) => policy.stepNs.mean,
     text: (policy) => formatNs(policy.stepNs.mean),
-    detail: (policy) => `p50 ${formatNs(policy.stepNs.p50)} · p95 ${formatNs(policy.stepNs.p95)}`,
+    detail: (policy) => `${formatNs(policy.stepNs.p50)} – ${formatNs(policy.stepNs.p95)}`,
     bar: 'largest',
   },
   {
@@ -69,12 +71,20 @@ const timeColumns: readonly Column[] = [
     bar: 'largest',
   },
   {
+    title: 'Prefill',
+    unit: 'once',
+    help: 'Time to read the prompt and build the KV cache, with whatever the policy does then: scoring, encoding, moving it out.',
+    value: (policy) => policy.prefillNs,
+    text: (policy) => formatNs(policy.prefillNs),
+    bar: 'largest',
+  },
+  {
     title: 'What binds',
     unit: '',
     help: 'The resource that the critical path of a step waits for most, and its share of that path. Speeding up anything else helps less.',
     value: (policy) => resourceLabel(policy.bound.resource),
     text: (policy) => resourceLabel(policy.bound.resource),
-    detail: (policy) => `${formatRatio(policy.bound.share)} of the critical path`,
+    detail: (policy) => `${formatRatio(policy.bound.share)} of the path`,
   },
 ];
 
@@ -97,10 +107,10 @@ const memoryColumns: readonly Column[] = [
   {
     title: 'HBM read',
     unit: 'per step',
-    help: 'Bytes that the GPU reads from its own memory in one step: weights, KV cache and indexes. Below it, the bytes written.',
+    help: 'Bytes of KV cache, indexes and staging that the GPU reads from its own memory in one step; weights come on top and are the same for all. Below it, the bytes written.',
     value: hbmRead,
     text: (policy) => formatBytes(hbmRead(policy)),
-    detail: (policy) => `written ${formatBytes(hbmWritten(policy))}`,
+    detail: hbmDetail,
     bar: 'largest',
   },
   {
@@ -180,11 +190,17 @@ const cell = (column: Column, policy: PolicyResult, largest: number): HTMLElemen
   return td;
 };
 
+/** Long names with parameters may break before the parameters. */
+const nameText = (name: string): HTMLElement => {
+  const parts = name.split(/(?=\()/);
+  return h('span', {}, ...parts.flatMap((part, i) => (i === 0 ? [part] : [h('wbr', {}), part])));
+};
+
 const row = (policy: PolicyResult, columns: readonly Column[], report: Report): HTMLTableRowElement => {
   const { store, result } = report;
   const radio = h('input', { type: 'radio', name: 'policy', value: policy.policy });
   radio.checked = store.get().policy === policy.policy;
-  const head = h('th', { scope: 'row' }, h('label', {}, radio, h('span', {}, policy.policy)));
+  const head = h('th', { scope: 'row' }, h('label', {}, radio, nameText(policy.policy)));
   if (policy.inputs !== 'exact') head.append(h('small', {}, policy.inputs));
   const largest = columns.map((column) =>
     Math.max(0, ...result.policies.map(column.value).filter((value) => typeof value === 'number')),

@@ -1,7 +1,7 @@
 /** The traffic Sankey of the selected policy: bytes of one step between tiers, towards compute and away from it. */
 import { boundaryBytes, type Flow, flowsOf } from '../analysis.ts';
 import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../dom.ts';
-import { flowFinding, flowRow } from '../findings.ts';
+import { flowFinding, flowLabel } from '../findings.ts';
 import { boundaryLabel, formatBytes, formatCount, tierLabel } from '../format.ts';
 import {
   layoutSankey,
@@ -82,7 +82,7 @@ const labelY = (ribbon: SankeyRibbon): number => {
 
 const drawRibbons = (svg: SvgSelection, ribbons: readonly SankeyRibbon[], report: Report): void => {
   const explain = (anchor: Element | readonly [number, number], d: SankeyRibbon): void =>
-    report.tip.show(anchor, boundaryLabel(`${d.from}->${d.to}`), [
+    report.tip.show(anchor, flowLabel(d), [
       ['per step', formatBytes(d.bytes)],
       ['exactly', `${formatCount(Math.round(d.bytes))} B`],
     ]);
@@ -90,10 +90,10 @@ const drawRibbons = (svg: SvgSelection, ribbons: readonly SankeyRibbon[], report
     .selectAll<SVGGElement, SankeyRibbon>('g.flow')
     .data(ribbons)
     .join('g')
-    .attr('class', (d) => `flow from-${d.from} ${d.inward ? 'inward' : 'outward'}`)
+    .attr('class', (d) => `flow from-${d.from} ${d.inward ? 'inward' : 'outward'} ${d.what}`)
     .attr('tabindex', 0)
     .attr('role', 'img')
-    .attr('aria-label', (d) => `${boundaryLabel(`${d.from}->${d.to}`)}: ${formatBytes(d.bytes)} a step`);
+    .attr('aria-label', (d) => `${flowLabel(d)}: ${formatBytes(d.bytes)} a step`);
   groups
     .append('path')
     .attr('class', 'ribbon')
@@ -109,6 +109,11 @@ const drawRibbons = (svg: SvgSelection, ribbons: readonly SankeyRibbon[], report
     .on('pointerleave blur', report.tip.hide);
 };
 
+const labelText = (d: SankeyRibbon): string => {
+  const text = `${d.what === 'weights' ? 'weights ' : ''}${formatBytes(d.bytes)}`;
+  return d.inward ? `${text} ▸` : `◂ ${text}`;
+};
+
 const drawFlowLabels = (svg: SvgSelection, ribbons: readonly SankeyRibbon[]): void => {
   svg
     .selectAll('text.flow-label')
@@ -119,7 +124,7 @@ const drawFlowLabels = (svg: SvgSelection, ribbons: readonly SankeyRibbon[]): vo
     .attr('y', labelY)
     .attr('text-anchor', 'middle')
     .attr('aria-hidden', 'true')
-    .text((d) => (d.inward ? `${formatBytes(d.bytes)} ▸` : `◂ ${formatBytes(d.bytes)}`));
+    .text(labelText);
 };
 
 const mount = ({ controls, caption, body }: Frame, report: Report): void => {
@@ -156,7 +161,7 @@ const mount = ({ controls, caption, body }: Frame, report: Report): void => {
         `Bytes a step of ${policy.policy}`,
         ['Flow', 'Bytes a step'],
         [
-          ...flows.map((flow) => flowRow(flow.from, flow.to, flow.bytes)),
+          ...flows.map((flow) => [flowLabel(flow), formatBytes(flow.bytes)]),
           ...idle.map((key) => [boundaryLabel(key), 'none']),
         ],
       ),

@@ -5,6 +5,7 @@ import {
   curveStepAfter,
   format,
   line,
+  type ScaleLogarithmic,
   scaleLinear,
   scaleLog,
   symbol,
@@ -20,9 +21,10 @@ import { placeLabels } from '../labels.ts';
 import type { Frame, Report, View } from '../view.ts';
 
 const height = 340;
-const margin = { top: 14, right: 20, bottom: 42, left: 56 };
+const margin = { top: 30, right: 24, bottom: 42, left: 64 };
 /** Strip under the plot for policies without a quality, so that their time still shows. */
 const unknownPx = 30;
+const tickRoomPx = 56;
 
 const crossesLink = (policy: PolicyResult, keys: readonly string[]): boolean =>
   keys.some((key) => boundaryBytes(policy, key) > 1e6);
@@ -32,10 +34,17 @@ interface Scales {
   readonly y: (policy: PolicyResult) => number;
 }
 
-const timeTicks = (domainNs: readonly [number, number]): number[] => {
-  const ticks = scaleLog().domain(domainNs).ticks(6);
-  const decades = domainNs[1] / domainNs[0];
-  return decades < 10 ? ticks : ticks.filter((tick) => /^[125]/.test(tick.toExponential()));
+/** Ticks of the time axis that leave each other room: 1, 2 and 5 of each decade, or even ones in a short range. */
+const timeTicks = (x: ScaleLogarithmic<number, number>): number[] => {
+  const [fromNs, toNs] = x.domain();
+  const all = x.ticks(6);
+  const round = toNs / fromNs < 10 ? all : all.filter((tick) => /^[125]/.test(tick.toExponential()));
+  let lastPx = Number.NEGATIVE_INFINITY;
+  return round.filter((tick) => {
+    if (x(tick) - lastPx < tickRoomPx) return false;
+    lastPx = x(tick);
+    return true;
+  });
 };
 
 const drawAxes = (svg: SvgSelection, policies: readonly PolicyResult[], width: number): Scales => {
@@ -48,22 +57,21 @@ const drawAxes = (svg: SvgSelection, policies: readonly PolicyResult[], width: n
   const x = scaleLog()
     .domain(domainNs)
     .range([margin.left, width - margin.right]);
-  const lowest = Math.min(0.95, ...measured.map(({ quality }) => quality?.massRecall.p5 ?? 1));
+  const lowest = Math.min(0.95, ...measured.map(massRecall));
   const floor = Math.max(0, Math.floor((lowest - 0.02) * 20) / 20);
   const bottomPx = height - margin.bottom - (unknown ? unknownPx : 0);
   const y = scaleLinear()
     .domain([floor, 1])
-    .range([bottomPx, margin.top + 10]);
-  const ticks = timeTicks(domainNs);
+    .range([bottomPx, margin.top + 8]);
   svg
     .append('g')
     .attr('class', 'axis')
     .attr('transform', `translate(0,${height - margin.bottom})`)
     .call(
       axisBottom(x)
-        .tickValues(ticks)
+        .tickValues(timeTicks(x))
         .tickSizeOuter(0)
-        .tickFormat((ns) => formatNs(Number(ns))),
+        .tickFormat((ns) => formatNs(Number(ns)).replace(/\.0+ /, ' ')),
     );
   svg
     .append('g')
@@ -85,9 +93,9 @@ const drawAxes = (svg: SvgSelection, policies: readonly PolicyResult[], width: n
       .text(text);
   };
   label('time of a decode step (log scale) · left is faster', width - margin.right, height - 8, 'end');
-  label('attention mass kept · up is better', margin.left + 8, margin.top, 'start');
+  label('attention mass kept · up is better', 0, 14, 'start');
   const unknownY = height - margin.bottom - unknownPx / 2;
-  if (unknown) label('quality not measured', margin.left + 8, unknownY + 4, 'start');
+  if (unknown) label('unknown', margin.left - 8, unknownY + 4, 'end');
   return { x: (ns) => x(ns), y: (policy) => (policy.quality === null ? unknownY : y(massRecall(policy))) };
 };
 
