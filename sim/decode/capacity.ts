@@ -60,7 +60,8 @@ export const residencyOf = (input: CapacityInput): Residency => {
   // While a layer is being prefilled its whole prompt is in HBM, whatever its policy keeps afterwards.
   const layerBytes = promptTokens * model.kvRowElements * elementBytes;
   let transient = 0;
-  for (const record of records) if (record) transient = Math.max(transient, layerBytes - record.afterPrefill.hbmBytes);
+  for (const record of records)
+    if (record) transient = Math.max(transient, layerBytes - record.afterPrefill.hbmBytes);
   let hbm = prefilled.hbm + Math.max(0, transient) * model.kvHeads * batch;
   let dram = prefilled.dram;
   for (let step = 0; step < steps; step++) {
@@ -73,7 +74,10 @@ export const residencyOf = (input: CapacityInput): Residency => {
 };
 
 /** Bytes missing per tier; empty when everything fits. */
-export const shortfall = (residency: Residency, capacity: { readonly hbm: number; readonly dram: number }): Record<string, number> => {
+export const shortfall = (
+  residency: Residency,
+  capacity: { readonly hbm: number; readonly dram: number },
+): Record<string, number> => {
   const short: Record<string, number> = {};
   if (residency.hbm.peakBytes > capacity.hbm) short.hbm = residency.hbm.peakBytes - capacity.hbm;
   if (residency.dram.peakBytes > capacity.dram) short.dram = residency.dram.peakBytes - capacity.dram;
@@ -86,7 +90,8 @@ export const liveTokensPerStep = (input: CapacityInput): readonly number[] =>
     const tokens = input.promptTokens + step + 1;
     let live = 0;
     input.records.forEach((record, layer) => {
-      live += record === null ? layerContextTokens(input.model, layer, tokens) : record.residency[step].liveTokens;
+      live +=
+        record === null ? layerContextTokens(input.model, layer, tokens) : record.residency[step].liveTokens;
     });
     return live / input.records.length;
   });

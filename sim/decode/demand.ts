@@ -46,7 +46,9 @@ export const emptyDemand = (forms: number): LayerDemand => ({
 const scaleWork = (work: Work, share: number): Work => ({
   ...work,
   readBytes: Object.fromEntries(Object.entries(work.readBytes).map(([tier, bytes]) => [tier, bytes * share])),
-  writeBytes: Object.fromEntries(Object.entries(work.writeBytes ?? {}).map(([tier, bytes]) => [tier, bytes * share])),
+  writeBytes: Object.fromEntries(
+    Object.entries(work.writeBytes ?? {}).map(([tier, bytes]) => [tier, bytes * share]),
+  ),
   flops: work.flops * share,
 });
 
@@ -77,5 +79,9 @@ export const mergeWork = (merged: Work[], work: Work, share: number): void => {
 /** Top-k declarations of several heads: position i of every head is one launch; counts are averaged. */
 export const mergeTopK = (merged: TopK[], at: number, topk: TopK, share: number): void => {
   const before = merged[at] ?? { of: 0, k: 0, rows: 0 };
-  merged[at] = { of: before.of + topk.of * share, k: before.k + topk.k * share, rows: before.rows + topk.rows * share };
+  merged[at] = {
+    of: before.of + topk.of * share,
+    k: before.k + topk.k * share,
+    rows: before.rows + topk.rows * share,
+  };
 };

@@ -8,7 +8,14 @@ import type { CodedBlock } from '../policy/codec.ts';
 import type { HeadView, LayerPolicy, Pick, Policy, StepView, World } from '../policy/policy.ts';
 import type { DecodedBlock } from '../quality/measure.ts';
 import { Selection } from '../quality/selection.ts';
-import { emptyDemand, type LayerDemand, type LayerResidency, mergeTopK, mergeWork, type TopK } from './demand.ts';
+import {
+  emptyDemand,
+  type LayerDemand,
+  type LayerResidency,
+  mergeTopK,
+  mergeWork,
+  type TopK,
+} from './demand.ts';
 
 /** A block of coded KV, decoded only where a selection touches it. */
 interface CodedRange {
@@ -45,7 +52,13 @@ export class LayerReplay {
   /** What the last scored step's choice asked for; reused at steps that are not scored. */
   private chosen: LayerDemand;
 
-  constructor(policy: Policy, world: World, layer: number, heads: readonly Omit<HeadView, 'cache' | 'random'>[], seed: number) {
+  constructor(
+    policy: Policy,
+    world: World,
+    layer: number,
+    heads: readonly Omit<HeadView, 'cache' | 'random'>[],
+    seed: number,
+  ) {
     this.policy = policy;
     this.world = world;
     this.layer = layer;
@@ -64,9 +77,18 @@ export class LayerReplay {
   }
 
   /** The prompt is read; returns what placing it asked for. */
-  prefill(promptQueries: (head: number) => { windowTokens: number; q: Float32Array } | null, promptMass: (head: number) => Float32Array | null): LayerDemand {
+  prefill(
+    promptQueries: (head: number) => { windowTokens: number; q: Float32Array } | null,
+    promptMass: (head: number) => Float32Array | null,
+  ): LayerDemand {
     for (const head of this.heads) head.cache.append(this.world.promptTokens);
-    this.hooks.onPrefill?.({ layer: this.layer, heads: this.heads, length: this.world.promptTokens, promptQueries, promptMass });
+    this.hooks.onPrefill?.({
+      layer: this.layer,
+      heads: this.heads,
+      length: this.world.promptTokens,
+      promptQueries,
+      promptMass,
+    });
     return this.drained();
   }
 
@@ -90,7 +112,8 @@ export class LayerReplay {
         none: () => selection.none(),
         take: (from, to, query) => selection.take(from, to, query),
         score: (work) => mergeWork(demand.works, work, share),
-        topk: (of, k, rows = 1) => mergeTopK(demand.topks, topkAt[head]++, { of, k, rows } satisfies TopK, share),
+        topk: (of, k, rows = 1) =>
+          mergeTopK(demand.topks, topkAt[head]++, { of, k, rows } satisfies TopK, share),
       };
     });
     const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries };
@@ -98,7 +121,8 @@ export class LayerReplay {
     this.heads.forEach((head, at) => {
       this.selections[at].restrictTo(head.cache.place, head.cache.liveTokens);
       this.countPicked(at, demand, share);
-      for (const { to, form, tokens } of head.cache.movements) if (to === 'hbm') entered[form] += tokens * share;
+      for (const { to, form, tokens } of head.cache.movements)
+        if (to === 'hbm') entered[form] += tokens * share;
     });
     this.addMovements(demand);
     // A page that entered an HBM slot in this step was counted as resident, but has to cross the link first.
@@ -130,7 +154,8 @@ export class LayerReplay {
     const d = this.world.headDim;
     const blocks: DecodedBlock[] = [];
     for (const { from, block } of this.coded[at]) {
-      if (!selection.all && !selection.marks.subarray(from, from + block.tokens).some((mark) => mark !== 0)) continue;
+      if (!selection.all && !selection.marks.subarray(from, from + block.tokens).some((mark) => mark !== 0))
+        continue;
       const size = block.tokens * d;
       let room = this.rooms[blocks.length];
       if (room === undefined || room.keys.length < size) {
@@ -181,7 +206,13 @@ export class LayerReplay {
         demand.encodeTokens[form] += (to - from) * share;
         this.isCoded[at].fill(1, from, to);
         if (head.values !== null) {
-          const block = this.policy.codecs[form - 1].encode(head.keys, head.values, this.world.headDim, from, to - from);
+          const block = this.policy.codecs[form - 1].encode(
+            head.keys,
+            head.values,
+            this.world.headDim,
+            from,
+            to - from,
+          );
           this.coded[at].push({ from, block });
         }
       }

@@ -61,7 +61,12 @@ const promptQueriesOf = (trace: AttentionTrace, layer: number, kvHead: number, w
   return { windowTokens, q: group };
 };
 
-const promptMassOf = (trace: AttentionTrace, layer: number, kvHead: number, world: World): Float32Array | null => {
+const promptMassOf = (
+  trace: AttentionTrace,
+  layer: number,
+  kvHead: number,
+  world: World,
+): Float32Array | null => {
   if (!trace.has('prefillMass', layer)) return null;
   const mass = trace.prefillMass(layer);
   const n = world.promptTokens;
@@ -92,13 +97,25 @@ const startLayer = (request: ReplayRequest, layer: number, runs: readonly Policy
       (head) => promptQueriesOf(trace, layer, sample.kvHeads[head], world),
       (head) => promptMassOf(trace, layer, sample.kvHeads[head], world),
     );
-    const record: LayerRecord = { prefill, afterPrefill: replay.residency(), appends: [], choices: [], residency: [] };
+    const record: LayerRecord = {
+      prefill,
+      afterPrefill: replay.residency(),
+      appends: [],
+      choices: [],
+      residency: [],
+    };
     records.set(layer, record);
     return { replay, record, quality };
   });
 };
 
-const measureStep = (run: LayerRun, exact: readonly ExactAttention[], queries: readonly Float32Array[], scratch: Float64Array, out: HeadQuality): void => {
+const measureStep = (
+  run: LayerRun,
+  exact: readonly ExactAttention[],
+  queries: readonly Float32Array[],
+  scratch: Float64Array,
+  out: HeadQuality,
+): void => {
   const { replay, quality } = run;
   replay.heads.forEach((head, at) => {
     const input = {
@@ -118,7 +135,12 @@ const measureStep = (run: LayerRun, exact: readonly ExactAttention[], queries: r
   });
 };
 
-const replayLayer = (request: ReplayRequest, layer: number, runs: readonly PolicyReplay[], report: (share: number) => void): void => {
+const replayLayer = (
+  request: ReplayRequest,
+  layer: number,
+  runs: readonly PolicyReplay[],
+  report: (share: number) => void,
+): void => {
   const { trace, world, sample, steps } = request;
   const layerRuns = startLayer(request, layer, runs);
   if (layerRuns.length === 0) return;
@@ -131,9 +153,14 @@ const replayLayer = (request: ReplayRequest, layer: number, runs: readonly Polic
     const isScored = step % sample.everySteps === 0;
     const row = isScored ? trace.queries(layer, step) : null;
     const queries = row === null ? [] : heads.map((head) => groupQueries(row, head.kvHead, world));
-    queries.forEach((q, at) => attendExactly(exact[at], q, heads[at].keys, heads[at].values, world.headDim, world.promptTokens + step + 1));
+    const length = world.promptTokens + step + 1;
+    for (let at = 0; at < queries.length; at++) {
+      attendExactly(exact[at], queries[at], heads[at].keys, heads[at].values, world.headDim, length);
+    }
     for (const run of layerRuns) {
-      run.record.choices.push(isScored ? run.replay.select(step, (head) => queries[head]) : run.replay.repeat());
+      run.record.choices.push(
+        isScored ? run.replay.select(step, (head) => queries[head]) : run.replay.repeat(),
+      );
       run.record.residency.push(run.replay.residency());
       if (isScored) measureStep(run, exact, queries, scratch, out);
     }
@@ -144,16 +171,23 @@ const replayLayer = (request: ReplayRequest, layer: number, runs: readonly Polic
 /** Replays every policy over the sampled layers and heads of the trace. */
 export const replayPolicies = (request: ReplayRequest): readonly PolicyReplay[] => {
   const { sample, policies, world, steps } = request;
-  if (world.maxTokens !== world.promptTokens + steps) throw new SimError('invariant-broken', 'world and steps disagree');
-  const replays = policies.map((policy): PolicyReplay => ({
-    policy,
-    records: new Map(),
-    quality: { massRecall: [], topkRecall: [], outputError: [] },
-  }));
+  if (world.maxTokens !== world.promptTokens + steps)
+    throw new SimError('invariant-broken', 'world and steps disagree');
+  const replays = policies.map(
+    (policy): PolicyReplay => ({
+      policy,
+      records: new Map(),
+      quality: { massRecall: [], topkRecall: [], outputError: [] },
+    }),
+  );
   sample.layers.forEach((layer, at) => {
     // A layer that a policy leaves dense says nothing about its choices, unless there is no other.
-    const choosing = replays.filter(({ policy }) => !policy.isDenseLayer(layer) || sample.layers.every((l) => policy.isDenseLayer(l)));
-    replayLayer(request, layer, choosing, (share) => request.onProgress?.((at + share) / sample.layers.length));
+    const choosing = replays.filter(
+      ({ policy }) => !policy.isDenseLayer(layer) || sample.layers.every((l) => policy.isDenseLayer(l)),
+    );
+    replayLayer(request, layer, choosing, (share) =>
+      request.onProgress?.((at + share) / sample.layers.length),
+    );
   });
   return replays;
 };

@@ -52,10 +52,17 @@ const stratified = (all: readonly number[], count: number, seed: number, name: s
 
 const range = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => i);
 
-const explicit = (wanted: readonly number[], available: readonly number[], what: string): readonly number[] => {
+const explicit = (
+  wanted: readonly number[],
+  available: readonly number[],
+  what: string,
+): readonly number[] => {
   for (const id of wanted) {
     if (!available.includes(id)) {
-      throw new SimError('invalid-input', `${what} ${id} is not in the trace, which has ${available.join(', ')}`);
+      throw new SimError(
+        'invalid-input',
+        `${what} ${id} is not in the trace, which has ${available.join(', ')}`,
+      );
     }
   }
   return [...new Set(wanted)].sort((a, b) => a - b);
@@ -63,7 +70,8 @@ const explicit = (wanted: readonly number[], available: readonly number[], what:
 
 export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest): Sample => {
   const recorded = shape.recordedLayers.filter((layer) => !request.excludedLayers.includes(layer));
-  if (recorded.length === 0) throw new SimError('invalid-input', 'the trace records no layer with full attention');
+  if (recorded.length === 0)
+    throw new SimError('invalid-input', 'the trace records no layer with full attention');
   const tokens = shape.promptTokens + shape.steps;
   const macsPerTriple = 2 * tokens * shape.headDim * (shape.heads / shape.kvHeads);
   const chooseLayers = (limit: number): readonly number[] =>
@@ -73,7 +81,12 @@ export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest)
   const chooseHeads = (limit: number): readonly number[] =>
     Array.isArray(request.kvHeads)
       ? explicit(request.kvHeads, range(shape.kvHeads), 'KV head')
-      : stratified(range(shape.kvHeads), request.kvHeads === 'all' ? Infinity : limit, request.seed, 'kv-heads');
+      : stratified(
+          range(shape.kvHeads),
+          request.kvHeads === 'all' ? Infinity : limit,
+          request.seed,
+          'kv-heads',
+        );
   let sample: Sample | undefined;
   for (const [layerLimit, headLimit, stepLimit] of LADDER) {
     const everySteps = Math.max(1, Math.ceil(request.steps / stepLimit));
@@ -88,6 +101,7 @@ export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest)
 /** The replayed layer that stands for `layer`: the nearest, ties to the lower. */
 export const representativeOf = (layer: number, replayed: readonly number[]): number => {
   let best = replayed[0];
-  for (const candidate of replayed) if (Math.abs(candidate - layer) < Math.abs(best - layer)) best = candidate;
+  for (const candidate of replayed)
+    if (Math.abs(candidate - layer) < Math.abs(best - layer)) best = candidate;
   return best;
 };

@@ -58,7 +58,8 @@ export class HeadCache {
   private readonly dramTokens: number[];
 
   constructor(capacityTokens: number, forms: readonly StoredForm[], copiesPerToken = 1) {
-    if (forms.length === 0 || forms.length > 255) throw new SimError('invalid-input', 'a cache needs 1..255 stored forms');
+    if (forms.length === 0 || forms.length > 255)
+      throw new SimError('invalid-input', 'a cache needs 1..255 stored forms');
     this.forms = forms;
     this.capacityTokens = capacityTokens;
     this.place = new Uint8Array(capacityTokens);
@@ -102,7 +103,8 @@ export class HeadCache {
     const bit = tier === 'hbm' ? IN_HBM : IN_DRAM;
     for (let token = from; token < to; token++) {
       const before = this.place[token];
-      if (before === 0) throw new SimError('invariant-broken', `token ${token} moved to ${tier} after it was dropped`);
+      if (before === 0)
+        throw new SimError('invariant-broken', `token ${token} moved to ${tier} after it was dropped`);
       if ((before & bit) === 0) this.log(tier === 'hbm' ? 'dram' : 'hbm', tier, this.form[token]);
       this.setPlace(token, keep ? before | bit : bit);
     }
@@ -135,7 +137,8 @@ export class HeadCache {
   residentBytes(tier: 'hbm' | 'dram'): number {
     let sizeBytes = 0;
     for (let form = 0; form < this.forms.length; form++) {
-      sizeBytes += this.tokensIn(tier, form) * (this.forms[form].kBytesPerToken + this.forms[form].vBytesPerToken);
+      sizeBytes +=
+        this.tokensIn(tier, form) * (this.forms[form].kBytesPerToken + this.forms[form].vBytesPerToken);
     }
     for (const entry of this.meta.values()) sizeBytes += entry[tier];
     return sizeBytes;

@@ -138,7 +138,8 @@ export class ParisIndex {
     const { proximity, order, query } = this;
     for (let id = 0; id < CENTROIDS; id++) {
       let sum = 0;
-      for (let c = 0; c < SUBSPACE; c++) sum += (id >> c) & 1 ? -query[b * SUBSPACE + c] : query[b * SUBSPACE + c];
+      for (let c = 0; c < SUBSPACE; c++)
+        sum += (id >> c) & 1 ? -query[b * SUBSPACE + c] : query[b * SUBSPACE + c];
       proximity[id] = sum;
       order[id] = id;
     }

@@ -150,7 +150,13 @@ export interface PolicyPlugin<S extends z.ZodObject = z.ZodObject> {
 /** What most policies leave as it is. */
 export const policyDefaults = {
   codecs: [] as readonly Codec[],
-  transfer: { mode: 'dma', rowTokens: Infinity, joinHeads: true, joinKv: true, overlap: 'step' } satisfies Transfer,
+  transfer: {
+    mode: 'dma',
+    rowTokens: Infinity,
+    joinHeads: true,
+    joinKv: true,
+    overlap: 'step',
+  } satisfies Transfer,
   isDenseLayer: (_layer: number): boolean => false,
   stagingBytes: 0,
   prefillWork: [] as readonly Work[],

@@ -26,7 +26,8 @@ export class ProgramBuilder {
   /** Adds an operation and returns its id; `after` names ids of operations added before. */
   add(body: Body<Operation>): number {
     for (const id of body.after) {
-      if (!(id >= 0 && id < this.nextId)) throw new SimError('invariant-broken', `operation ${this.nextId} waits for ${id}`);
+      if (!(id >= 0 && id < this.nextId))
+        throw new SimError('invariant-broken', `operation ${this.nextId} waits for ${id}`);
     }
     this.operations.push({ ...body, layer: this.layerId } as Operation);
     return this.nextId++;

@@ -19,7 +19,11 @@ export interface ExactAttention {
   readonly valueDim: number;
 }
 
-export const createExactAttention = (groupSize: number, stride: number, valueDim: number): ExactAttention => ({
+export const createExactAttention = (
+  groupSize: number,
+  stride: number,
+  valueDim: number,
+): ExactAttention => ({
   length: 0,
   groupSize,
   probabilities: new Float32Array(groupSize * stride),
@@ -31,7 +35,17 @@ export const createExactAttention = (groupSize: number, stride: number, valueDim
 });
 
 /** Logits of four queries at once: one key load serves four products. q rows at q0.., out rows at o0... */
-const fourLogits = (q: Float64Array, q0: number, keys: Float32Array, d: number, n: number, out: Float32Array, o0: number, stride: number, scale: number): void => {
+const fourLogits = (
+  q: Float64Array,
+  q0: number,
+  keys: Float32Array,
+  d: number,
+  n: number,
+  out: Float32Array,
+  o0: number,
+  stride: number,
+  scale: number,
+): void => {
   const q1 = q0 + d;
   const q2 = q1 + d;
   const q3 = q2 + d;
@@ -54,7 +68,16 @@ const fourLogits = (q: Float64Array, q0: number, keys: Float32Array, d: number, 
   }
 };
 
-const oneLogit = (q: Float64Array, q0: number, keys: Float32Array, d: number, n: number, out: Float32Array, o0: number, scale: number): void => {
+const oneLogit = (
+  q: Float64Array,
+  q0: number,
+  keys: Float32Array,
+  d: number,
+  n: number,
+  out: Float32Array,
+  o0: number,
+  scale: number,
+): void => {
   for (let i = 0, row = 0; i < n; i++, row += d) {
     let a = 0;
     let b = 0;
@@ -69,7 +92,15 @@ const oneLogit = (q: Float64Array, q0: number, keys: Float32Array, d: number, n:
 };
 
 /** Scaled logits q·k/√d of `groupSize` queries (row-major [groupSize, d]) over keys 0..n-1 into rows of `out`. */
-export const logitsInto = (queries: Float32Array, groupSize: number, keys: Float32Array, d: number, n: number, out: Float32Array, stride: number): void => {
+export const logitsInto = (
+  queries: Float32Array,
+  groupSize: number,
+  keys: Float32Array,
+  d: number,
+  n: number,
+  out: Float32Array,
+  stride: number,
+): void => {
   const q = Float64Array.from(queries.subarray(0, groupSize * d));
   const scale = 1 / Math.sqrt(d);
   let g = 0;
@@ -91,7 +122,14 @@ export const softmaxInPlace = (row: Float32Array, n: number): readonly [number, 
 export const NEGLIGIBLE_MASS = 1e-9;
 
 /** Fills `exact` for one step. `values` null leaves the outputs untouched. */
-export const attendExactly = (exact: ExactAttention, queries: Float32Array, keys: Float32Array, values: Float32Array | null, headDim: number, length: number): void => {
+export const attendExactly = (
+  exact: ExactAttention,
+  queries: Float32Array,
+  keys: Float32Array,
+  values: Float32Array | null,
+  headDim: number,
+  length: number,
+): void => {
   const { groupSize, stride, probabilities, output, valueDim } = exact;
   exact.length = length;
   logitsInto(queries, groupSize, keys, headDim, length, probabilities, stride);

@@ -24,11 +24,23 @@ test.each(golden)('chunk %i, head sparsity %f', (chunkTokens, headSparsity, foot
 });
 
 test('post-fill eviction barely moves the footprint, chunked eviction does (policies.md §1.3)', () => {
-  const base = { promptTokens: 131072, outputTokens: 128, sinkTokens: 128, windowTokens: 1024, kvSparsity: 0.9, headSparsity: 0 };
+  const base = {
+    promptTokens: 131072,
+    outputTokens: 128,
+    sinkTokens: 128,
+    windowTokens: 1024,
+    kvSparsity: 0.9,
+    headSparsity: 0,
+  };
   expect(kvFootprint({ ...base, chunkTokens: 131072 }).footprint).toBeCloseTo(0.998, 3);
   expect(kvFootprint({ ...base, chunkTokens: 32768 }).footprint).toBeCloseTo(0.326, 3);
 });
 
 test('a counted run that drops nothing is dense', () => {
-  expect(footprintOf(1000, Array.from({ length: 50 }, (_, s) => 1001 + s))).toBe(1);
+  expect(
+    footprintOf(
+      1000,
+      Array.from({ length: 50 }, (_, s) => 1001 + s),
+    ),
+  ).toBe(1);
 });

@@ -35,7 +35,15 @@ const CHUNK_FLOOR_TOKENS = 64;
 
 /** Closed-form footprint and peak of prefill in chunks, then decode; both are ratios to dense attention. */
 export const kvFootprint = (input: KvFootprintInput): KvFootprint => {
-  const { promptTokens: n, outputTokens: m, chunkTokens, sinkTokens, windowTokens, kvSparsity, headSparsity } = input;
+  const {
+    promptTokens: n,
+    outputTokens: m,
+    chunkTokens,
+    sinkTokens,
+    windowTokens,
+    kvSparsity,
+    headSparsity,
+  } = input;
   let streaming = 0;
   let global = 0;
   let kept = 0;

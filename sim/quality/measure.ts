@@ -67,7 +67,13 @@ const topkOverlap = (row: Float32Array, n: number, k: number, marks: Uint32Array
 };
 
 /** Σ w v and Σ w over the raw selected tokens; coded tokens are left to `addDecoded`. */
-const addRaw = (input: MeasureInput, values: Float32Array, g: number, coded: Uint8Array | null, out: Float64Array): number => {
+const addRaw = (
+  input: MeasureInput,
+  values: Float32Array,
+  g: number,
+  coded: Uint8Array | null,
+  out: Float64Array,
+): number => {
   const { exact, selection } = input;
   const { marks } = selection;
   const dim = exact.valueDim;
@@ -117,7 +123,13 @@ const relativeError = (sum: Float64Array, weight: number, exact: ExactAttention,
 };
 
 /** Measures query head `g` of the group into `out`. `coded[i]` != 0 marks tokens covered by `decoded`. */
-export const measureHead = (input: MeasureInput, g: number, coded: Uint8Array | null, scratch: Float64Array, out: HeadQuality): void => {
+export const measureHead = (
+  input: MeasureInput,
+  g: number,
+  coded: Uint8Array | null,
+  scratch: Float64Array,
+  out: HeadQuality,
+): void => {
   const { exact, selection, values, decoded } = input;
   if (selection.all) {
     out.massRecall = 1;

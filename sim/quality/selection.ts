@@ -40,7 +40,11 @@ export class Selection {
       this.marks.fill(EVERY_QUERY, Math.max(0, from), end);
       return;
     }
-    if (query > 31) throw new SimError('not-supported', `a choice per query head needs groups of at most 32, got head ${query}`);
+    if (query > 31)
+      throw new SimError(
+        'not-supported',
+        `a choice per query head needs groups of at most 32, got head ${query}`,
+      );
     this.perQuery = true;
     const bit = (1 << query) >>> 0;
     for (let token = Math.max(0, from); token < end; token++) this.marks[token] |= bit;
@@ -51,7 +55,8 @@ export class Selection {
     if (this.all) {
       if (liveTokens === this.length) return;
       this.all = false;
-      for (let token = 0; token < this.length; token++) this.marks[token] = place[token] === 0 ? 0 : EVERY_QUERY;
+      for (let token = 0; token < this.length; token++)
+        this.marks[token] = place[token] === 0 ? 0 : EVERY_QUERY;
       return;
     }
     for (let token = 0; token < this.length; token++) if (place[token] === 0) this.marks[token] = 0;

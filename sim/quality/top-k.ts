@@ -16,7 +16,11 @@ const kthBin = (k: number): { readonly bin: number; readonly above: number } => 
  * Threshold of the k largest of values[0..n): `bits` = bit pattern of the k-th largest, `ties` = how many entries
  * that equal it belong to the top k. Requires 1 <= k <= n and no negative value.
  */
-export const topKThreshold = (values: Float32Array, n: number, k: number): { readonly bits: number; readonly ties: number } => {
+export const topKThreshold = (
+  values: Float32Array,
+  n: number,
+  k: number,
+): { readonly bits: number; readonly ties: number } => {
   const words = new Uint32Array(values.buffer, values.byteOffset, n);
   histogram.fill(0);
   for (let i = 0; i < n; i++) histogram[words[i] >>> 16]++;

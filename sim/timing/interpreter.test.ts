@@ -17,11 +17,20 @@ const price = (operation: Operation): OperationCost => {
   const common = { fixedNs: 5, intervalRatio: [1, 1], domain: 'calibrated' } as const;
   if (operation.kind === 'fetch') {
     const amount = operation.rows * operation.rowBytes;
-    const demands = [{ resource: 'h2d', bytesPerAmount: 1 }, { resource: 'hbm', bytesPerAmount: 1 }] as const;
+    const demands = [
+      { resource: 'h2d', bytesPerAmount: 1 },
+      { resource: 'hbm', bytesPerAmount: 1 },
+    ] as const;
     return { ...common, amount, soloRatePerNs: 10, demands, boundBy: 'pcie.h2d' };
   }
   if (operation.kind === 'append') {
-    return { ...common, amount: operation.bytes, soloRatePerNs: 100, demands: [{ resource: 'hbm', bytesPerAmount: 1 }], boundBy: 'hbm' };
+    return {
+      ...common,
+      amount: operation.bytes,
+      soloRatePerNs: 100,
+      demands: [{ resource: 'hbm', bytesPerAmount: 1 }],
+      boundBy: 'hbm',
+    };
   }
   return { ...common, fixedNs: 0, amount: 0, soloRatePerNs: 0, demands: [], boundBy: 'launch' };
 };
@@ -29,7 +38,16 @@ const price = (operation: Operation): OperationCost => {
 const kernel = (builder: ProgramBuilder, bytes: number, after: readonly number[] = []) =>
   builder.add({ kind: 'append', bytes, stream: 'compute', after });
 const copy = (builder: ProgramBuilder, bytes: number, after: readonly number[] = []) =>
-  builder.add({ kind: 'fetch', from: 'dram', to: 'hbm', rows: 1, rowBytes: bytes, mode: 'dma', stream: 'h2d', after });
+  builder.add({
+    kind: 'fetch',
+    from: 'dram',
+    to: 'hbm',
+    rows: 1,
+    rowBytes: bytes,
+    mode: 'dma',
+    stream: 'h2d',
+    after,
+  });
 
 test('one stream runs in order, one after the other', () => {
   const builder = new ProgramBuilder();

@@ -17,7 +17,17 @@ import type { Timeline } from './timeline.ts';
 
 export const STREAMS: readonly StreamName[] = ['compute', 'h2d', 'd2h', 'cpu', 'nvme'];
 export const KINDS: readonly OperationKind[] = [
-  'dense', 'append', 'score', 'select', 'fetch', 'decode', 'attend', 'merge', 'encode', 'spill', 'wait',
+  'dense',
+  'append',
+  'score',
+  'select',
+  'fetch',
+  'decode',
+  'attend',
+  'merge',
+  'encode',
+  'spill',
+  'wait',
 ];
 const COMPUTE = 0;
 const FIXED_LABEL = 'launch';
@@ -25,7 +35,16 @@ const COPY_STREAMS: readonly StreamName[] = ['h2d', 'd2h'];
 
 /** Operations as rows; `cause` = the operation whose end let this one start (-1 = none). */
 const operationColumns = {
-  startNs: 'f64', endNs: 'f64', fixedNs: 'f64', bytes: 'f64', cause: 'i32', bound: 'i32', layer: 'i16', step: 'i32', kind: 'u8', stream: 'u8',
+  startNs: 'f64',
+  endNs: 'f64',
+  fixedNs: 'f64',
+  bytes: 'f64',
+  cause: 'i32',
+  bound: 'i32',
+  layer: 'i16',
+  step: 'i32',
+  kind: 'u8',
+  stream: 'u8',
 } as const;
 
 export class Interpreter {
@@ -42,7 +61,9 @@ export class Interpreter {
   private readonly price: (operation: Operation) => OperationCost;
   private readonly costs = new Map<number, OperationCost>();
   /** Last compute operation of each submitted step. */
-  private readonly lastOfStep: number[] = [];
+  private readonly lastOfStep = new Map<number, number>();
+  /** Dependencies of operations that have not started yet. */
+  private readonly waitsFor = new Map<number, readonly number[]>();
   private readonly lastOnStream = STREAMS.map(() => -1);
   private awaited = -1;
 
@@ -55,18 +76,20 @@ export class Interpreter {
     const readyKind = this.simulator.addHandler('operation ready', (_, id) => this.start(id));
     this.doneKind = this.simulator.addHandler('operation done', (id) => this.end(id));
     this.streams = createStreams(this.simulator, STREAMS.length, readyKind);
-    this.engines = new Map(COPY_STREAMS.map((stream) => [stream, new CopyEngine(this.simulator, this.fabric, stream)]));
+    this.engines = new Map(
+      COPY_STREAMS.map((stream) => [stream, new CopyEngine(this.simulator, this.fabric, stream)]),
+    );
   }
 
-  /** Queues a program as step `step` (0, 1, …; the prompt may be a step of its own). Ids go on from the last one. */
+  /** Queues a program as step `step` (0, 1, …; the prompt is step -1). Ids go on from the last one. */
   submit(program: Program, step: number): void {
     for (const operation of program.operations) this.submitOperation(operation, step);
-    this.lastOfStep[step] = this.lastOnStream[COMPUTE];
+    this.lastOfStep.set(step, this.lastOnStream[COMPUTE]);
   }
 
   /** Runs until the compute stream has ended step `step`; returns the time, ns. */
   runThrough(step: number): number {
-    this.awaited = this.lastOfStep[step];
+    this.awaited = this.lastOf(step);
     if (this.awaited >= 0 && !this.hasEnded(this.awaited)) this.simulator.run();
     return this.awaited < 0 ? this.simulator.timeNs : this.rows.data.endNs[this.awaited];
   }
@@ -88,15 +111,16 @@ export class Interpreter {
   }
 
   /**
-   * What the critical path that ends with step `to` waits for, back to the end of step `from` (-1 = the start), ns by
-   * label. Fixed parts count as "launch".
+   * What the critical path that ends with step `to` waits for, back to the end of step `from` (or to the start when
+   * there is no such step), ns by label. Fixed parts count as "launch".
    */
   criticalPath(from: number, to: number): Map<string, number> {
     const { startNs, endNs, fixedNs, cause, bound } = this.rows.data;
     const waits = new Map<string, number>();
     const add = (label: string, ns: number) => waits.set(label, (waits.get(label) ?? 0) + ns);
-    const until = from < 0 ? 0 : endNs[this.lastOfStep[from]];
-    for (let id = this.lastOfStep[to]; id >= 0 && endNs[id] > until; id = cause[id]) {
+    const before = this.lastOf(from);
+    const until = before < 0 ? 0 : endNs[before];
+    for (let id = this.lastOf(to); id >= 0 && endNs[id] > until; id = cause[id]) {
       const startedNs = Math.max(startNs[id], until);
       const fixed = Math.min(fixedNs[id], endNs[id] - startedNs);
       add(FIXED_LABEL, fixed);
@@ -108,6 +132,10 @@ export class Interpreter {
   timeline(): Timeline {
     const { startNs, endNs, kind, stream, layer, step, bytes } = this.rows.view();
     return { kinds: KINDS, streams: STREAMS, startNs, endNs, kind, stream, layer, step, bytes };
+  }
+
+  private lastOf(step: number): number {
+    return this.lastOfStep.get(step) ?? -1;
   }
 
   private hasEnded(id: number): boolean {
@@ -132,9 +160,6 @@ export class Interpreter {
     this.lastOnStream[stream] = row;
     this.streams.submit(stream, operation.after, operation.layer);
   }
-
-  /** Dependencies of operations that have not started yet. */
-  private readonly waitsFor = new Map<number, readonly number[]>();
 
   private labelId(label: string): number {
     const at = this.bounds.indexOf(label);
@@ -166,7 +191,11 @@ export class Interpreter {
       return { resource: this.fabric.resourceIndex(resource), bytesPerAmount };
     });
     // Competing flows get equal bytes per ns of what they use most.
-    const flowClass = this.fabric.holdClass({ capPerNs: cost.soloRatePerNs, weight: heaviest > 0 ? 1 / heaviest : 1, demands });
+    const flowClass = this.fabric.holdClass({
+      capPerNs: cost.soloRatePerNs,
+      weight: heaviest > 0 ? 1 / heaviest : 1,
+      demands,
+    });
     const engine = this.engines.get(STREAMS[this.rows.data.stream[id]]);
     if (engine) engine.enter(id, flowClass, cost.amount, cost.fixedNs, this.doneKind, id);
     else this.fabric.start(flowClass, cost.amount, cost.fixedNs, this.doneKind, id);

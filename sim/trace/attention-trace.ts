@@ -6,7 +6,17 @@
  */
 
 /** What a trace may hold, per recorded layer. A policy says what it requires, prefers and falls back to. */
-export type TraceField = 'k' | 'kpre' | 'v' | 'vnorm' | 'q' | 'qprompt' | 'prefillMass' | 'mass' | 'gate' | 'utility';
+export type TraceField =
+  | 'k'
+  | 'kpre'
+  | 'v'
+  | 'vnorm'
+  | 'q'
+  | 'qprompt'
+  | 'prefillMass'
+  | 'mass'
+  | 'gate'
+  | 'utility';
 
 export interface AttentionTraceShape {
   /** Layers of the whole model, recorded or not. */

@@ -7,7 +7,12 @@ import * as z from 'zod';
 import { type PolicyPlugin, policyDefaults } from '../policy.ts';
 
 const config = z.object({
-  buffers: z.int().min(1).max(8).default(2).describe('layer-sized HBM buffers; 2 = double buffering, 1 = no overlap'),
+  buffers: z
+    .int()
+    .min(1)
+    .max(8)
+    .default(2)
+    .describe('layer-sized HBM buffers; 2 = double buffering, 1 = no overlap'),
   mode: z.enum(['dma', 'dma-batch', 'pageable']).default('dma').describe('how layers cross the link'),
 });
 

@@ -6,7 +6,14 @@
 import * as z from 'zod';
 import { topKPositions } from '../../quality/top-k.ts';
 import { ParisIndex } from '../pariskv-index.ts';
-import { type HeadView, type Pick, type PolicyPlugin, policyDefaults, type StepView, type World } from '../policy.ts';
+import {
+  type HeadView,
+  type Pick,
+  type PolicyPlugin,
+  policyDefaults,
+  type StepView,
+  type World,
+} from '../policy.ts';
 
 const config = z.object({
   topK: z.int().min(1).default(100).describe('tokens retrieved per KV head and step'),
@@ -14,8 +21,18 @@ const config = z.object({
   localTokens: z.int().min(1).default(256).describe('recent tokens, always in HBM'),
   updateTokens: z.int().min(1).default(512).describe('the window slides, and encodes, by this many tokens'),
   minTokens: z.int().min(0).default(2000).describe('full attention below max(this, sink + local + 2 topK)'),
-  rho: z.number().positive().max(1).optional().describe('share of keys that collide; default by zone length (.5 .3 .25 .2)'),
-  beta: z.number().positive().max(1).optional().describe('share of keys reranked; default by zone length (.5 .25 .2 .1)'),
+  rho: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe('share of keys that collide; default by zone length (.5 .3 .25 .2)'),
+  beta: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe('share of keys reranked; default by zone length (.5 .25 .2 .1)'),
   offload: z.boolean().default(true).describe('keep the retrieval zone in pinned DRAM (else in HBM)'),
   mode: z.enum(['uva', 'cpu-gather', 'dma-batch']).default('uva').describe('how winners cross the link'),
 });
@@ -24,7 +41,13 @@ type Config = z.infer<typeof config>;
 /** (β, ρ) by length of the retrieval zone (polar_cache.py). */
 const searchShares = (zoneTokens: number, c: Config): { readonly beta: number; readonly rho: number } => {
   const [beta, rho] =
-    zoneTokens < 5000 ? [0.5, 0.5] : zoneTokens < 10000 ? [0.25, 0.3] : zoneTokens < 30000 ? [0.2, 0.25] : [0.1, 0.2];
+    zoneTokens < 5000
+      ? [0.5, 0.5]
+      : zoneTokens < 10000
+        ? [0.25, 0.3]
+        : zoneTokens < 30000
+          ? [0.2, 0.25]
+          : [0.1, 0.2];
   return { beta: c.beta ?? beta, rho: c.rho ?? rho };
 };
 
@@ -60,7 +83,8 @@ const chooseCandidates = (state: HeadState, n: number, count: number): number =>
   let chosen = 0;
   for (let i = 0; i < n; i++) {
     const score = state.collisions[i];
-    if (score > threshold || (score === threshold && ties-- > 0)) state.candidates[chosen++] = state.index.from + i;
+    if (score > threshold || (score === threshold && ties-- > 0))
+      state.candidates[chosen++] = state.index.from + i;
   }
   return chosen;
 };
@@ -73,7 +97,14 @@ const meanQuery = (q: Float32Array, world: World, out: Float64Array): void => {
   }
 };
 
-const retrieve = (state: HeadState, view: StepView, at: number, pick: Pick, world: World, c: Config): void => {
+const retrieve = (
+  state: HeadState,
+  view: StepView,
+  at: number,
+  pick: Pick,
+  world: World,
+  c: Config,
+): void => {
   const { index } = state;
   const n = index.to - index.from;
   const { beta, rho } = searchShares(n, c);
@@ -110,7 +141,12 @@ const declareSearch = (pick: Pick, n: number, candidates: number, winners: numbe
     kernels: 2,
   });
   pick.topk(n, candidates);
-  pick.score({ index: 'rerank', readBytes: { hbm: candidates * bytes.rerank }, flops: 2 * candidates * dim, kernels: 1 });
+  pick.score({
+    index: 'rerank',
+    readBytes: { hbm: candidates * bytes.rerank },
+    flops: 2 * candidates * dim,
+    kernels: 1,
+  });
   pick.topk(candidates, winners);
 };
 
@@ -169,7 +205,8 @@ export const policy = {
           select(view, picks) {
             if (view.length < full) return;
             view.heads.forEach((_, at) => {
-              if (states[at].index.to > states[at].index.from) retrieve(states[at], view, at, picks[at], world, c);
+              if (states[at].index.to > states[at].index.from)
+                retrieve(states[at], view, at, picks[at], world, c);
             });
           },
         };

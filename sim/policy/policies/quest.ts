@@ -6,17 +6,33 @@
  */
 import * as z from 'zod';
 import { topKPositions } from '../../quality/top-k.ts';
-import { type HeadView, type Pick, type PolicyPlugin, policyDefaults, type StepView, type World } from '../policy.ts';
+import {
+  type HeadView,
+  type Pick,
+  type PolicyPlugin,
+  policyDefaults,
+  type StepView,
+  type World,
+} from '../policy.ts';
 
 const config = z.object({
   pageTokens: z.int().min(1).default(16).describe('tokens of one page'),
   budgetTokens: z.int().min(1).default(2048).describe('tokens that each query head attends to'),
   denseLayers: z.int().min(0).default(2).describe('first layers with full attention'),
   minPages: z.int().min(1).default(3).describe('pages taken at least'),
-  group: z.enum(['per-query', 'max', 'mean']).default('per-query').describe('who chooses: each query head, or the group'),
+  group: z
+    .enum(['per-query', 'max', 'mean'])
+    .default('per-query')
+    .describe('who chooses: each query head, or the group'),
   tier: z.enum(['hbm', 'dram']).default('hbm').describe('where full pages live'),
-  mode: z.enum(['dma', 'dma-batch', 'uva']).default('dma-batch').describe('how pages cross the link (tier dram)'),
-  reuse: z.boolean().default(true).describe('pages chosen in the previous step stay in HBM slots (tier dram)'),
+  mode: z
+    .enum(['dma', 'dma-batch', 'uva'])
+    .default('dma-batch')
+    .describe('how pages cross the link (tier dram)'),
+  reuse: z
+    .boolean()
+    .default(true)
+    .describe('pages chosen in the previous step stay in HBM slots (tier dram)'),
 });
 type Config = z.infer<typeof config>;
 
@@ -82,14 +98,26 @@ const bestPages = (scores: Float64Array, n: number, k: number, state: HeadState)
   return topKPositions(state.ranks, n, k, state.chosen);
 };
 
-const choosePages = (state: HeadState, view: StepView, at: number, pick: Pick, world: World, c: Config): void => {
+const choosePages = (
+  state: HeadState,
+  view: StepView,
+  at: number,
+  pick: Pick,
+  world: World,
+  c: Config,
+): void => {
   const pages = Math.ceil(view.length / c.pageTokens);
   const budget = Math.max(c.minPages, Math.floor(c.budgetTokens / c.pageTokens));
   if (budget >= pages) return;
   const { headDim, groupSize } = world;
   const q = view.queries(at);
   const digestBytes = pages * 2 * world.kBytesPerToken;
-  pick.score({ index: 'page-bounds', readBytes: { hbm: digestBytes }, flops: 3 * headDim * pages * groupSize, kernels: 1 });
+  pick.score({
+    index: 'page-bounds',
+    readBytes: { hbm: digestBytes },
+    flops: 3 * headDim * pages * groupSize,
+    kernels: 1,
+  });
   pick.topk(pages, budget, c.group === 'per-query' ? groupSize : 1);
   pick.none();
   const last = pages - 1;
@@ -101,13 +129,22 @@ const choosePages = (state: HeadState, view: StepView, at: number, pick: Pick, w
     }
     for (let page = 0; page < pages; page++) {
       const s = state.scores[page];
-      state.group[page] = g === 0 ? s : c.group === 'max' ? Math.max(state.group[page], s) : state.group[page] + s;
+      state.group[page] =
+        g === 0 ? s : c.group === 'max' ? Math.max(state.group[page], s) : state.group[page] + s;
     }
   }
-  if (c.group !== 'per-query') takePages(bestPages(state.group, last, budget - 1, state), state, last, pick, c);
+  if (c.group !== 'per-query')
+    takePages(bestPages(state.group, last, budget - 1, state), state, last, pick, c);
 };
 
-const takePages = (count: number, state: HeadState, last: number, pick: Pick, c: Config, query?: number): void => {
+const takePages = (
+  count: number,
+  state: HeadState,
+  last: number,
+  pick: Pick,
+  c: Config,
+  query?: number,
+): void => {
   for (let i = 0; i < count; i++) {
     const page = state.chosen[i];
     state.slots[page] |= 2;
@@ -121,7 +158,8 @@ const keepInSlots = (state: HeadState, head: HeadView, length: number, c: Config
   const full = Math.floor(length / c.pageTokens);
   for (let page = 0; page < full; page++) {
     const from = page * c.pageTokens;
-    if (state.slots[page] === 2 || state.slots[page] === 3) head.cache.move(from, from + c.pageTokens, 'hbm', true);
+    if (state.slots[page] === 2 || state.slots[page] === 3)
+      head.cache.move(from, from + c.pageTokens, 'hbm', true);
     else if (state.slots[page] === 1) head.cache.move(from, from + c.pageTokens, 'dram');
     state.slots[page] >>= 1;
   }
@@ -143,7 +181,13 @@ export const policy = {
       isDenseLayer: (layer) => layer < c.denseLayers,
       transfer: { mode: c.mode, rowTokens: c.pageTokens, joinHeads: false, joinKv: true, overlap: 'step' },
       prefillWork: [
-        { index: 'page-bounds', readBytes: { hbm: world.kBytesPerToken }, writeBytes: { hbm: digest / c.pageTokens }, flops: 2 * world.headDim, kernels: 1 },
+        {
+          index: 'page-bounds',
+          readBytes: { hbm: world.kBytesPerToken },
+          writeBytes: { hbm: digest / c.pageTokens },
+          flops: 2 * world.headDim,
+          kernels: 1,
+        },
       ],
       layer: () => {
         const states: HeadState[] = [];
@@ -163,7 +207,8 @@ export const policy = {
               state.bounds.extend(head.keys, view.length);
               states.push(state);
               setMeta(head, view.length);
-              if (offloaded) head.cache.move(0, Math.floor(view.length / c.pageTokens) * c.pageTokens, 'dram');
+              if (offloaded)
+                head.cache.move(0, Math.floor(view.length / c.pageTokens) * c.pageTokens, 'dram');
             }
           },
           onAppend(view) {
@@ -171,7 +216,8 @@ export const policy = {
               states[at].bounds.extend(head.keys, view.length);
               setMeta(head, view.length);
               const sealed = view.length - 1;
-              if (offloaded && sealed % c.pageTokens === 0) head.cache.move(sealed - c.pageTokens, sealed, 'dram');
+              if (offloaded && sealed % c.pageTokens === 0)
+                head.cache.move(sealed - c.pageTokens, sealed, 'dram');
             });
           },
           select(view, picks) {

@@ -7,19 +7,28 @@
 import * as z from 'zod';
 import { logitsInto, softmaxInPlace } from '../../quality/exact-attention.ts';
 import { topKPositions } from '../../quality/top-k.ts';
-import { type HeadView, type PolicyPlugin, policyDefaults, type PrefillView, type World } from '../policy.ts';
+import { type HeadView, type PolicyPlugin, type PrefillView, policyDefaults, type World } from '../policy.ts';
 
 const config = z.object({
   budgetTokens: z.int().min(1).default(2048).describe('prompt tokens kept per KV head, window included'),
   windowTokens: z.int().min(1).default(32).describe('observation window: last prompt tokens, always kept'),
   kernel: z.int().min(1).default(5).describe('width of the pooling along positions, odd'),
   pooling: z.enum(['avg', 'max']).default('avg').describe('pooling along positions'),
-  group: z.enum(['mean', 'max', 'per-query']).default('mean').describe('vote of a query group; per-query replicates KV'),
+  group: z
+    .enum(['mean', 'max', 'per-query'])
+    .default('mean')
+    .describe('vote of a query group; per-query replicates KV'),
 });
 type Config = z.infer<typeof config>;
 
 /** Mean softmax row of the window's queries per query head: row-major [groupSize, promptTokens]. */
-const windowVotes = (head: HeadView, view: PrefillView, at: number, world: World, windowTokens: number): Float32Array => {
+const windowVotes = (
+  head: HeadView,
+  view: PrefillView,
+  at: number,
+  world: World,
+  windowTokens: number,
+): Float32Array => {
   const { groupSize, headDim } = world;
   const n = view.length;
   const votes = new Float32Array(groupSize * n);
@@ -56,7 +65,12 @@ const pool = (votes: Float32Array, n: number, { kernel, pooling }: Config): Floa
   return pooled;
 };
 
-const reduceGroup = (votes: Float32Array, groupSize: number, n: number, how: 'mean' | 'max'): Float32Array => {
+const reduceGroup = (
+  votes: Float32Array,
+  groupSize: number,
+  n: number,
+  how: 'mean' | 'max',
+): Float32Array => {
   const out = new Float32Array(n);
   for (let g = 0; g < groupSize; g++) {
     for (let i = 0; i < n; i++) {
@@ -74,9 +88,13 @@ const keepCounts = (votes: Float32Array, n: number, world: World, c: Config, cho
   const positions = new Int32Array(past);
   const rows = c.group === 'per-query' ? world.groupSize : 1;
   for (let r = 0; r < rows; r++) {
-    const row = c.group === 'per-query' ? votes.subarray(r * n, (r + 1) * n) : reduceGroup(votes, world.groupSize, n, c.group);
+    const row =
+      c.group === 'per-query'
+        ? votes.subarray(r * n, (r + 1) * n)
+        : reduceGroup(votes, world.groupSize, n, c.group);
     const count = topKPositions(pool(row, past, c), past, k, positions);
-    for (let i = 0; i < count; i++) chosenBy[positions[i]] |= c.group === 'per-query' ? (1 << r) >>> 0 : 0xffffffff;
+    for (let i = 0; i < count; i++)
+      chosenBy[positions[i]] |= c.group === 'per-query' ? (1 << r) >>> 0 : 0xffffffff;
   }
   chosenBy.fill(0xffffffff, past, n);
 };
@@ -107,7 +125,12 @@ export const policy = {
           ? 'column sums of prefill attention instead of the window queries'
           : 'recent tokens only (trace has neither prompt queries nor prefill mass)',
       prefillWork: [
-        { index: 'window-votes', readBytes: { hbm: world.kBytesPerToken }, flops: 2 * window * world.headDim * world.groupSize, kernels: 3 },
+        {
+          index: 'window-votes',
+          readBytes: { hbm: world.kBytesPerToken },
+          flops: 2 * window * world.headDim * world.groupSize,
+          kernels: 3,
+        },
       ],
       layer: () => {
         const chosen: Uint32Array[] = [];
@@ -120,7 +143,11 @@ export const policy = {
               chosen[at] = chosenBy;
               for (let token = 0; token < view.length; token++) {
                 if (chosenBy[token] === 0) head.cache.drop(token, token + 1);
-                else if (perQuery) head.cache.setCopies(token, chosenBy[token] === 0xffffffff ? world.groupSize : bitsOf(chosenBy[token]));
+                else if (perQuery)
+                  head.cache.setCopies(
+                    token,
+                    chosenBy[token] === 0xffffffff ? world.groupSize : bitsOf(chosenBy[token]),
+                  );
               }
             });
           },
@@ -129,7 +156,8 @@ export const policy = {
             picks.forEach((pick, at) => {
               pick.none();
               for (let token = 0; token < chosen[at].length; token++) {
-                for (let g = 0; g < world.groupSize; g++) if ((chosen[at][token] >>> g) & 1) pick.take(token, token + 1, g);
+                for (let g = 0; g < world.groupSize; g++)
+                  if ((chosen[at][token] >>> g) & 1) pick.take(token, token + 1, g);
               }
               for (let g = 0; g < world.groupSize; g++) pick.take(chosen[at].length, view.length, g);
             });

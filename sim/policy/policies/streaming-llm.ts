@@ -24,7 +24,8 @@ export const policy = {
     inputs: 'original positions (no renumbering inside the cache)',
     layer: () => ({
       onPrefill(view) {
-        for (const head of view.heads) head.cache.drop(sinkTokens, Math.max(sinkTokens, view.length - windowTokens));
+        for (const head of view.heads)
+          head.cache.drop(sinkTokens, Math.max(sinkTokens, view.length - windowTokens));
       },
       onAppend(view) {
         const oldest = view.length - windowTokens - 1;

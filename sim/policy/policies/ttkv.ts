@@ -7,15 +7,38 @@
 import * as z from 'zod';
 import { topKPositions } from '../../quality/top-k.ts';
 import { codec as k8v4 } from '../codecs/k8v4.ts';
-import { type HeadView, type LayerView, type Pick, type PolicyPlugin, policyDefaults, type StepView, type World } from '../policy.ts';
+import {
+  type HeadView,
+  type LayerView,
+  type Pick,
+  type PolicyPlugin,
+  policyDefaults,
+  type StepView,
+  type World,
+} from '../policy.ts';
 
 const config = z.object({
   blockTokens: z.int().min(1).default(128).describe('tokens of one slow-tier block'),
-  fastTokens: z.int().min(1).optional().describe('tokens kept in HBM; default 8192, or a quarter of a shorter context'),
+  fastTokens: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('tokens kept in HBM; default 8192, or a quarter of a shorter context'),
   slowBlocks: z.int().min(0).default(16).describe('slow blocks streamed per step and layer'),
-  slowShare: z.number().min(0).max(1).optional().describe('share of the slow blocks to stream instead of a count'),
-  summary: z.enum(['mean', 'min-max']).default('mean').describe('what a block is ranked by: its mean key, or channel bounds'),
-  selectPer: z.enum(['layer', 'head']).default('layer').describe('one choice of blocks a layer, or one a KV head'),
+  slowShare: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe('share of the slow blocks to stream instead of a count'),
+  summary: z
+    .enum(['mean', 'min-max'])
+    .default('mean')
+    .describe('what a block is ranked by: its mean key, or channel bounds'),
+  selectPer: z
+    .enum(['layer', 'head'])
+    .default('layer')
+    .describe('one choice of blocks a layer, or one a KV head'),
   stages: z.int().min(1).default(4).describe('pieces that the chosen blocks are streamed in'),
   scales: z.enum(['hbm', 'with-block']).default('hbm').describe('where quantisation scales live'),
 });
@@ -47,7 +70,13 @@ const summarise = (state: HeadState, head: HeadView, block: number, d: number, c
 };
 
 /** Largest score of a block over the query group. */
-const scoreBlock = (q: Float32Array, state: HeadState, block: number, d: number, groupSize: number): number => {
+const scoreBlock = (
+  q: Float32Array,
+  state: HeadState,
+  block: number,
+  d: number,
+  groupSize: number,
+): number => {
   let best = -Infinity;
   for (let g = 0; g < groupSize; g++) {
     let score = 0;
@@ -109,7 +138,11 @@ class TtkvLayer {
 
   private setMeta(head: HeadView): void {
     const { c, world, slowBlocks } = this;
-    head.cache.setMeta('summaries', 'hbm', slowBlocks * world.kBytesPerToken * (c.summary === 'mean' ? 1 : 2));
+    head.cache.setMeta(
+      'summaries',
+      'hbm',
+      slowBlocks * world.kBytesPerToken * (c.summary === 'mean' ? 1 : 2),
+    );
     const scaleBytes = slowBlocks * k8v4.scaleBytes(world.headDim, c.blockTokens);
     head.cache.setMeta('scales', c.scales === 'hbm' ? 'hbm' : 'dram', scaleBytes);
   }
@@ -117,12 +150,15 @@ class TtkvLayer {
   select(view: StepView, picks: readonly Pick[]): void {
     const { c, world, slowBlocks } = this;
     if (slowBlocks === 0) return;
-    const k = Math.min(slowBlocks, c.slowShare === undefined ? c.slowBlocks : Math.round(c.slowShare * slowBlocks));
+    const k = Math.min(
+      slowBlocks,
+      c.slowShare === undefined ? c.slowBlocks : Math.round(c.slowShare * slowBlocks),
+    );
     if (c.selectPer === 'layer') {
       this.scores.fill(-Infinity);
-      view.heads.forEach((_, h) => this.scoreInto(view, h));
+      for (let h = 0; h < view.heads.length; h++) this.scoreInto(view, h);
       const count = this.best(k);
-      picks.forEach((pick) => this.take(pick, count, view.length));
+      for (const pick of picks) this.take(pick, count, view.length);
     } else {
       view.heads.forEach((_, h) => {
         this.scores.fill(-Infinity);
@@ -157,7 +193,8 @@ class TtkvLayer {
   private take(pick: Pick, count: number, length: number): void {
     const { blockTokens } = this.c;
     pick.none();
-    for (let i = 0; i < count; i++) pick.take(this.chosen[i] * blockTokens, (this.chosen[i] + 1) * blockTokens);
+    for (let i = 0; i < count; i++)
+      pick.take(this.chosen[i] * blockTokens, (this.chosen[i] + 1) * blockTokens);
     pick.take(this.slowBlocks * blockTokens, length);
   }
 }
@@ -174,13 +211,24 @@ export const policy = {
     const fastTokens = c.fastTokens ?? Math.min(FAST_TOKENS, Math.ceil(world.promptTokens / 4));
     const scaleBytes = c.scales === 'hbm' ? 0 : k8v4.scaleBytes(world.headDim, c.blockTokens) / c.blockTokens;
     const codec = { ...k8v4, kBytesPerToken: (d: number) => k8v4.kBytesPerToken(d) + scaleBytes };
-    const blockBytes = c.blockTokens * world.kvHeads * (codec.kBytesPerToken(world.headDim) + k8v4.vBytesPerToken(world.headDim));
+    const blockBytes =
+      c.blockTokens *
+      world.kvHeads *
+      (codec.kBytesPerToken(world.headDim) + k8v4.vBytesPerToken(world.headDim));
     const slowTokens = Math.max(0, world.maxTokens - fastTokens);
-    const k = c.slowShare === undefined ? c.slowBlocks : Math.ceil((c.slowShare * slowTokens) / c.blockTokens);
+    const k =
+      c.slowShare === undefined ? c.slowBlocks : Math.ceil((c.slowShare * slowTokens) / c.blockTokens);
     return {
       ...policyDefaults,
       codecs: [codec],
-      transfer: { mode: 'dma', rowTokens: c.blockTokens, joinHeads: c.selectPer === 'layer', joinKv: true, overlap: 'stream', chunks: c.stages },
+      transfer: {
+        mode: 'dma',
+        rowTokens: c.blockTokens,
+        joinHeads: c.selectPer === 'layer',
+        joinKv: true,
+        overlap: 'stream',
+        chunks: c.stages,
+      },
       // Two staging buffers of one stage each (double buffering), shared by all layers.
       stagingBytes: 2 * Math.ceil(k / c.stages) * blockBytes,
       layer: () => new TtkvLayer(c, world, fastTokens),

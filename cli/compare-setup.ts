@@ -1,0 +1,175 @@
+/**
+ * From flags to a resolved experiment and its trace: which trace, which model, which machine, how long. One line and
+ * exit 2 for whatever contradicts itself; nothing is run before everything is known.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { SimError } from '../sim/error.ts';
+import { type CompareExperiment, compareExperimentSchema } from '../sim/experiment.ts';
+import { loadProfile, loadStack } from '../sim/hardware/load.ts';
+import { checkContext, loadModel } from '../sim/model/models.ts';
+import type { ModelShape } from '../sim/model/shape.ts';
+import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
+import { windowTrace } from '../sim/trace/window.ts';
+import { openAttentionFile } from '../traces/attention/node-file.ts';
+import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
+import { packageRoot } from './package-root.ts';
+import type { ChosenPolicies } from './policy-choices.ts';
+import { UsageError } from './verb.ts';
+
+export interface CompareFlags {
+  readonly trace?: string | undefined;
+  readonly synthetic?: string | undefined;
+  readonly model?: string | undefined;
+  readonly hardware: string;
+  readonly stack: string;
+  readonly context?: number | undefined;
+  readonly steps?: number | undefined;
+  readonly batch: number;
+  readonly dense: boolean;
+  readonly layers: string;
+  readonly kvHeads: string;
+  readonly seed: number;
+}
+
+export interface CompareSetup {
+  readonly experiment: CompareExperiment;
+  readonly trace: AttentionTrace;
+  /** The trace in words, for people. */
+  readonly traceTitle: string;
+}
+
+/** Decode steps of a run when nobody asks for a number: enough for percentiles from a file, quick from a generator. */
+const FILE_STEPS = 64;
+const SYNTHETIC_STEPS = 16;
+const SYNTHETIC_CONTEXT_TOKENS = 32768;
+const ELEMENT_BYTES = 2;
+
+/** The shipped sample of real attention. */
+const samplePath = (): string => {
+  const folder = new URL('traces/samples/', packageRoot());
+  const [sample] = readdirSync(folder)
+    .filter((name) => name.endsWith('.safetensors'))
+    .sort();
+  if (sample === undefined)
+    throw new UsageError('no sample trace is installed; pass --trace FILE or --synthetic MODEL');
+  return fileURLToPath(new URL(sample, folder));
+};
+
+/** A catalog name, or the parsed JSON of a file. */
+const nameOrJson = (value: string, flag: string): string | Record<string, unknown> => {
+  if (!value.endsWith('.json') && !existsSync(value)) return value;
+  try {
+    return JSON.parse(readFileSync(value, 'utf8')) as Record<string, unknown>;
+  } catch (cause) {
+    throw new UsageError(`--${flag} ${value}: ${(cause as Error).message}`, { cause });
+  }
+};
+
+/** Loads what a flag names, so that errors say the file. */
+const load = <T>(flag: string, text: string, loader: (value: string | object, file?: string) => T) => {
+  const source = nameOrJson(text, flag);
+  return { source, loaded: loader(source, typeof source === 'string' ? undefined : text) };
+};
+
+const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
+  if (text === 'auto' || text === 'all') return text;
+  const list = text.split(',').map(Number);
+  if (list.some((n) => !Number.isInteger(n) || n < 0)) {
+    throw new UsageError(`--${flag} ${text}: expected auto, all, or a list of indices such as 2,5,11`);
+  }
+  return list;
+};
+
+const modelOfTrace = (trace: AttentionTrace, flags: CompareFlags) => {
+  if (flags.model !== undefined) return load('model', flags.model, loadModel);
+  try {
+    return { source: trace.model, loaded: loadModel(trace.model) };
+  } catch (cause) {
+    if (!(cause instanceof SimError)) throw cause;
+    throw new UsageError(
+      `trace ${trace.name} is of model "${trace.model}", which is not in the catalog: pass --model CONFIG.json`,
+      { cause },
+    );
+  }
+};
+
+const fromFile = (path: string, flags: CompareFlags) => {
+  if (!existsSync(path)) throw new UsageError(`--trace ${path}: no such file`);
+  const whole = openAttentionFile(path);
+  const { source, loaded } = modelOfTrace(whole, flags);
+  const trace = windowTrace(
+    whole,
+    flags.context ?? whole.shape.promptTokens,
+    flags.steps ?? Math.min(FILE_STEPS, whole.shape.steps),
+  );
+  const name = path.split('/').at(-1) ?? path;
+  return {
+    trace,
+    model: source,
+    shape: loaded,
+    origin: { kind: 'file' as const, name, digest: whole.digest },
+    traceTitle: `attention of ${whole.model} (${name})`,
+  };
+};
+
+const fromGenerator = (preset: string, flags: CompareFlags) => {
+  const { source, loaded } = load('model', flags.model ?? preset, loadModel);
+  const promptTokens = flags.context ?? SYNTHETIC_CONTEXT_TOKENS;
+  checkContext(loaded, promptTokens, '--context');
+  const spec = {
+    // A model file has no preset of its own: the generic one takes its shape.
+    preset: existsSync(preset) ? loaded.name : preset,
+    shape: {
+      layers: loaded.layers,
+      heads: loaded.heads,
+      kvHeads: loaded.kvHeads,
+      headDim: loaded.headDim,
+      ropeTheta: loaded.ropeTheta,
+    },
+    promptTokens,
+    steps: flags.steps ?? SYNTHETIC_STEPS,
+    seed: flags.seed,
+  };
+  const trace = createSyntheticTrace(spec);
+  return {
+    trace,
+    model: source,
+    shape: loaded,
+    origin: { kind: 'synthetic' as const, preset: spec.preset, spec },
+    traceTitle: `synthetic attention of ${loaded.name}`,
+  };
+};
+
+const chooseTrace = (flags: CompareFlags) => {
+  if (flags.trace !== undefined && flags.synthetic !== undefined)
+    throw new UsageError('--trace and --synthetic exclude each other');
+  if (flags.trace !== undefined) return fromFile(flags.trace, flags);
+  const preset = flags.synthetic ?? flags.model;
+  return preset === undefined ? fromFile(samplePath(), flags) : fromGenerator(preset, flags);
+};
+
+export const setUpCompare = (
+  flags: CompareFlags,
+  { choices }: ChosenPolicies,
+): CompareSetup & { readonly shape: ModelShape } => {
+  const hardware = load('hardware', flags.hardware, loadProfile);
+  const stack = load('stack', flags.stack, loadStack);
+  const { trace, model, shape, origin, traceTitle } = chooseTrace(flags);
+  const experiment = compareExperimentSchema.parse({
+    trace: origin,
+    model,
+    hardware: hardware.source,
+    stack: stack.source,
+    policies: choices,
+    contextTokens: trace.shape.promptTokens,
+    steps: trace.shape.steps,
+    batch: flags.batch,
+    dense: flags.dense,
+    elementBytes: ELEMENT_BYTES,
+    layers: indices(flags.layers, 'layers'),
+    kvHeads: indices(flags.kvHeads, 'kv-heads'),
+    seed: flags.seed,
+  });
+  return { experiment, trace, traceTitle, shape };
+};

@@ -1,0 +1,272 @@
+/**
+ * `compare`: policies side by side on one attention trace and one machine. Isomorphic: the same call, with the same
+ * experiment, gives the same digest in Node, in a worker and in the page.
+ */
+import { createDigest, digestOfJson } from '../engine/digest.ts';
+import { quantiles } from '../engine/stats.ts';
+import { SimError } from '../error.ts';
+import type { CompareExperiment, PolicyChoice } from '../experiment.ts';
+import { loadProfile, loadStack } from '../hardware/load.ts';
+import { kvRowBytes } from '../model/ledger.ts';
+import { loadModel } from '../model/models.ts';
+import type { ModelShape } from '../model/shape.ts';
+import { catalog } from '../policy/catalog.generated.ts';
+import type { Policy, PolicyPlugin, World } from '../policy/policy.ts';
+import { footprintOf } from '../quality/footprint.ts';
+import { type CompareResult, type PolicyResult, type Quality, RESULT_FORMAT } from '../result.ts';
+import { costOf, type Machine, resolveMachine } from '../timing/cost.ts';
+import type { Timeline } from '../timing/timeline.ts';
+import type { AttentionTrace, TraceField } from '../trace/attention-trace.ts';
+import { type CapacityInput, liveTokensPerStep, residencyOf, shortfall } from './capacity.ts';
+import { formsOf } from './head-replay.ts';
+import { type LayerRecord, type PolicyReplay, type QualitySamples, replayPolicies } from './replay.ts';
+import { chooseSample, representativeOf, type Sample } from './sampling.ts';
+import { stepSummary, type TimedRun, timePolicy } from './timing-run.ts';
+
+/** A policy that is not in the catalog (a user's own file), by the name that the experiment uses. */
+export type ExtraPolicies = Readonly<Record<string, PolicyPlugin>>;
+
+export interface CompareInput {
+  readonly experiment: CompareExperiment;
+  /** The trace that `experiment.trace` names, cut to contextTokens + steps. */
+  readonly trace: AttentionTrace;
+  readonly extraPolicies?: ExtraPolicies;
+  /** Share done, 0..1. */
+  readonly onProgress?: (share: number) => void;
+}
+
+export interface CompareRun {
+  readonly result: CompareResult;
+  /** One timeline per policy, in the order of the result's policies. Step -1 is the prompt. */
+  readonly timelines: readonly Timeline[];
+}
+
+export const findPolicy = (name: string, extra: ExtraPolicies = {}): PolicyPlugin => {
+  const plugins: Readonly<Record<string, unknown>> = { ...catalog, ...extra };
+  if (!Object.hasOwn(plugins, name)) {
+    throw new SimError('unknown-name', `unknown policy "${name}"; known: ${Object.keys(plugins).join(', ')}`);
+  }
+  return plugins[name] as PolicyPlugin;
+};
+
+const commonFields = (trace: AttentionTrace, layers: readonly number[]): ReadonlySet<TraceField> => {
+  const fields: readonly TraceField[] = [
+    'k',
+    'kpre',
+    'v',
+    'vnorm',
+    'q',
+    'qprompt',
+    'prefillMass',
+    'mass',
+    'gate',
+    'utility',
+  ];
+  return new Set(fields.filter((field) => layers.every((layer) => trace.has(field, layer))));
+};
+
+const createWorld = (
+  model: ModelShape,
+  experiment: CompareExperiment,
+  fields: ReadonlySet<TraceField>,
+): World => {
+  const kBytesPerToken = model.headDim * experiment.elementBytes;
+  return {
+    layers: model.layers,
+    heads: model.heads,
+    kvHeads: model.kvHeads,
+    groupSize: model.heads / model.kvHeads,
+    headDim: model.headDim,
+    kBytesPerToken,
+    vBytesPerToken: kvRowBytes(model, experiment.elementBytes) - kBytesPerToken,
+    promptTokens: experiment.contextTokens,
+    maxTokens: experiment.contextTokens + experiment.steps,
+    fields,
+  };
+};
+
+const createPolicy = (choice: PolicyChoice, plugin: PolicyPlugin, world: World): Policy => {
+  const missing = plugin.requires.filter((field) => !world.fields.has(field));
+  if (missing.length > 0) {
+    throw new SimError(
+      'not-supported',
+      `policy ${choice.label} requires ${plugin.requires.join(', ')}, and the trace lacks ${missing.join(', ')}`,
+    );
+  }
+  return plugin.create(plugin.config.parse(choice.config), world);
+};
+
+/** The trace must be of the model that is timed: same heads, same dimensions. */
+const checkShape = (trace: AttentionTrace, model: ModelShape, experiment: CompareExperiment): void => {
+  const { shape } = trace;
+  for (const field of ['layers', 'heads', 'kvHeads', 'headDim'] as const) {
+    if (shape[field] !== model[field]) {
+      throw new SimError(
+        'invalid-input',
+        `trace ${trace.name}: ${field} is ${shape[field]}, but model ${model.name} has ${model[field]}`,
+      );
+    }
+  }
+  if (shape.promptTokens !== experiment.contextTokens) {
+    throw new SimError(
+      'invariant-broken',
+      `trace holds ${shape.promptTokens} prompt tokens, experiment says ${experiment.contextTokens}`,
+    );
+  }
+  if (shape.steps < experiment.steps) {
+    throw new SimError(
+      'invalid-input',
+      `--steps ${experiment.steps}: trace ${trace.name} records ${shape.steps} decode steps`,
+    );
+  }
+};
+
+const recordsByLayer = (
+  model: ModelShape,
+  { policy, records }: PolicyReplay,
+): readonly (LayerRecord | null)[] => {
+  const replayed = [...records.keys()];
+  return model.layerKinds.map((kind, layer) => {
+    if (kind === 'sliding' || policy.isDenseLayer(layer)) return null;
+    return records.get(representativeOf(layer, replayed)) ?? null;
+  });
+};
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
+const qualityOf = (samples: QualitySamples, capacity: CapacityInput): Quality | null => {
+  if (samples.massRecall.length === 0) return null;
+  return {
+    massRecall: { mean: mean(samples.massRecall), p5: quantiles(samples.massRecall, [0.05])[0] },
+    topkRecall: mean(samples.topkRecall),
+    outputError: samples.outputError.length === 0 ? null : mean(samples.outputError),
+    footprint: footprintOf(capacity.promptTokens, liveTokensPerStep(capacity)),
+  };
+};
+
+const trafficOf = (run: TimedRun, steps: number): PolicyResult['traffic'] => {
+  const boundary = (key: string, busyNs: number) => {
+    const { bytes, prefillBytes } = run.boundaries.get(key) ?? { bytes: 0, prefillBytes: 0 };
+    return {
+      bytes,
+      bytesPerStep: bytes / steps,
+      busyRatio: Math.min(1, busyNs / run.decodeNs),
+      prefillBytes,
+    };
+  };
+  return {
+    'dram->hbm': boundary('dram->hbm', run.busyNs.h2d),
+    'hbm->dram': boundary('hbm->dram', run.busyNs.d2h),
+    hbm: {
+      readBytesPerStep: run.hbm.readBytes / steps,
+      writeBytesPerStep: run.hbm.writeBytes / steps,
+      weightReadBytesPerStep: run.hbm.weightReadBytes / steps,
+    },
+  };
+};
+
+const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): string => {
+  const digest = createDigest();
+  digest.addString(events);
+  digest.addString(digestOfJson(result));
+  return digest.hex();
+};
+
+const sampleNote = (sample: Sample, trace: AttentionTrace, experiment: CompareExperiment): string[] => {
+  const { recordedLayers, layers, kvHeads } = trace.shape;
+  const parts: string[] = [];
+  if (sample.layers.length < layers) {
+    parts.push(
+      `layers ${sample.layers.join(', ')} of ${layers}${recordedLayers.length < layers ? ` (the trace records ${recordedLayers.length})` : ''}`,
+    );
+  }
+  if (sample.kvHeads.length < kvHeads) parts.push(`KV heads ${sample.kvHeads.join(', ')} of ${kvHeads}`);
+  if (sample.everySteps > 1) parts.push(`every ${sample.everySteps}th of ${experiment.steps} steps`);
+  return parts.length === 0
+    ? []
+    : [`Selection replayed on ${parts.join('; ')}; the nearest replayed layer stands for the others.`];
+};
+
+/** Runs the experiment. Throws SimError on contradictory input; a configuration that does not fit is a result. */
+export const compare = (input: CompareInput): CompareRun => {
+  const { experiment, trace } = input;
+  const model = loadModel(experiment.model);
+  const machine = resolveMachine(loadProfile(experiment.hardware), loadStack(experiment.stack));
+  checkShape(trace, model, experiment);
+  const excludedLayers = model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : []));
+  const { layers, kvHeads, steps, seed } = experiment;
+  const sample = chooseSample(trace.shape, { layers, kvHeads, steps, seed, excludedLayers });
+  const world = createWorld(model, experiment, commonFields(trace, sample.layers));
+  const policies = experiment.policies.map((choice) =>
+    createPolicy(choice, findPolicy(choice.name, input.extraPolicies), world),
+  );
+  const replays = replayPolicies({
+    trace,
+    world,
+    sample,
+    steps,
+    seed,
+    policies,
+    ...(input.onProgress ? { onProgress: input.onProgress } : {}),
+  });
+  const runs = replays.map((replay, at) =>
+    assess(experiment, model, machine, world, replay, experiment.policies[at].label),
+  );
+  const results = runs.map(({ result }) => result);
+  const digest = digestOfJson({
+    experiment,
+    trace: trace.digest,
+    policies: results.map((result) => result.digest),
+  });
+  return {
+    result: {
+      format: RESULT_FORMAT,
+      kind: 'compare',
+      experiment,
+      seed,
+      policies: results,
+      digest,
+      notes: sampleNote(sample, trace, experiment),
+    },
+    timelines: runs.map(({ timeline }) => timeline),
+  };
+};
+
+const assess = (
+  experiment: CompareExperiment,
+  model: ModelShape,
+  machine: Machine,
+  world: World,
+  replay: PolicyReplay,
+  label: string,
+) => {
+  const { policy } = replay;
+  const { batch, steps, dense, elementBytes, contextTokens: promptTokens } = experiment;
+  const records = recordsByLayer(model, replay);
+  const common = { model, policy, batch, steps, dense, elementBytes, promptTokens, records };
+  const run = timePolicy({
+    ...common,
+    forms: formsOf(policy, world),
+    machine,
+    price: (operation) => costOf(operation, machine),
+  });
+  const residency = residencyOf(common);
+  const short = shortfall(residency, machine.capacityBytes);
+  const fits = Object.keys(short).length === 0;
+  const stepNs = stepSummary(run.stepNs);
+  const body = {
+    policy: label,
+    fits,
+    ...(fits ? {} : { shortBytes: short }),
+    prefillNs: run.prefillNs,
+    stepNs,
+    tokensPerS: (batch * 1e9) / stepNs.mean,
+    bound: run.bound,
+    operationNs: { ...run.operationNs },
+    traffic: trafficOf(run, steps),
+    resident: residency,
+    quality: qualityOf(replay.quality, common),
+    inputs: policy.inputs,
+  };
+  return { result: { ...body, digest: policyDigest(body, run.digest) }, timeline: run.timeline };
+};

@@ -1,0 +1,196 @@
+/**
+ * The operations of a lowering, one method a kind: scales what one KV head of one sequence needs to all KV heads and
+ * the batch, and gives rows the size in which they lie in the slower tier.
+ */
+import type { StoredForm } from '../memory/head-cache.ts';
+import { layerContextTokens } from '../model/ledger.ts';
+import type { ModelShape } from '../model/shape.ts';
+import type { Policy, Work } from '../policy/policy.ts';
+import { ProgramBuilder } from '../program/builder.ts';
+import type { Gemm, StreamName, TierBytes } from '../program/operation.ts';
+import type { LayerDemand } from './demand.ts';
+
+export interface LoweringInput {
+  readonly model: ModelShape;
+  readonly policy: Policy;
+  readonly forms: readonly StoredForm[];
+  readonly batch: number;
+  readonly promptTokens: number;
+  /** Bytes of one activation or KV element. */
+  readonly elementBytes: number;
+  /** False leaves out projections, MLP and output head. */
+  readonly dense: boolean;
+}
+
+interface Rows {
+  readonly rows: number;
+  readonly rowBytes: number;
+}
+
+const scaled = (bytes: TierBytes | undefined, factor: number): TierBytes =>
+  Object.fromEntries(Object.entries(bytes ?? {}).map(([tier, value]) => [tier, value * factor]));
+
+export class Emitter {
+  readonly builder = new ProgramBuilder();
+  private readonly input: LoweringInput;
+
+  constructor(input: LoweringInput) {
+    this.input = input;
+  }
+
+  dense(part: string, gemms: readonly Gemm[]): void {
+    if (!this.input.dense) return;
+    const elementBytes = this.input.model.weightElementBytes;
+    this.builder.add({ kind: 'dense', part, gemms, elementBytes, stream: 'compute', after: [] });
+  }
+
+  append(tokens: number): number {
+    const { model, forms } = this.input;
+    const bytes = tokens * model.kvHeads * (forms[0].kBytesPerToken + forms[0].vBytesPerToken);
+    return this.builder.add({ kind: 'append', bytes, stream: 'compute', after: [] });
+  }
+
+  prefillAttention(layer: number): void {
+    const { model, batch, promptTokens, forms } = this.input;
+    const keys = layerContextTokens(model, layer, promptTokens);
+    // Causal: a query sees half of the prompt on average, or its window once the prompt is longer.
+    const seen = keys < promptTokens ? keys - (keys * keys) / (2 * promptTokens) : promptTokens / 2;
+    const kvBytes =
+      batch * model.kvHeads * promptTokens * (forms[0].kBytesPerToken + forms[0].vBytesPerToken);
+    this.builder.add({
+      kind: 'attend',
+      sequences: batch,
+      queries: promptTokens,
+      contextTokens: promptTokens,
+      heads: model.heads,
+      kvHeads: model.kvHeads,
+      headDim: model.headDim,
+      readBytes: { hbm: kvBytes },
+      flops: 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * promptTokens * seen,
+      where: 'gpu',
+      stream: 'compute',
+      after: [],
+    });
+  }
+
+  /** Attention of one query token a sequence over tokens in HBM, by stored form (per KV head). */
+  attend(contextTokens: number, tokens: readonly number[], after: readonly number[]): number {
+    const { model, batch, forms, policy } = this.input;
+    const rows = model.kvHeads * batch;
+    let bytes = 0;
+    let flops = 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * contextTokens;
+    tokens.forEach((count, form) => {
+      bytes += rows * count * (forms[form].kBytesPerToken + forms[form].vBytesPerToken);
+      // Coded KV is decoded inside the attention kernel.
+      if (form > 0) flops += rows * count * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
+    });
+    return this.builder.add({
+      kind: 'attend',
+      sequences: batch,
+      queries: 1,
+      contextTokens,
+      heads: model.heads,
+      kvHeads: model.kvHeads,
+      headDim: model.headDim,
+      readBytes: { hbm: bytes },
+      flops,
+      where: 'gpu',
+      stream: 'compute',
+      after,
+    });
+  }
+
+  score(work: Work, tokens: number): void {
+    const factor = this.input.model.kvHeads * this.input.batch * tokens;
+    const where = work.where ?? 'gpu';
+    this.builder.add({
+      kind: 'score',
+      index: work.index,
+      readBytes: scaled(work.readBytes, factor),
+      writeBytes: scaled(work.writeBytes, factor),
+      flops: work.flops * factor,
+      kernels: work.kernels,
+      where,
+      stream: where === 'gpu' ? 'compute' : 'cpu',
+      after: [],
+    });
+  }
+
+  /** Rows of `tokens` tokens (per KV head, one form) as they lie in the slower tier, for the whole batch. */
+  rowsOf(tokens: number, form: number): Rows {
+    const { model, forms, policy, batch } = this.input;
+    const { rowTokens, joinHeads, joinKv } = policy.transfer;
+    const perToken = forms[form].kBytesPerToken + forms[form].vBytesPerToken;
+    const bytes = tokens * perToken * model.kvHeads * batch;
+    const ideal =
+      rowTokens === Infinity
+        ? bytes / batch
+        : rowTokens * perToken * (joinHeads ? model.kvHeads : 1) * (joinKv ? 1 : 0.5);
+    const rows = Math.max(1, Math.round(bytes / ideal));
+    return { rows, rowBytes: bytes / rows };
+  }
+
+  fetch(tokens: readonly number[], share: number, after: readonly number[]): number[] {
+    const { mode } = this.input.policy.transfer;
+    const stream: StreamName = mode === 'uva' ? 'compute' : 'h2d';
+    const ids: number[] = [];
+    tokens.forEach((count, form) => {
+      if (count <= 0) return;
+      ids.push(
+        this.builder.add({
+          kind: 'fetch',
+          from: 'dram',
+          to: 'hbm',
+          ...this.rowsOf(count * share, form),
+          mode,
+          stream,
+          after,
+        }),
+      );
+    });
+    return ids;
+  }
+
+  /** Codes and copies out what left HBM in this step; runs behind the layer's own work. */
+  spill(demand: LayerDemand, appended: number): number[] {
+    const { forms, model, batch, policy } = this.input;
+    const rawBytes = forms[0].kBytesPerToken + forms[0].vBytesPerToken;
+    const heads = model.kvHeads * batch;
+    let ready = appended;
+    demand.encodeTokens.forEach((tokens, form) => {
+      if (tokens === 0) return;
+      const outBytes = tokens * heads * (forms[form].kBytesPerToken + forms[form].vBytesPerToken);
+      const inBytes = tokens * heads * rawBytes;
+      const flops = tokens * heads * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
+      ready = this.builder.add({
+        kind: 'encode',
+        codec: forms[form].name,
+        inBytes,
+        outBytes,
+        flops,
+        stream: 'compute',
+        after: [],
+      });
+    });
+    const ids: number[] = [];
+    demand.spillTokens.forEach((tokens, form) => {
+      if (tokens === 0) return;
+      const mode = policy.transfer.mode === 'uva' ? 'dma' : policy.transfer.mode;
+      // A burst out is one contiguous piece a layer: staging gathers it in HBM first.
+      const bytes = tokens * heads * (forms[form].kBytesPerToken + forms[form].vBytesPerToken);
+      ids.push(
+        this.builder.add({
+          kind: 'spill',
+          from: 'hbm',
+          to: 'dram',
+          rows: batch,
+          rowBytes: bytes / batch,
+          mode,
+          stream: 'd2h',
+          after: [ready],
+        }),
+      );
+    });
+    return ids;
+  }
+}
