@@ -36,7 +36,12 @@ const environment = (): NodeJS.ProcessEnv => {
     ([name]) => !/^(?:npm_|VITEST|NODE_ENV|NODE_OPTIONS)/.test(name),
   );
   const path = [join(folder, 'node_modules', '.bin'), process.env.PATH].join(delimiter);
-  return { ...Object.fromEntries(own), PATH: path, npm_config_update_notifier: 'false' };
+  return {
+    ...Object.fromEntries(own),
+    PATH: path,
+    npm_config_loglevel: 'error',
+    npm_config_update_notifier: 'false',
+  };
 };
 
 const npm = (args: readonly string[], cwd: string): string =>
