@@ -54,11 +54,22 @@ export const describeExperiment = (experiment: Fields, policies: number): string
   return `${parts.filter((part) => part !== '').join(', ')}.`;
 };
 
-/** Every field by its dotted name, in the experiment's order. */
+/** A list item with a label of its own on one line: its other fields, its name only where that differs. */
+const labelledLine = ({ label, ...rest }: Fields): string =>
+  flattenFields(rest)
+    .filter(([name, value]) => name !== 'name' || value !== label)
+    .map(([name, value]) => `${name.replace(/^config\./, '')} ${value}`)
+    .join(', ');
+
+/** Every field by its dotted name, in the experiment's order; labelled items of a list take one line each. */
 export const flattenFields = (value: unknown, prefix = ''): readonly (readonly [string, string])[] => {
   if (Array.isArray(value)) {
     if (value.every((item) => typeof item !== 'object' || item === null)) return [[prefix, value.join(', ')]];
-    return value.flatMap((item, i) => flattenFields(item, `${prefix}[${i}]`));
+    return value.flatMap((item, i): readonly (readonly [string, string])[] =>
+      isFields(item) && typeof item.label === 'string'
+        ? [[`${prefix}: ${item.label}`, labelledLine(item)]]
+        : flattenFields(item, `${prefix}[${i}]`),
+    );
   }
   if (!isFields(value)) return [[prefix, String(value)]];
   return Object.entries(value).flatMap(([key, item]) =>

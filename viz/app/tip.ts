@@ -19,8 +19,9 @@ export const createTip = (parent: HTMLElement): Tip => {
     const { width, height } = box.getBoundingClientRect();
     const left = Math.max(gapPx, Math.min(x + gapPx, window.innerWidth - width - gapPx));
     const below = bottomPx + gapPx + height <= window.innerHeight;
-    box.style.left = `${left}px`;
-    box.style.top = `${below ? bottomPx + gapPx : Math.max(0, topPx - height - gapPx)}px`;
+    // In page coordinates, so that the tip of a focused element scrolls along with it.
+    box.style.left = `${left + window.scrollX}px`;
+    box.style.top = `${window.scrollY + (below ? bottomPx + gapPx : Math.max(0, topPx - height - gapPx))}px`;
   };
   return {
     show(anchor, title, lines) {

@@ -70,5 +70,13 @@ describe('the experiment in words', () => {
       ['a.c', '1, 2'],
       ['d[0].e', 'null'],
     ]);
+    const policies = [
+      { label: 'quest', name: 'quest', config: { budget: 2048, dram: false } },
+      { label: 'quest(dram)', name: 'quest', config: { budget: 2048 } },
+    ];
+    expect(flattenFields({ policies })).toEqual([
+      ['policies: quest', 'budget 2048, dram false'],
+      ['policies: quest(dram)', 'name quest, budget 2048'],
+    ]);
   });
 });
