@@ -61,6 +61,21 @@ test('normal quantiles: the distribution function at ten points', () => {
   }
 });
 
+test('the distribution function of the exponential, tail included', () => {
+  const n = 1_000_000;
+  const random = createRandom(13, 'exponential');
+  const points = [0.01, 0.1, 0.5, 1, 2, 4, 7.69711747013105, 9];
+  const above = points.map(() => 0);
+  for (let i = 0; i < n; i++) {
+    const x = random.exponential(1);
+    for (let j = 0; j < points.length && x > points[j]; j++) above[j]++;
+  }
+  for (const [j, x] of points.entries()) {
+    const p = Math.exp(-x);
+    expect(Math.abs(above[j] / n - p), `above ${x}`).toBeLessThan(5 * Math.sqrt((p * (1 - p)) / n));
+  }
+});
+
 test('fillNormal writes what repeated normal() returns', () => {
   const one = createRandom(3, 'bulk');
   const bulk = createRandom(3, 'bulk');

@@ -1,8 +1,8 @@
 /**
  * Named seeded random streams: the same (seed, name) gives the same numbers in every engine, and streams of
  * different names are independent, so that a new consumer never shifts the numbers of an old one.
- * Generator: xoshiro128** 1.1 (Blackman & Vigna, doi:10.1145/3460772), period 2^128 - 1. Normals: ziggurat of 256
- * layers (Marsaglia & Tsang, doi:10.18637/jss.v005.i08) with separate bits for the layer and for the value.
+ * Generator: xoshiro128** 1.1 (Blackman & Vigna, doi:10.1145/3460772), period 2^128 - 1. Normals and exponentials:
+ * ziggurats of 256 layers (Marsaglia & Tsang, doi:10.18637/jss.v005.i08), separate bits for layer and value.
  */
 import { SimError } from '../error.ts';
 import { exp, log } from './math.ts';
@@ -32,6 +32,21 @@ for (let i = 0; i < LAYERS; i++) {
   scales[i] = edges[i] / 8388608;
   accepted[i] = Math.floor((edges[i + 1] / edges[i]) * 8388608);
 }
+
+/**
+ * The same for e^-x. Its tail begins at 7.697117470131050 (Marsaglia & Tsang 2000, §3), and a layer's area is exactly
+ * (start + 1)·e^-start, because the tail's is e^-start.
+ */
+const EXP_TAIL_START = 7.69711747013105;
+const EXP_LAYER_AREA = (EXP_TAIL_START + 1) * exp(-EXP_TAIL_START);
+const expEdges = new Float64Array(LAYERS + 1);
+const expHeights = new Float64Array(LAYERS + 1);
+expEdges[0] = EXP_LAYER_AREA / exp(-EXP_TAIL_START);
+expEdges[1] = EXP_TAIL_START;
+for (let i = 2; i < LAYERS; i++) {
+  expEdges[i] = -log(EXP_LAYER_AREA / expEdges[i - 1] + exp(-expEdges[i - 1]));
+}
+for (let i = 0; i <= LAYERS; i++) expHeights[i] = exp(-expEdges[i]);
 
 /** Spreads a 32-bit integer over all 32 bits (the finaliser of MurmurHash3). */
 const mix32 = (x: number): number => {
@@ -115,9 +130,22 @@ export class Random {
     return ((this.#words[at] >>> 5) * 67108864 + (this.#words[at + 1] >>> 6)) * 1.1102230246251565e-16;
   }
 
-  /** Exponentially distributed with the given mean (any unit), >= 0. */
+  /** Exponentially distributed with the given mean (any unit), >= 0, of 53 random bits. */
   exponential(mean: number): number {
-    return -mean * log(1 - this.uniform());
+    for (;;) {
+      if (this.#next >= BATCH - 1) this.#refill();
+      const at = this.#next;
+      this.#next = at + 2;
+      const bits = this.#words[at];
+      const layer = bits & 255;
+      const u = ((bits >>> 8) * 536870912 + (this.#words[at + 1] >>> 3)) * 1.1102230246251565e-16;
+      const x = u * expEdges[layer];
+      if (x < expEdges[layer + 1]) return x * mean;
+      // Beyond the start of the tail the distribution is the same again.
+      if (layer === 0) return (EXP_TAIL_START - log(1 - this.uniform())) * mean;
+      const height = expHeights[layer] + this.uniform() * (expHeights[layer + 1] - expHeights[layer]);
+      if (height < exp(-x)) return x * mean;
+    }
   }
 
   /** An integer of 0 .. n - 1, exactly uniform (Lemire, arXiv:1805.10941). `n` is an integer of 1 .. 2^32. */
