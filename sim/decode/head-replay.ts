@@ -7,7 +7,7 @@ import { HeadCache, IN_HBM, type StoredForm } from '../memory/head-cache.ts';
 import type { CodedBlock } from '../policy/codec.ts';
 import type { HeadView, LayerPolicy, Pick, Policy, StepView, World } from '../policy/policy.ts';
 import type { DecodedBlock } from '../quality/measure.ts';
-import { Selection } from '../quality/selection.ts';
+import { EVERY_QUERY, Selection } from '../quality/selection.ts';
 import {
   emptyDemand,
   type LayerDemand,
@@ -174,12 +174,12 @@ export class LayerReplay {
     const { marks, all } = this.selections[at];
     const { replicated } = this.policy;
     const group = this.world.groupSize;
-    const everyQuery = group >= 32 ? 0xffffffff : (1 << group) - 1;
+    const everyQuery = group >= 32 ? EVERY_QUERY : (1 << group) - 1;
     let attended = 0;
     for (let token = 0; token < cache.tokens; token++) {
-      const mark = all ? 0xffffffff : marks[token];
+      const mark = all ? EVERY_QUERY : marks[token];
       if (mark === 0) continue;
-      const queries = mark === 0xffffffff ? group : bitCount(mark & everyQuery);
+      const queries = mark === EVERY_QUERY ? group : bitCount(mark & everyQuery);
       attended += queries;
       const reads = replicated ? Math.min(queries, cache.copies[token]) : 1;
       const tokens = (cache.place[token] & IN_HBM) !== 0 ? demand.residentTokens : demand.fetchTokens;

@@ -4,7 +4,7 @@
  * no separate divergence is reported.
  */
 import { exp } from '../engine/math.ts';
-import { type ExactAttention, NEGLIGIBLE_MASS } from './exact-attention.ts';
+import { addRows, type ExactAttention, NEGLIGIBLE_MASS } from './exact-attention.ts';
 import type { Selection } from './selection.ts';
 import { topKThreshold } from './top-k.ts';
 
@@ -36,58 +36,45 @@ export interface MeasureInput {
   readonly decoded: readonly DecodedBlock[];
 }
 
-const measureMass = (exact: ExactAttention, selection: Selection, g: number, out: HeadQuality): void => {
-  const n = exact.length;
-  const row = exact.probabilities.subarray(g * exact.stride, g * exact.stride + n);
-  const { marks } = selection;
+/** Mass and top-k recall of the listed positions. */
+const measureMass = (
+  row: Float32Array,
+  n: number,
+  positions: Int32Array,
+  count: number,
+  out: HeadQuality,
+): void => {
   let mass = 0;
-  let tokens = 0;
-  for (let i = 0; i < n; i++) {
-    if ((marks[i] >>> g) & 1) {
-      mass += row[i];
-      tokens++;
-    }
-  }
+  for (let i = 0; i < count; i++) mass += row[positions[i]];
   out.massRecall = Math.min(1, mass);
-  out.tokens = tokens;
-  out.topkRecall = tokens === 0 ? 0 : tokens === n ? 1 : topkOverlap(row, n, tokens, marks, g) / tokens;
-};
-
-const topkOverlap = (row: Float32Array, n: number, k: number, marks: Uint32Array, g: number): number => {
-  const { bits, ties } = topKThreshold(row, n, k);
+  out.tokens = count;
+  if (count === 0 || count === n) {
+    out.topkRecall = count === 0 ? 0 : 1;
+    return;
+  }
+  const { bits, ties } = topKThreshold(row, n, count);
   const words = new Uint32Array(row.buffer, row.byteOffset, n);
   let hits = 0;
   let tied = 0;
-  for (let i = 0; i < n; i++) {
-    if (((marks[i] >>> g) & 1) === 0) continue;
-    if (words[i] > bits) hits++;
-    else if (words[i] === bits) tied++;
+  for (let i = 0; i < count; i++) {
+    const word = words[positions[i]];
+    if (word > bits) hits++;
+    else if (word === bits) tied++;
   }
-  return hits + Math.min(tied, ties);
+  out.topkRecall = (hits + Math.min(tied, ties)) / count;
 };
 
-/** Σ w v and Σ w over the raw selected tokens; coded tokens are left to `addDecoded`. */
-const addRaw = (
-  input: MeasureInput,
-  values: Float32Array,
-  g: number,
-  coded: Uint8Array | null,
-  out: Float64Array,
-): number => {
-  const { exact, selection } = input;
-  const { marks } = selection;
-  const dim = exact.valueDim;
-  const at = g * exact.stride;
+/** Removes positions whose rows are coded, or whose weight cannot matter, from the list; the weight that stays. */
+const keepRaw = (row: Float32Array, positions: Int32Array, count: number, coded: Uint8Array | null) => {
+  let kept = 0;
   let weight = 0;
-  for (let i = 0; i < exact.length; i++) {
-    const p = exact.probabilities[at + i];
-    if (p < NEGLIGIBLE_MASS || (!selection.all && ((marks[i] >>> g) & 1) === 0)) continue;
-    if (coded !== null && coded[i] !== 0) continue;
-    weight += p;
-    const row = i * dim;
-    for (let c = 0; c < dim; c++) out[c] += p * values[row + c];
+  for (let i = 0; i < count; i++) {
+    const token = positions[i];
+    if (row[token] < NEGLIGIBLE_MASS || (coded !== null && coded[token] !== 0)) continue;
+    weight += row[token];
+    positions[kept++] = token;
   }
-  return weight;
+  return { kept, weight };
 };
 
 const addDecoded = (input: MeasureInput, block: DecodedBlock, g: number, out: Float64Array): number => {
@@ -98,7 +85,7 @@ const addDecoded = (input: MeasureInput, block: DecodedBlock, g: number, out: Fl
   let weight = 0;
   for (let t = 0; t < block.tokens; t++) {
     const token = block.from + t;
-    if (!selection.all && ((marks[token] >>> g) & 1) === 0) continue;
+    if (!selection.all && ((marks[token] >> g) & 1) === 0) continue;
     let logit = 0;
     for (let c = 0; c < headDim; c++) logit += queries[g * headDim + c] * block.keys[t * headDim + c];
     const w = exp(logit * scale - exact.maxLogit[g]) / exact.normaliser[g];
@@ -131,21 +118,23 @@ export const measureHead = (
   out: HeadQuality,
 ): void => {
   const { exact, selection, values, decoded } = input;
-  if (selection.all) {
+  const n = exact.length;
+  const row = exact.probabilities.subarray(g * exact.stride, g * exact.stride + n);
+  out.outputError = values === null ? -1 : 0;
+  if (selection.all && decoded.length === 0) {
     out.massRecall = 1;
     out.topkRecall = 1;
-    out.tokens = exact.length;
-  } else {
-    measureMass(exact, selection, g, out);
-  }
-  out.outputError = -1;
-  if (values === null) return;
-  if (selection.all && decoded.length === 0) {
-    out.outputError = 0;
+    out.tokens = n;
     return;
   }
+  if (selection.all) selection.take(0, n);
+  const count = selection.list(g);
+  measureMass(row, n, selection.positions, count, out);
+  if (values === null) return;
   const sum = scratch.subarray(0, exact.valueDim).fill(0);
-  let weight = addRaw(input, values, g, decoded.length > 0 ? coded : null, sum);
+  const raw = keepRaw(row, selection.positions, count, decoded.length > 0 ? coded : null);
+  addRows(row, selection.positions, raw.kept, values, exact.valueDim, sum);
+  let { weight } = raw;
   for (const block of decoded) weight += addDecoded(input, block, g, sum);
   out.outputError = relativeError(sum, weight, exact, g);
 };

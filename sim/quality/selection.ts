@@ -5,7 +5,7 @@
 import { SimError } from '../error.ts';
 
 /** Bit pattern of "every query head of the group". */
-const EVERY_QUERY = 0xffffffff;
+export const EVERY_QUERY = -1;
 
 export class Selection {
   /** True until the first explicit choice: everything live is attended. */
@@ -13,11 +13,15 @@ export class Selection {
   /** True once a choice named a single query head. */
   perQuery = false;
   /** Per token: which query heads of the group attend to it. Valid for positions 0..length-1. */
-  readonly marks: Uint32Array;
+  readonly marks: Int32Array;
+  /** Attended positions, ascending; the first `count` are valid after `list`. */
+  readonly positions: Int32Array;
+  count = 0;
   length = 0;
 
   constructor(capacityTokens: number) {
-    this.marks = new Uint32Array(capacityTokens);
+    this.marks = new Int32Array(capacityTokens);
+    this.positions = new Int32Array(capacityTokens);
   }
 
   reset(length: number): void {
@@ -40,25 +44,36 @@ export class Selection {
       this.marks.fill(EVERY_QUERY, Math.max(0, from), end);
       return;
     }
-    if (query > 31)
+    if (query > 31) {
       throw new SimError(
         'not-supported',
         `a choice per query head needs groups of at most 32, got head ${query}`,
       );
+    }
     this.perQuery = true;
-    const bit = (1 << query) >>> 0;
+    const bit = 1 << query;
     for (let token = Math.max(0, from); token < end; token++) this.marks[token] |= bit;
   }
 
   /** Removes what is not live (place[token] = 0) and makes "all" explicit when something was dropped. */
   restrictTo(place: Uint8Array, liveTokens: number): void {
+    const { marks, length } = this;
     if (this.all) {
-      if (liveTokens === this.length) return;
+      if (liveTokens === length) return;
       this.all = false;
-      for (let token = 0; token < this.length; token++)
-        this.marks[token] = place[token] === 0 ? 0 : EVERY_QUERY;
+      for (let token = 0; token < length; token++) marks[token] = place[token] === 0 ? 0 : EVERY_QUERY;
       return;
     }
-    for (let token = 0; token < this.length; token++) if (place[token] === 0) this.marks[token] = 0;
+    if (liveTokens === length) return;
+    for (let token = 0; token < length; token++) if (place[token] === 0) marks[token] = 0;
+  }
+
+  /** Lists the positions that query head `query` attends to into `positions`; their number. */
+  list(query: number): number {
+    const { marks, positions, length } = this;
+    let count = 0;
+    for (let token = 0; token < length; token++) if ((marks[token] >> query) & 1) positions[count++] = token;
+    this.count = count;
+    return count;
   }
 }

@@ -5,9 +5,21 @@
 
 const histogram = new Uint32Array(65536);
 
-const kthBin = (k: number): { readonly bin: number; readonly above: number } => {
+/** Counts entries by the upper half of their bits; returns the highest bin in use. */
+const fillUpper = (words: Uint32Array, n: number): number => {
+  let last = 0;
+  for (let i = 0; i < n; i++) {
+    const bin = words[i] >>> 16;
+    histogram[bin]++;
+    if (bin > last) last = bin;
+  }
+  return last;
+};
+
+/** The bin, going down from `last`, in which the k-th entry lies, and how many entries lie above it. */
+const kthBin = (k: number, last: number): { readonly bin: number; readonly above: number } => {
   let above = 0;
-  let bin = 65535;
+  let bin = last;
   for (; bin > 0 && above + histogram[bin] < k; bin--) above += histogram[bin];
   return { bin, above };
 };
@@ -22,12 +34,12 @@ export const topKThreshold = (
   k: number,
 ): { readonly bits: number; readonly ties: number } => {
   const words = new Uint32Array(values.buffer, values.byteOffset, n);
-  histogram.fill(0);
-  for (let i = 0; i < n; i++) histogram[words[i] >>> 16]++;
-  const high = kthBin(k);
-  histogram.fill(0);
+  const last = fillUpper(words, n);
+  const high = kthBin(k, last);
+  histogram.fill(0, 0, last + 1);
   for (let i = 0; i < n; i++) if (words[i] >>> 16 === high.bin) histogram[words[i] & 0xffff]++;
-  const low = kthBin(k - high.above);
+  const low = kthBin(k - high.above, 65535);
+  histogram.fill(0);
   return { bits: high.bin * 65536 + low.bin, ties: k - high.above - low.above };
 };
 

@@ -33,8 +33,8 @@ const config = z.object({
     .describe('share of the slow blocks to stream instead of a count'),
   summary: z
     .enum(['mean', 'min-max'])
-    .default('mean')
-    .describe('what a block is ranked by: its mean key, or channel bounds'),
+    .default('min-max')
+    .describe('what ranks a block: its mean key (loses attention sinks), or channel bounds'),
   selectPer: z
     .enum(['layer', 'head'])
     .default('layer')
