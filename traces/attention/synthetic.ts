@@ -4,7 +4,7 @@
  * synthetic/. Arrays may come from a cache and are to be read only.
  */
 import { digestOfJson } from '../../sim/engine/digest.ts';
-import { createRandom } from '../../sim/engine/random.ts';
+import { createRandom, type Random } from '../../sim/engine/random.ts';
 import type { AttentionTrace, AttentionTraceShape } from '../../sim/trace/attention-trace.ts';
 import { TraceError } from '../error.ts';
 import { ArrayCache } from './lru.ts';
@@ -42,12 +42,13 @@ interface Head {
 /** Throws TraceError `invalid-input` on a bad specification. Nothing large is made before it is asked for. */
 export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOptions = {}): SyntheticTrace {
   const spec = resolveSpec(input);
-  const { preset, model, ...identity } = spec;
+  const { model } = spec;
   const { layers, heads, kvHeads, headDim } = spec.shape;
   const { promptTokens, steps, recordedLayers } = spec;
   const shape: AttentionTraceShape = { layers, heads, kvHeads, headDim, promptTokens, steps, recordedLayers };
   const cache = new ArrayCache(options.cacheBytes ?? 512 * 2 ** 20);
   const headOf = createHeads(spec, cache);
+  let digest: string | null = null;
   const name = `synthetic ${model}, ${promptTokens} tokens, seed ${spec.seed}`;
   const windowTokens = Math.min(promptWindowTokens, promptTokens);
   const head = (layer: number, kvHead: number): Head => {
@@ -81,7 +82,10 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     name,
     shape,
     model,
-    digest: digestOfJson({ generator: generatorVersion, preset: preset.name, model, ...identity }),
+    get digest() {
+      digest ??= digestOf(spec);
+      return digest;
+    },
     has: (field, layer) => ['k', 'v', 'q', 'qprompt'].includes(field) && recordedLayers.includes(layer),
     keys: (layer, kvHead) => rowsOf('k', layer, kvHead),
     values: (layer, kvHead) => rowsOf('v', layer, kvHead),
@@ -105,6 +109,20 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
   };
 }
 
+/** Covers the specification and all that its preset says, so a preset can change without a new name. */
+function digestOf({ preset, ...spec }: ResolvedSpec): string {
+  const { text, keys, classes } = preset;
+  const targets = spec.recordedLayers.map((layer) =>
+    Array.from({ length: spec.shape.kvHeads }, (_, kvHead) =>
+      preset.target(spec.shape, layer, kvHead, headRandom(spec.seed, layer, kvHead)),
+    ),
+  );
+  return digestOfJson({ generator: generatorVersion, ...spec, text, keys, classes, targets });
+}
+
+const headRandom = (seed: number, layer: number, kvHead: number): Random =>
+  createRandom(seed, `head.${layer}.${kvHead}`);
+
 function checkIndex(name: string, what: string, index: number, count: number): void {
   if (Number.isInteger(index) && index >= 0 && index < count) return;
   throw new TraceError('invalid-input', `${name}: ${what}: expected 0..${count - 1}, found ${index}`);
@@ -122,7 +140,7 @@ function createHeads(spec: ResolvedSpec, cache: ArrayCache): (layer: number, kvH
   const create = (layer: number, kvHead: number): Head => {
     text ??= createText(preset.text, tokens, topicRank(headDim, preset.keys.topicRank), seed);
     identities ??= createIdentities(headDim, seed);
-    const random = createRandom(seed, `head.${layer}.${kvHead}`);
+    const random = headRandom(seed, layer, kvHead);
     const target = preset.target(shape, layer, kvHead, random);
     const geometry = drawGeometry(headDim, frequencies, target, preset.keys, preset.text, random);
     const rows: RowSource = {

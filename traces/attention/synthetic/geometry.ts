@@ -22,7 +22,7 @@ export interface HeadGeometry {
   readonly noise: Float64Array;
   readonly valueMean: Float64Array;
   readonly valueMap: Float64Array;
-  /** How salient each token identity is: 0 for most, else 0.5 .. 1.5. */
+  /** How salient each token identity is: 0 for most, else about 1. */
   readonly salience: Float32Array;
 }
 
@@ -61,7 +61,7 @@ export function drawGeometry(
   const all = Array.from({ length: headDim }, (_, channel) => channel);
   const salience = new Float32Array(text.vocabulary);
   for (let type = text.functionWords; type < text.vocabulary; type++) {
-    if (random.uniform() < keys.salientRatio) salience[type] = 0.5 + random.uniform();
+    if (random.uniform() < keys.salientRatio) salience[type] = 0.9 + 0.2 * random.uniform();
   }
   const kernel = kernelOf(mean, frequencies, target);
   return {
@@ -135,14 +135,14 @@ function dot(a: Float64Array, b: Float64Array): number {
 
 /**
  * The mean's own direction in the pairs that tell the wanted distances apart: evenly over the logarithm of the
- * periods up to 32 times the reach, which decays like a power of the distance; for periodic heads mostly the pair whose
+ * periods up to 64 times the reach, which decays like a power of the distance; for periodic heads mostly the pair whose
  * period comes nearest.
  */
 function kernelOf(mean: Float64Array, frequencies: Float64Array, target: HeadTarget): Float64Array {
   const pairs = frequencies.length;
   const positional = Math.max(1, contentPair(2 * pairs));
   const weights = Float64Array.from({ length: positional }, (_, pair) =>
-    2 * Math.PI <= frequencies[pair] * 32 * target.kernelTokens ? 1 : 0,
+    2 * Math.PI <= frequencies[pair] * 64 * target.kernelTokens ? 1 : 0,
   );
   if (weights.reduce((sum, weight) => sum + weight, 0) < 2) weights.fill(1);
   if (target.class === 'periodic') {
@@ -156,7 +156,7 @@ function kernelOf(mean: Float64Array, frequencies: Float64Array, target: HeadTar
   const kernel = new Float64Array(2 * pairs);
   let peak = 0;
   for (let pair = 0; pair < positional; pair++) {
-    const amplitude = Math.sqrt(mean[pair] ** 2 + mean[pair + pairs] ** 2);
+    const amplitude = Math.sqrt(mean[pair] * mean[pair] + mean[pair + pairs] * mean[pair + pairs]);
     kernel[pair] = (weights[pair] * mean[pair]) / amplitude;
     kernel[pair + pairs] = (weights[pair] * mean[pair + pairs]) / amplitude;
     peak += weights[pair] * amplitude;
