@@ -118,11 +118,21 @@ const documents = ['README.md', ...readdirSync(join(root, 'docs')).map((name) =>
   .filter((path) => path.endsWith('.md'))
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
 
-/** Marked blocks of a document, each with the line on which its fence stands. */
-const marked = ({ path, text }: { path: string; text: string }): readonly { at: string; script: string }[] =>
-  [...text.matchAll(/<!-- test -->\s*\n```sh\n([\s\S]*?)\n```/g)].map((match) => ({
-    at: `${path}:${text.slice(0, match.index).split('\n').length + 1}`,
+interface Command {
+  readonly at: string;
+  readonly script: string;
+  /** What the document says that it prints, or null. */
+  readonly output: string | null;
+}
+
+const MARKED = /<!-- test -->\s*```sh\n([\s\S]*?)\n```(?:\s*<!-- output -->\s*```text\n([\s\S]*?)\n```)?/g;
+
+/** Marked blocks of a document, each with the line on which its mark stands. */
+const marked = ({ path, text }: { path: string; text: string }): readonly Command[] =>
+  [...text.matchAll(MARKED)].map((match) => ({
+    at: `${path}:${text.slice(0, match.index).split('\n').length}`,
     script: match[1],
+    output: match[2] ?? null,
   }));
 
 describe('the documented commands', () => {
@@ -132,10 +142,11 @@ describe('the documented commands', () => {
 
   it.each(commands)(
     'run as written at $at',
-    ({ script }) => {
+    ({ script, output }) => {
       const { status, stdout, stderr } = shell(script);
       expect(status, stderr).toBe(0);
       expect(stdout).not.toBe('');
+      if (output !== null) expect(stdout.trimEnd(), 'stale: run `npm run docs`').toBe(output);
     },
     COMMAND_MS,
   );
