@@ -27,7 +27,9 @@ export const nearNames = (asked: string, known: readonly string[], limit = 4): r
     .map((name, index) => {
       const candidate = plain(name);
       const contains = wanted.length > 1 && (candidate.includes(wanted) || wanted.includes(candidate));
-      return { name, index, distance: contains ? 0.5 : editDistance(wanted, candidate) };
+      // `h101` is near `h100-sxm`: the beginning of a name counts nearly as much as the whole.
+      const beginning = editDistance(wanted, candidate.slice(0, wanted.length)) + 0.5;
+      return { name, index, distance: contains ? 0.5 : Math.min(editDistance(wanted, candidate), beginning) };
     })
     .filter((entry) => entry.distance <= Math.max(2, wanted.length / 3))
     .sort((a, b) => a.distance - b.distance || a.index - b.index)
