@@ -27,6 +27,12 @@ function weigh(sample: Sample, query: number, weights: Weights): number {
   return top;
 }
 
+/** exp by table: logits fall into buckets of 1/16 nat below the maximum, which shares do not feel. */
+const buckets = 1024;
+const bucketsPerNat = 16;
+const bucketKeys = new Float64Array(buckets);
+const bucketMass = Float64Array.from({ length: buckets }, (_, i) => exp(-(i + 0.5) / bucketsPerNat));
+
 /** Mean share of the last tokens in the mass beyond the sinks. */
 export function nearShare(sample: Sample, weights: Weights): number {
   const { keys, near } = sample;
@@ -36,7 +42,8 @@ export function nearShare(sample: Sample, weights: Weights): number {
     let all = 0;
     let last = 0;
     for (let key = 0; key < keys; key++) {
-      const mass = sample.weights[key] * exp(logits[key] - top);
+      const bucket = Math.floor((top - logits[key]) * bucketsPerNat);
+      const mass = bucket < buckets ? sample.weights[key] * bucketMass[bucket] : 0;
       all += mass;
       if (key >= keys - near) last += mass;
     }
@@ -44,11 +51,6 @@ export function nearShare(sample: Sample, weights: Weights): number {
   }
   return share / sample.queries;
 }
-
-const buckets = 1024;
-const bucketsPerNat = 16;
-const bucketKeys = new Float64Array(buckets);
-const bucketMass = Float64Array.from({ length: buckets }, (_, i) => exp(-(i + 0.5) / bucketsPerNat));
 
 /** Mean share of the mass beyond the sinks that the heaviest `fraction` of the keys hold, by 1/16-nat buckets. */
 export function topShare(sample: Sample, weights: Weights, fraction: number): number {
