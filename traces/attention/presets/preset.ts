@@ -22,7 +22,7 @@ export interface HeadTarget {
   readonly massTop10: number;
   /** Share of all mass on the first four tokens. */
   readonly sinkRatio: number;
-  /** Share of the mass beyond the sinks on the last 256 tokens. */
+  /** Share of the mass beyond the sinks on the last 256 tokens; an upper wish where attention is to be flat. */
   readonly localRatio: number;
   /** Reach of the positional kernel; for periodic heads, its period. */
   readonly kernelTokens: number;
