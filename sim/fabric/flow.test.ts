@@ -1,7 +1,9 @@
 /** Sharing: laws (conservation, capacity, causality, work conservation, scaling) and a naive solver that must agree. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { createRandom } from '../engine/random.ts';
 import { createSimulator } from '../engine/simulator.ts';
+import { batchMeans } from '../engine/stats.ts';
 import { createFabric } from './flow.ts';
 import type { FlowDemand } from './flow-class.ts';
 
@@ -239,6 +241,18 @@ test('a copy slows a kernel that reads HBM, and a pageable copy takes DRAM three
   expect(played.usedBytes[1]).toBeCloseTo(1500, 6);
 });
 
+test('weights and units that differ by fifteen orders share without loss', () => {
+  const heavy = flow(1e18, {
+    weight: 1e15,
+    demands: [{ resource: 1, bytesPerAmount: 1e-9 }],
+    capPerNs: 1e12,
+  });
+  const both = [0, 1].map((resource) => ({ resource, bytesPerAmount: 1 }));
+  const played = play([heavy, flow(3000, { weight: 1e-3, demands: both })], [30, 1030]);
+  expect(played.endNs[0]).toBeCloseTo(1e6, 3);
+  expect(played.endNs[1]).toBeCloseTo(100, 9);
+});
+
 test('capacity may change, stall and return', () => {
   const simulator = createSimulator();
   const fabric = createFabric(simulator, [{ name: 'link', rateBytesPerNs: 10 }]);
@@ -291,6 +305,41 @@ test('a class that serves millions of flows without a pause keeps its precision'
   expect(Math.abs(simulator.timeNs / (2 * count - 1) - 1)).toBeLessThan(1e-9);
   expect(fabric.busyNs(0)).toBeCloseTo(simulator.timeNs, 3);
 });
+
+test.each([0.5, 0.8])(
+  'processor sharing at rho %d: W = S / (1 - rho), whatever the sizes (M/G/1-PS)',
+  (rho) => {
+    for (const isConstant of [true, false]) {
+      const simulator = createSimulator();
+      const fabric = createFabric(simulator, [{ name: 'link', rateBytesPerNs: 10 }]);
+      const shared = fabric.holdClass({
+        capPerNs: 10,
+        weight: 1,
+        demands: [{ resource: 0, bytesPerAmount: 1 }],
+      });
+      const arrivals = createRandom(42, 'arrivals');
+      const sizes = createRandom(42, 'sizes');
+      const count = 100_000;
+      const startNs = new Float64Array(count);
+      const sojournNs = new Float64Array(count);
+      const done = simulator.addHandler('done', (i) => {
+        sojournNs[i] = simulator.timeNs - startNs[i];
+      });
+      const arrive = simulator.addHandler('arrive', (i) => {
+        startNs[i] = simulator.timeNs;
+        fabric.start(shared, isConstant ? 10 : sizes.exponential(10), 0, done, i);
+        if (i + 1 < count)
+          simulator.schedule(simulator.timeNs + arrivals.exponential(1 / rho), arrive, i + 1);
+      });
+      simulator.schedule(0, arrive, 0);
+      simulator.run();
+      const interval = batchMeans(sojournNs.subarray(count / 10), 32, 0.99);
+      expect(Math.abs(interval.mean - 1 / (1 - rho))).toBeLessThan(interval.halfWidth);
+      expect(interval.halfWidth / interval.mean).toBeLessThan(0.15);
+      expect(Math.abs(fabric.busyNs(0) / simulator.timeNs - rho)).toBeLessThan(0.02);
+    }
+  },
+);
 
 test('bad input is refused with the field', () => {
   const simulator = createSimulator();

@@ -2,7 +2,7 @@
  * Flows that share resources. Flows with equal demands, weight and cap form a class and always run at one rate, so a
  * class needs one virtual clock (amount served to each member) and one heap of finish tags (clock at start + amount).
  * Rates are weighted max-min (max-min.ts), set anew once an instant, after everything else that happens then:
- * O(K·(K + R) + log n) for K classes, whatever the number of flows. Every event completes a flow or follows a change,
+ * O(K·R + log n) a round of filling for K classes, whatever the number of flows. Every event completes a flow or follows a change,
  * so rounding can neither lose a flow nor spin. Virtual clocks after Demers, Keshav & Shenker, SIGCOMM '89.
  */
 
@@ -220,21 +220,17 @@ export class Fabric {
     this.#isSettling = false;
     this.#advance();
     const classes = this.#classes;
-    fillRates(classes, classes.active, classes.activeCount, this.#resources.rateBytesPerNs, this.#filling);
-    const load = this.#resources.loadBytesPerNs.fill(0);
+    const { active, activeCount, virtual, largest, ratePerNs, tags, dueNs } = classes;
+    fillRates(classes, active, activeCount, this.#resources.rateBytesPerNs, this.#filling);
+    this.#resources.loadBytesPerNs.set(this.#filling.used);
     const nowNs = this.#simulator.timeNs;
     let nextNs = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < classes.activeCount; i++) {
-      const c = classes.active[i];
-      if (classes.virtual[c] > REBASE_FACTOR * classes.largest[c]) classes.rebase(c);
-      const rate = classes.ratePerNs[c];
-      for (let r = 0; r < load.length; r++) {
-        load[r] += classes.demand[c * load.length + r] * classes.members[c] * rate;
-      }
-      const left = Math.max(0, classes.tags[c].nextTimeNs - classes.virtual[c]);
-      const dueNs = rate > 0 ? nowNs + left / rate : Number.POSITIVE_INFINITY;
-      classes.dueNs[c] = dueNs;
-      if (dueNs < nextNs) nextNs = dueNs;
+    for (let i = 0; i < activeCount; i++) {
+      const c = active[i];
+      if (virtual[c] > REBASE_FACTOR * largest[c]) classes.rebase(c);
+      const left = Math.max(0, tags[c].nextTimeNs - virtual[c]);
+      dueNs[c] = ratePerNs[c] > 0 ? nowNs + left / ratePerNs[c] : Number.POSITIVE_INFINITY;
+      if (dueNs[c] < nextNs) nextNs = dueNs[c];
     }
     if (this.#completion !== NO_EVENT) this.#simulator.cancel(this.#completion);
     this.#completion =

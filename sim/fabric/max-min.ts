@@ -2,8 +2,10 @@
  * Weighted max-min rates by progressive filling (Bertsekas & Gallager, Data Networks, §6.5.2), over classes of equal
  * flows with vector demands: every rate rises as weight·level until its own cap or a full resource stops it.
  * Promise: no resource is exceeded (beyond rounding), and no rate can rise without lowering one that is, per weight,
- * no larger. O(K·(K + R)) for K classes and R resources; no allocation.
+ * no larger. O(K·R) a round for K classes and R resources, a round for each level at which something stops; no
+ * allocation.
  */
+import { invariant } from '../error.ts';
 
 /** Classes as columns; `demand` is row-major [classes, resources], bytes per unit of amount. */
 export interface ClassColumns {
@@ -21,12 +23,15 @@ export interface ClassColumns {
 
 /** Working space for `resources` resources. */
 export class Filling {
+  /** Out: bytes per ns that all flows together take from each resource. */
+  readonly used: Float64Array;
   readonly residual: Float64Array;
   readonly load: Float64Array;
   readonly users: Int32Array;
   readonly isFull: Uint8Array;
 
   constructor(resources: number) {
+    this.used = new Float64Array(resources);
     this.residual = new Float64Array(resources);
     this.load = new Float64Array(resources);
     this.users = new Int32Array(resources);
@@ -36,8 +41,12 @@ export class Filling {
 
 /** Levels closer than this are one level: rounding must not split classes that stop together. */
 const SAME_LEVEL = 1 + 1e-12;
+/** Rate of a class that still rises. */
+const OPEN = -1;
+const OWN_CAP = -1;
+const STILL_OPEN = -2;
 
-/** Sets ratePerNs and limit of the `count` classes listed in `active`. */
+/** Sets ratePerNs and limit of the `count` classes listed in `active`, and the resources' `used` bytes per ns. */
 export const fillRates = (
   classes: ClassColumns,
   active: Int32Array,
@@ -45,54 +54,50 @@ export const fillRates = (
   rateBytesPerNs: Float64Array,
   filling: Filling,
 ): void => {
-  openAll(classes, active, count, rateBytesPerNs, filling);
-  const { weight, capPerNs, ratePerNs } = classes;
+  const { residual, load, users, isFull } = filling;
+  for (let i = 0; i < count; i++) classes.ratePerNs[active[i]] = OPEN;
+  residual.set(rateBytesPerNs);
+  filling.used.fill(0);
   let open = count;
   while (open > 0) {
-    let level = Number.POSITIVE_INFINITY;
-    for (let r = 0; r < rateBytesPerNs.length; r++) {
-      if (filling.users[r] > 0) level = Math.min(level, filling.residual[r] / filling.load[r]);
-    }
-    for (let i = 0; i < count; i++) {
-      const c = active[i];
-      if (ratePerNs[c] < 0) level = Math.min(level, capPerNs[c] / weight[c]);
+    let level = addOpen(classes, active, count, filling);
+    for (let r = 0; r < users.length; r++) {
+      if (users[r] > 0) level = Math.min(level, residual[r] / load[r]);
     }
     const edge = level * SAME_LEVEL;
-    for (let r = 0; r < rateBytesPerNs.length; r++) {
-      filling.isFull[r] = filling.users[r] > 0 && filling.residual[r] / filling.load[r] <= edge ? 1 : 0;
-    }
+    for (let r = 0; r < users.length; r++) isFull[r] = users[r] > 0 && residual[r] <= edge * load[r] ? 1 : 0;
+    const before = open;
     for (let i = 0; i < count; i++) {
-      if (ratePerNs[active[i]] < 0 && stopIfBound(classes, active[i], level, edge, filling)) open--;
+      if (classes.ratePerNs[active[i]] < 0 && stopIfBound(classes, active[i], level, edge, filling)) open--;
     }
+    invariant(open < before, `progressive filling stopped nothing at level ${level}`);
   }
 };
 
-/** All classes rising (rate -1), all resources empty. */
-const openAll = (
-  classes: ClassColumns,
-  active: Int32Array,
-  count: number,
-  rateBytesPerNs: Float64Array,
-  filling: Filling,
-): void => {
-  const resources = rateBytesPerNs.length;
-  for (let r = 0; r < resources; r++) {
-    filling.residual[r] = rateBytesPerNs[r];
-    filling.load[r] = 0;
-    filling.users[r] = 0;
-  }
+/**
+ * Bytes per level and users of each resource over the classes that still rise; the lowest level at which one of them
+ * meets its cap. Summed anew in every round: taking shares out again would leave rounding where weights differ much.
+ */
+const addOpen = (classes: ClassColumns, active: Int32Array, count: number, filling: Filling): number => {
+  const { members, weight, capPerNs, demand, ratePerNs } = classes;
+  const { load, users } = filling;
+  const resources = load.length;
+  load.fill(0);
+  users.fill(0);
+  let capLevel = Number.POSITIVE_INFINITY;
   for (let i = 0; i < count; i++) {
     const c = active[i];
-    classes.ratePerNs[c] = -1;
-    const perLevel = classes.members[c] * classes.weight[c];
-    for (let r = 0; r < resources; r++) {
-      const demand = classes.demand[c * resources + r];
-      if (demand > 0) {
-        filling.load[r] += demand * perLevel;
-        filling.users[r]++;
+    if (ratePerNs[c] >= 0) continue;
+    capLevel = Math.min(capLevel, capPerNs[c] / weight[c]);
+    const perLevel = members[c] * weight[c];
+    for (let r = 0, at = c * resources; r < resources; r++, at++) {
+      if (demand[at] > 0) {
+        load[r] += demand[at] * perLevel;
+        users[r]++;
       }
     }
   }
+  return capLevel;
 };
 
 /** Fixes the rate of class c if its cap or a full resource stops it at this level, and takes its share out. */
@@ -103,24 +108,25 @@ const stopIfBound = (
   edge: number,
   filling: Filling,
 ): boolean => {
-  const resources = filling.load.length;
+  const { weight, capPerNs, demand } = classes;
+  const { residual, used, isFull } = filling;
+  const resources = used.length;
   const row = c * resources;
-  let limit = -2;
-  if (classes.capPerNs[c] <= edge * classes.weight[c]) limit = -1;
-  for (let r = 0; r < resources && limit === -2; r++) {
-    if (filling.isFull[r] === 1 && classes.demand[row + r] > 0) limit = r;
+  let limit = STILL_OPEN;
+  if (capPerNs[c] <= edge * weight[c]) limit = OWN_CAP;
+  for (let r = 0; r < resources && limit === STILL_OPEN; r++) {
+    if (isFull[r] === 1 && demand[row + r] > 0) limit = r;
   }
-  if (limit === -2) return false;
-  const rate = limit === -1 ? classes.capPerNs[c] : level * classes.weight[c];
+  if (limit === STILL_OPEN) return false;
+  const rate = limit === OWN_CAP ? capPerNs[c] : level * weight[c];
   classes.ratePerNs[c] = rate;
   classes.limit[c] = limit;
   for (let r = 0; r < resources; r++) {
-    const demand = classes.demand[row + r] * classes.members[c];
-    if (demand > 0) {
+    const taken = demand[row + r] * classes.members[c] * rate;
+    if (taken > 0) {
+      used[r] += taken;
       // Rounding may leave a full resource a hair below nothing.
-      filling.residual[r] = Math.max(0, filling.residual[r] - demand * rate);
-      filling.load[r] -= demand * classes.weight[c];
-      filling.users[r]--;
+      residual[r] = Math.max(0, residual[r] - taken);
     }
   }
   return true;
