@@ -3,7 +3,7 @@ import { llama31Statistics } from '../statistics/llama-3.1-8b.ts';
 import { defaultClasses, defaultKeys, defaultText, targetOf } from './defaults.ts';
 import type { SyntheticPreset } from './preset.ts';
 
-export const llama318b = {
+export const preset = {
   name: 'llama-3.1-8b',
   shape: { layers: 32, heads: 32, kvHeads: 8, headDim: 128, ropeTheta: 500000 },
   text: defaultText,

@@ -5,10 +5,10 @@
 import * as z from 'zod';
 import { TraceError } from '../../error.ts';
 import { generic } from '../presets/generic.ts';
-import { llama318b } from '../presets/llama-3.1-8b.ts';
 import type { SyntheticPreset, SyntheticShape } from '../presets/preset.ts';
+import { catalog } from '../presets.generated.ts';
 
-const presets: readonly SyntheticPreset[] = [llama318b];
+const presets: readonly SyntheticPreset[] = Object.values(catalog);
 
 export const syntheticSpecSchema = z.strictObject({
   preset: z.string().min(1).default('llama-3.1-8b').describe('model whose attention is imitated'),
