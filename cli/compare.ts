@@ -58,12 +58,15 @@ const writeRun = async (
   directory: string,
   run: CompareRun,
   { trace }: CompareExperiment,
+  hasOwnCode: boolean,
 ): Promise<readonly string[]> => {
   const { chromeTrace } = await import('../viz/perfetto.ts');
   const { renderReport } = await import('../viz/report/render.ts');
   const { result } = run;
   const timelines = result.policies.map(({ policy }, at) => ({ policy, timeline: run.timelines[at] }));
-  const replay = { available: true, ...(trace.kind === 'file' ? { needsTrace: trace.name } : {}) };
+  const replay = hasOwnCode
+    ? { available: false, reason: 'a policy came from a file of its own, which the page does not carry' }
+    : { available: true, ...(trace.kind === 'file' ? { needsTrace: trace.name } : {}) };
   const html = renderReport({ result, timelines, replay });
   return [
     writeOutput(directory, 'result.json', [JSON.stringify(result, null, 2), '\n']),
@@ -94,7 +97,10 @@ export const verb = {
       onProgress: (share) => progress.update(share),
     });
     progress.end();
-    const files = given.out === undefined ? [] : await writeRun(given.out, run, setup.experiment);
+    const files =
+      given.out === undefined
+        ? []
+        : await writeRun(given.out, run, setup.experiment, Object.keys(chosen.extra).length > 0);
     context.printJson(run.result);
     context.print(renderComparison(run.result, setup, context.columns));
     for (const file of files) context.note(`wrote ${file}`);

@@ -244,13 +244,14 @@ const assess = (
   const { batch, steps, dense, elementBytes, contextTokens: promptTokens } = experiment;
   const records = recordsByLayer(model, replay);
   const common = { model, policy, batch, steps, dense, elementBytes, promptTokens, records };
+  const residency = residencyOf(common);
   const run = timePolicy({
     ...common,
+    dramBytes: residency.dram.kvPeakBytes,
     forms: formsOf(policy, world),
     machine,
     price: (operation) => costOf(operation, machine),
   });
-  const residency = residencyOf(common);
   const short = shortfall(residency, machine.capacityBytes);
   const fits = Object.keys(short).length === 0;
   const stepNs = stepSummary(run.stepNs);

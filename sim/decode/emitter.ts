@@ -18,6 +18,8 @@ export interface LoweringInput {
   readonly promptTokens: number;
   /** Bytes of one activation or KV element. */
   readonly elementBytes: number;
+  /** KV bytes in DRAM that the steps read from, all sequences: scattered reads over much memory miss translations. */
+  readonly dramBytes: number;
   /** False leaves out projections, MLP and output head. */
   readonly dense: boolean;
 }
@@ -142,6 +144,7 @@ export class Emitter {
           from: 'dram',
           to: 'hbm',
           ...this.rowsOf(count * share, form),
+          regionBytes: this.input.dramBytes,
           mode,
           stream,
           after,

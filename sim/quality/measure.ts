@@ -64,17 +64,22 @@ const measureMass = (
   out.topkRecall = (hits + Math.min(tied, ties)) / count;
 };
 
-/** Removes positions whose rows are coded, or whose weight cannot matter, from the list; the weight that stays. */
-const keepRaw = (row: Float32Array, positions: Int32Array, count: number, coded: Uint8Array | null) => {
-  let kept = 0;
+/** Lists into `kept` the positions whose rows are raw and whose weight can matter; also the sum of their weights. */
+const listRaw = (
+  row: Float32Array,
+  { positions, count }: Selection,
+  coded: Uint8Array | null,
+  kept: Int32Array,
+) => {
+  let size = 0;
   let weight = 0;
   for (let i = 0; i < count; i++) {
     const token = positions[i];
     if (row[token] < NEGLIGIBLE_MASS || (coded !== null && coded[token] !== 0)) continue;
     weight += row[token];
-    positions[kept++] = token;
+    kept[size++] = token;
   }
-  return { kept, weight };
+  return { size, weight };
 };
 
 const addDecoded = (input: MeasureInput, block: DecodedBlock, g: number, out: Float64Array): number => {
@@ -132,8 +137,8 @@ export const measureHead = (
   measureMass(row, n, selection.positions, count, out);
   if (values === null) return;
   const sum = scratch.subarray(0, exact.valueDim).fill(0);
-  const raw = keepRaw(row, selection.positions, count, decoded.length > 0 ? coded : null);
-  addRows(row, selection.positions, raw.kept, values, exact.valueDim, sum);
+  const raw = listRaw(row, selection, decoded.length > 0 ? coded : null, exact.significant);
+  addRows(row, exact.significant, raw.size, values, exact.valueDim, sum);
   let { weight } = raw;
   for (const block of decoded) weight += addDecoded(input, block, g, sum);
   out.outputError = relativeError(sum, weight, exact, g);

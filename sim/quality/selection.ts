@@ -18,6 +18,7 @@ export class Selection {
   readonly positions: Int32Array;
   count = 0;
   length = 0;
+  private isListed = false;
 
   constructor(capacityTokens: number) {
     this.marks = new Int32Array(capacityTokens);
@@ -27,6 +28,7 @@ export class Selection {
   reset(length: number): void {
     this.all = true;
     this.perQuery = false;
+    this.isListed = false;
     this.length = length;
   }
 
@@ -68,12 +70,14 @@ export class Selection {
     for (let token = 0; token < length; token++) if (place[token] === 0) marks[token] = 0;
   }
 
-  /** Lists the positions that query head `query` attends to into `positions`; their number. */
+  /** Lists the positions that query head `query` attends to into `positions`; their number. Call after all choices. */
   list(query: number): number {
+    if (this.isListed && !this.perQuery) return this.count;
     const { marks, positions, length } = this;
     let count = 0;
     for (let token = 0; token < length; token++) if ((marks[token] >> query) & 1) positions[count++] = token;
     this.count = count;
+    this.isListed = true;
     return count;
   }
 }

@@ -40,6 +40,7 @@ const config = z.object({
     .default('layer')
     .describe('one choice of blocks a layer, or one a KV head'),
   stages: z.int().min(1).default(4).describe('pieces that the chosen blocks are streamed in'),
+  mode: z.enum(['dma', 'dma-batch']).default('dma').describe('how chosen blocks cross the link'),
   scales: z.enum(['hbm', 'with-block']).default('hbm').describe('where quantisation scales live'),
 });
 type Config = z.infer<typeof config>;
@@ -222,7 +223,7 @@ export const policy = {
       ...policyDefaults,
       codecs: [codec],
       transfer: {
-        mode: 'dma',
+        mode: c.mode,
         rowTokens: c.blockTokens,
         joinHeads: c.selectPer === 'layer',
         joinKv: true,
