@@ -75,6 +75,18 @@ const pluginRows = (catalog: Readonly<Record<string, unknown>>): readonly Row[] 
     ...(plugin.config === undefined ? {} : { parameters: parametersOf(plugin.config) }),
   }));
 
+/** Attention has one format of its own; request traces come in those of the catalog. */
+const formatRows = async (): Promise<readonly Row[]> => {
+  const { attentionFormat } = await import('../traces/attention/metadata.ts');
+  const { catalog } = await import('../traces/requests/formats/catalog.generated.ts');
+  const attention = {
+    name: attentionFormat,
+    title: 'keys, values and queries in one safetensors file',
+    trace: 'attention',
+  };
+  return [attention, ...pluginRows(catalog).map((row) => ({ ...row, trace: 'requests' }))];
+};
+
 /** Bandwidths of profiles are bytes per ns, which is GB/s. */
 const rate = (bytesPerNs: number): string => `${formatBytes(bytesPerNs * 1e9)}/s`;
 
@@ -122,6 +134,11 @@ const KINDS = {
       number('KV/token', 'kvBytesPerToken', formatBytes),
       number('max context', 'maxContextTokens', String),
     ],
+  },
+  formats: {
+    singular: 'trace format',
+    rows: formatRows,
+    columns: [text('name', 'name'), text('trace of', 'trace'), text('what it is', 'title')],
   },
   evictions: {
     singular: 'eviction rule',
@@ -183,7 +200,7 @@ export const verb = {
   flags,
   examples: ['kvtier list policies', 'kvtier list policies quest', 'kvtier list models --json'],
   async run({ kind, name }, context) {
-    const rows = await KINDS[kind].rows();
+    const rows = [...(await KINDS[kind].rows())].sort((a, b) => (a.name < b.name ? -1 : 1));
     const wanted = name === undefined ? rows : rows.filter((row) => row.name === name);
     if (name !== undefined && wanted.length === 0) {
       throw unknownName(
