@@ -1,8 +1,17 @@
 /** Every shipped profile and stack is valid and honest; bad ones are refused with one line that names the field. */
 import { describe, expect, it } from 'vitest';
-import { listProfiles, listStacks, loadProfile, loadStack, profileNames, stackNames, statusesOf } from './load.ts';
+import {
+  listProfiles,
+  listStacks,
+  loadProfile,
+  loadStack,
+  profileNames,
+  stackNames,
+  statusesOf,
+} from './load.ts';
 
-const copyOf = (name: string): Record<string, unknown> => structuredClone(loadProfile(name)) as Record<string, unknown>;
+const copyOf = (name: string): Record<string, unknown> =>
+  structuredClone(loadProfile(name)) as Record<string, unknown>;
 
 /** Sets `path` (dots) of a copy of the H100 profile to a value. */
 const edited = (path: string, value: unknown): object => {
@@ -16,7 +25,16 @@ const edited = (path: string, value: unknown): object => {
 
 describe('shipped profiles', () => {
   it('include the machines that the documents promise', () => {
-    const promised = ['h100-sxm', 'h100-pcie', 'h200-sxm', 'a100-80-sxm', 'a100-80-pcie', 'l40s', 'rtx-4090', 'gh200'];
+    const promised = [
+      'h100-sxm',
+      'h100-pcie',
+      'h200-sxm',
+      'a100-80-sxm',
+      'a100-80-pcie',
+      'l40s',
+      'rtx-4090',
+      'gh200',
+    ];
     expect(profileNames).toEqual(expect.arrayContaining([...promised, 'rtx-pro-6000', 'b200', 'mi300x']));
   });
 
@@ -49,7 +67,9 @@ describe('shipped profiles', () => {
 
   it('survive a round trip through JSON', () => {
     for (const name of profileNames) {
-      expect(loadProfile(JSON.parse(JSON.stringify(loadProfile(name))), 'copy.json')).toEqual(loadProfile(name));
+      expect(loadProfile(JSON.parse(JSON.stringify(loadProfile(name))), 'copy.json')).toEqual(
+        loadProfile(name),
+      );
     }
   });
 });
@@ -67,8 +87,16 @@ describe('bad profiles', () => {
   it.each([
     ['accelerator.hbm.peakBytesPerNs', negative, /mine\.json: field accelerator\.hbm\.peakBytesPerNs\.value/],
     ['link.h2dBytesPerNs', { ...negative, value: 0 }, /field link\.h2dBytesPerNs\.value: .*>0/],
-    ['link.h2dBytesPerNs', { ...negative, value: 100 }, /expected at most link\.peakBytesPerNs \(63\), got 100/],
-    ['accelerator.hbm.achievedBytesPerNs', { ...negative, value: 9000 }, /expected at most hbm\.peakBytesPerNs/],
+    [
+      'link.h2dBytesPerNs',
+      { ...negative, value: 100 },
+      /expected at most link\.peakBytesPerNs \(63\), got 100/,
+    ],
+    [
+      'accelerator.hbm.achievedBytesPerNs',
+      { ...negative, value: 9000 },
+      /expected at most hbm\.peakBytesPerNs/,
+    ],
     ['accelerator.sms', 132, /field accelerator\.sms: /],
     ['accelerator.sms', { value: 132 }, /field accelerator\.sms\.status/],
     ['link.kind', 'usb', /field link\.kind/],
