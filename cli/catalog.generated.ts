@@ -12,6 +12,10 @@ export const catalog = {
     summary: "what exists: policies, hardware, stacks, models, formats, evictions",
     load: () => import('./list.ts').then((module) => module.verb),
   },
+  "mrc": {
+    summary: "miss-ratio curves of a request trace's blocks",
+    load: () => import('./mrc.ts').then((module) => module.verb),
+  },
   "predict": {
     summary: "time of one operation on a machine, with an interval",
     load: () => import('./predict.ts').then((module) => module.verb),

@@ -35,7 +35,7 @@ const synthetic = {
   batch: 2,
   dense: true,
   elementBytes: 2,
-  layers: 'auto',
+  layers: [2, 12],
   kvHeads: 'auto',
   seed: 3,
 };

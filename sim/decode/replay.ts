@@ -44,23 +44,6 @@ export interface ReplayRequest {
   readonly onProgress?: (share: number) => void;
 }
 
-/** Queries of one KV head's group out of a [heads, headDim] row: a view, no copy. */
-const groupQueries = (row: Float32Array, kvHead: number, world: World): Float32Array => {
-  const size = world.groupSize * world.headDim;
-  return row.subarray(kvHead * size, (kvHead + 1) * size);
-};
-
-const promptQueriesOf = (trace: AttentionTrace, layer: number, kvHead: number, world: World) => {
-  if (!trace.has('qprompt', layer)) return null;
-  const { windowTokens, q } = trace.promptQueries(layer);
-  const size = world.groupSize * world.headDim;
-  const group = new Float32Array(windowTokens * size);
-  for (let w = 0; w < windowTokens; w++) {
-    group.set(groupQueries(q.subarray(w * world.heads * world.headDim), kvHead, world), w * size);
-  }
-  return { windowTokens, q: group };
-};
-
 const promptMassOf = (
   trace: AttentionTrace,
   layer: number,
@@ -94,7 +77,7 @@ const startLayer = (request: ReplayRequest, layer: number, runs: readonly Policy
   return runs.map(({ policy, records, quality }) => {
     const replay = new LayerReplay(policy, world, layer, heads, seed);
     const prefill = replay.prefill(
-      (head) => promptQueriesOf(trace, layer, sample.kvHeads[head], world),
+      (head) => (trace.has('qprompt', layer) ? trace.promptQueries(layer, sample.kvHeads[head]) : null),
       (head) => promptMassOf(trace, layer, sample.kvHeads[head], world),
     );
     const record: LayerRecord = {
@@ -151,8 +134,7 @@ const replayLayer = (
   for (let step = 0; step < steps; step++) {
     for (const { replay, record } of layerRuns) record.appends.push(replay.append());
     const isScored = step % sample.everySteps === 0;
-    const row = isScored ? trace.queries(layer, step) : null;
-    const queries = row === null ? [] : heads.map((head) => groupQueries(row, head.kvHead, world));
+    const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
     const length = world.promptTokens + step + 1;
     for (let at = 0; at < queries.length; at++) {
       attendExactly(exact[at], queries[at], heads[at].keys, heads[at].values, world.headDim, length);

@@ -43,10 +43,10 @@ export interface AttentionTrace {
   keys(layer: number, kvHead: number): Float32Array;
   /** Values of one KV head: row-major [promptTokens + steps, headDim]. Only if has('v', layer). */
   values(layer: number, kvHead: number): Float32Array;
-  /** Post-RoPE queries of one decode step: row-major [heads, headDim]. */
-  queries(layer: number, step: number): Float32Array;
-  /** Post-RoPE queries of the last prompt tokens: row-major [windowTokens, heads, headDim]. Only if has('qprompt'). */
-  promptQueries(layer: number): { readonly windowTokens: number; readonly q: Float32Array };
+  /** Post-RoPE queries of one decode step for the query heads of one KV head: row-major [heads / kvHeads, headDim]. */
+  queries(layer: number, step: number, kvHead: number): Float32Array;
+  /** Post-RoPE queries of the last prompt tokens, same heads: row-major [windowTokens, heads / kvHeads, headDim]. Only if has('qprompt'). */
+  promptQueries(layer: number, kvHead: number): { readonly windowTokens: number; readonly q: Float32Array };
   /** Column sums of the prompt's own causal attention: row-major [heads, promptTokens]. Only if has('prefillMass'). */
   prefillMass(layer: number): Float32Array;
 }

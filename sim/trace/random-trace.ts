@@ -29,11 +29,12 @@ export const createRandomTrace = ({
     return out;
   };
   const keys = (layer: number, kvHead: number): Float32Array => matrix(`k-${layer}-${kvHead}`);
-  const queryRow = (layer: number, position: number): Float32Array => {
-    const out = new Float32Array(heads * headDim);
-    for (let head = 0; head < heads; head++) {
-      const random = createRandom(seed, `q-${layer}-${position}-${head}`);
-      const k = keys(layer, Math.floor((head * kvHeads) / heads));
+  const groupSize = heads / kvHeads;
+  const queryRow = (layer: number, position: number, kvHead: number): Float32Array => {
+    const out = new Float32Array(groupSize * headDim);
+    const k = keys(layer, kvHead);
+    for (let head = 0; head < groupSize; head++) {
+      const random = createRandom(seed, `q-${layer}-${position}-${kvHead}-${head}`);
       const target = random.integer(position);
       for (let c = 0; c < headDim; c++) {
         out[head * headDim + c] =
@@ -50,12 +51,12 @@ export const createRandomTrace = ({
     has: (field, layer) => ['k', 'v', 'q', 'qprompt'].includes(field) && shape.recordedLayers.includes(layer),
     keys,
     values: (layer, kvHead) => matrix(`v-${layer}-${kvHead}`),
-    queries: (layer, step) => queryRow(layer, promptTokens + step),
-    promptQueries(layer) {
+    queries: (layer, step, kvHead) => queryRow(layer, promptTokens + step, kvHead),
+    promptQueries(layer, kvHead) {
       const windowTokens = Math.min(WINDOW_TOKENS, promptTokens - 1);
-      const q = new Float32Array(windowTokens * heads * headDim);
+      const q = new Float32Array(windowTokens * groupSize * headDim);
       for (let w = 0; w < windowTokens; w++)
-        q.set(queryRow(layer, promptTokens - windowTokens + w), w * heads * headDim);
+        q.set(queryRow(layer, promptTokens - windowTokens + w, kvHead), w * groupSize * headDim);
       return { windowTokens, q };
     },
     prefillMass: () => new Float32Array(heads * promptTokens),

@@ -43,6 +43,7 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
   const cut = shape.promptTokens - (contextTokens - sinks);
   const tokens = shape.promptTokens + steps;
   const { headDim, heads } = shape;
+  const groupSize = heads / shape.kvHeads;
   return {
     name: trace.name,
     model: trace.model,
@@ -51,11 +52,11 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
     has: (field: TraceField, layer: number) => trace.has(field, layer),
     keys: (layer, kvHead) => cutRows(trace.keys(layer, kvHead), headDim, sinks, cut, tokens),
     values: (layer, kvHead) => cutRows(trace.values(layer, kvHead), headDim, sinks, cut, tokens),
-    queries: (layer, step) => trace.queries(layer, step),
-    promptQueries(layer) {
-      const { windowTokens, q } = trace.promptQueries(layer);
+    queries: (layer, step, kvHead) => trace.queries(layer, step, kvHead),
+    promptQueries(layer, kvHead) {
+      const { windowTokens, q } = trace.promptQueries(layer, kvHead);
       const kept = Math.min(windowTokens, contextTokens - sinks);
-      return { windowTokens: kept, q: q.subarray((windowTokens - kept) * heads * headDim) };
+      return { windowTokens: kept, q: q.subarray((windowTokens - kept) * groupSize * headDim) };
     },
     prefillMass(layer) {
       const mass = trace.prefillMass(layer);

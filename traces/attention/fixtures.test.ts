@@ -39,6 +39,16 @@ const reference = z
 const openFixture = (file: string) =>
   openAttentionFile(new URL(`./fixtures/${file}`, import.meta.url).pathname);
 
+/** Prompt queries as the file holds them: [window, heads, headDim]. */
+function promptRows(trace: RecordedTrace, layer: number): number[] {
+  const { kvHeads, heads, headDim } = trace.shape;
+  const size = (heads / kvHeads) * headDim;
+  const groups = Array.from({ length: kvHeads }, (_, kvHead) => trace.promptQueries(layer, kvHead));
+  return Array.from({ length: groups[0].windowTokens }, (_, w) =>
+    groups.flatMap(({ q }) => [...q.subarray(w * size, (w + 1) * size)]),
+  ).flat();
+}
+
 /** The whole tensor of a field, as the trace hands it out; null where the interface does not. */
 function wholeTensor(trace: RecordedTrace, field: string, layer: number): number[] | null {
   const { kvHeads, steps } = trace.shape;
@@ -50,9 +60,9 @@ function wholeTensor(trace: RecordedTrace, field: string, layer: number): number
     case 'v':
       return slabs(kvHeads, (kvHead) => trace.values(layer, kvHead));
     case 'q':
-      return slabs(steps, (step) => trace.queries(layer, step));
+      return slabs(steps * kvHeads, (at) => trace.queries(layer, Math.floor(at / kvHeads), at % kvHeads));
     case 'qprompt':
-      return [...trace.promptQueries(layer).q];
+      return promptRows(trace, layer);
     case 'prefillMass':
       return [...trace.prefillMass(layer)];
     default:
@@ -65,7 +75,8 @@ function attend(trace: RecordedTrace, layer: number, step: number, head: number)
   const { headDim, heads, kvHeads, promptTokens } = trace.shape;
   const { slidingLayers, slidingWindowTokens } = trace.metadata.model;
   const kvHead = Math.floor(head / (heads / kvHeads));
-  const q = trace.queries(layer, step).subarray(head * headDim, (head + 1) * headDim);
+  const inGroup = head - kvHead * (heads / kvHeads);
+  const q = trace.queries(layer, step, kvHead).subarray(inGroup * headDim, (inGroup + 1) * headDim);
   const [k, v] = [trace.keys(layer, kvHead), trace.values(layer, kvHead)];
   const end = promptTokens + step + 1;
   const first = slidingLayers.includes(layer) ? Math.max(0, end - (slidingWindowTokens ?? end)) : 0;

@@ -116,10 +116,12 @@ describe('openAttentionTrace', () => {
     const q = counting(shapes.q, 0);
     expect([...trace.keys(2, 0)]).toEqual(k.slice(0, 10));
     expect([...trace.keys(2, 1)]).toEqual(k.slice(10));
-    expect([...trace.queries(0, 1)]).toEqual(q.slice(8));
-    expect(trace.promptQueries(2)).toEqual({
+    // Four query heads of two channels, two a KV head.
+    expect([...trace.queries(0, 1, 0)]).toEqual(q.slice(8, 12));
+    expect([...trace.queries(0, 1, 1)]).toEqual(q.slice(12));
+    expect(trace.promptQueries(2, 1)).toEqual({
       windowTokens: 1,
-      q: Float32Array.from(counting(shapes.qprompt, 2)),
+      q: Float32Array.from(counting(shapes.qprompt, 2).slice(4)),
     });
     expect([trace.has('k', 2), trace.has('k', 1), trace.has('v', 2)]).toEqual([true, false, false]);
     expect(trace.keys(2, 0)).toBe(trace.keys(2, 0));
@@ -284,8 +286,8 @@ describe('files', () => {
       const back = openAttentionFile(path);
       for (const layer of [0, 2]) {
         expect(back.keys(layer, 1)).toEqual(trace.keys(layer, 1));
-        expect(back.queries(layer, 1)).toEqual(trace.queries(layer, 1));
-        expect(back.promptQueries(layer)).toEqual(trace.promptQueries(layer));
+        expect(back.queries(layer, 1, 1)).toEqual(trace.queries(layer, 1, 1));
+        expect(back.promptQueries(layer, 1)).toEqual(trace.promptQueries(layer, 1));
       }
       if (dtype === 'F32') expect(back.digest).toBe(trace.digest);
       back.close();

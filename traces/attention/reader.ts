@@ -67,14 +67,30 @@ export function openAttentionTrace(
       trace.has('vnorm', layer)
         ? slab('vnorm', layer, kvHead)
         : cache.get(`|v|.${layer}.${kvHead}`, () => rowNorms(trace.values(layer, kvHead), shape.headDim)),
-    queries: (layer, step) => slab('q', layer, step),
-    promptQueries: (layer) => ({
-      windowTokens: metadata.promptWindowTokens ?? 0,
-      q: slab('qprompt', layer, null),
-    }),
+    queries: (layer, step, kvHead) => groupOf(slab('q', layer, step), kvHead, shape),
+    promptQueries(layer, kvHead) {
+      const rows = slab('qprompt', layer, null);
+      const windowTokens = metadata.promptWindowTokens ?? 0;
+      const q = cache.get(`qprompt.${layer}.${kvHead}`, () => {
+        const width = shape.heads * shape.headDim;
+        const size = width / shape.kvHeads;
+        const group = new Float32Array(windowTokens * size);
+        for (let w = 0; w < windowTokens; w++) {
+          group.set(groupOf(rows.subarray(w * width, (w + 1) * width), kvHead, shape), w * size);
+        }
+        return group;
+      });
+      return { windowTokens, q };
+    },
     prefillMass: (layer) => slab('prefillMass', layer, null),
   };
   return trace;
+}
+
+/** The rows of one KV head's query group out of a [heads, headDim] matrix: a view. */
+function groupOf(rows: Float32Array, kvHead: number, shape: AttentionTraceShape): Float32Array {
+  const size = (shape.heads / shape.kvHeads) * shape.headDim;
+  return rows.subarray(kvHead * size, (kvHead + 1) * size);
 }
 
 function shapeOf({ model, promptTokens, steps, recordedLayers }: AttentionMetadata): AttentionTraceShape {

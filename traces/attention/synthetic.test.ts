@@ -24,9 +24,8 @@ function logitsOf(
   head: number,
   step: number,
 ): Float64Array {
-  const { headDim, heads, kvHeads, promptTokens } = trace.shape;
-  const at = (kvHead * (heads / kvHeads) + head) * headDim;
-  const q = trace.queries(layer, step).subarray(at, at + headDim);
+  const { headDim, promptTokens } = trace.shape;
+  const q = trace.queries(layer, step, kvHead).subarray(head * headDim, (head + 1) * headDim);
   const k = trace.keys(layer, kvHead);
   return Float64Array.from({ length: promptTokens + step + 1 }, (_, token) => {
     let sum = 0;
@@ -79,10 +78,10 @@ describe('determinism', () => {
     const spec: SyntheticSpec = { preset: 'x', shape: small, promptTokens: 500, steps: 3, seed: 7 };
     const one = createSyntheticTrace(spec);
     const two = createSyntheticTrace(spec, { cacheBytes: 0 });
-    const [k, v, q] = [one.keys(2, 1), one.values(2, 1), one.queries(2, 2)];
-    expect(two.queries(2, 2)).toEqual(q);
+    const [k, v, q] = [one.keys(2, 1), one.values(2, 1), one.queries(2, 2, 1)];
+    expect(two.queries(2, 2, 1)).toEqual(q);
     expect(two.values(2, 1)).toEqual(v);
-    expect(two.promptQueries(1)).toEqual(one.promptQueries(1));
+    expect(two.promptQueries(1, 0)).toEqual(one.promptQueries(1, 0));
     expect(two.keys(2, 1)).toEqual(k);
     expect(two.digest).toBe(one.digest);
   });
@@ -106,11 +105,15 @@ describe('determinism', () => {
   it('holds these very numbers on every machine', () => {
     const trace = createSyntheticTrace({ preset: 'x', shape: small, promptTokens: 200, steps: 2, seed: 42 });
     const sum = (values: Float32Array): number => values.reduce((a, b) => a + b, 0);
-    expect([sum(trace.keys(1, 1)), sum(trace.values(1, 1)), sum(trace.queries(1, 1))]).toMatchInlineSnapshot(`
+    expect([
+      sum(trace.keys(1, 1)),
+      sum(trace.values(1, 1)),
+      sum(trace.queries(1, 1, 1)),
+    ]).toMatchInlineSnapshot(`
       [
         -834.4964947613771,
         -91.53513686930819,
-        -4.865443543763831,
+        2.185313379392028,
       ]
     `);
   });
@@ -130,11 +133,11 @@ describe('shapes', () => {
       const arrays = [
         trace.keys(layer, 0),
         trace.values(layer, 0),
-        trace.queries(layer, 1),
-        trace.promptQueries(layer).q,
+        trace.queries(layer, 1, 0),
+        trace.promptQueries(layer, 0).q,
       ];
       const window = Math.min(64, promptTokens);
-      const width = shape.heads * shape.headDim;
+      const width = (shape.heads / shape.kvHeads) * shape.headDim;
       expect(arrays.map((a) => a.length)).toEqual([
         tokens * shape.headDim,
         tokens * shape.headDim,
@@ -172,8 +175,8 @@ describe('shapes', () => {
     const back = openAttentionTrace(memorySource(bytes), 'x');
     expect(back.shape).toEqual(trace.shape);
     expect(back.keys(1, 1)).toEqual(trace.keys(1, 1));
-    expect(back.queries(1, 1)).toEqual(trace.queries(1, 1));
-    expect(back.promptQueries(1)).toEqual(trace.promptQueries(1));
+    expect(back.queries(1, 1, 1)).toEqual(trace.queries(1, 1, 1));
+    expect(back.promptQueries(1, 1)).toEqual(trace.promptQueries(1, 1));
   });
 
   const bad: readonly [string, SyntheticSpec, RegExp][] = [
@@ -204,7 +207,7 @@ describe('shapes', () => {
     const trace = createSyntheticTrace({ preset: 'x', shape: small, promptTokens: 64, recordedLayers: [0] });
     expect(() => trace.keys(1, 0)).toThrow('layer 1: not recorded');
     expect(() => trace.keys(0, 2)).toThrow('kvHead: expected 0..1, found 2');
-    expect(() => trace.queries(0, 64)).toThrow('step: expected 0..63, found 64');
+    expect(() => trace.queries(0, 64, 0)).toThrow('step: expected 0..63, found 64');
     expect(trace.has('prefillMass', 0)).toBe(false);
     expect(() => trace.prefillMass(0)).toThrow('not recorded');
     expect(syntheticSpecSchema.parse({ promptTokens: 64 })).toMatchObject({

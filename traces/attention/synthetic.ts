@@ -68,15 +68,11 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
       return data;
     });
   };
-  const queriesAt = (layer: number, step: number): Float32Array => {
-    const data = new Float32Array(heads * headDim);
-    for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      const { queries, scales, rows } = head(layer, kvHead);
-      const group = groupQueries(queries, scales, step);
-      rotateRows(group, group.length / headDim, rows.frequencies, promptTokens + step, 0);
-      data.set(group, kvHead * group.length);
-    }
-    return data;
+  const queriesAt = (layer: number, step: number, kvHead: number): Float32Array => {
+    const { queries, scales, rows } = head(layer, kvHead);
+    const group = groupQueries(queries, scales, step);
+    rotateRows(group, group.length / headDim, rows.frequencies, promptTokens + step, 0);
+    return group;
   };
   return {
     name,
@@ -89,15 +85,16 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     has: (field, layer) => ['k', 'v', 'q', 'qprompt'].includes(field) && recordedLayers.includes(layer),
     keys: (layer, kvHead) => rowsOf('k', layer, kvHead),
     values: (layer, kvHead) => rowsOf('v', layer, kvHead),
-    queries(layer, step) {
+    queries(layer, step, kvHead) {
       checkIndex(name, 'step', step, steps);
-      return cache.get(`q.${layer}.${step}`, () => queriesAt(layer, step));
+      return cache.get(`q.${layer}.${step}.${kvHead}`, () => queriesAt(layer, step, kvHead));
     },
-    promptQueries(layer) {
-      const q = cache.get(`qprompt.${layer}`, () => {
-        const data = new Float32Array(windowTokens * heads * headDim);
+    promptQueries(layer, kvHead) {
+      const q = cache.get(`qprompt.${layer}.${kvHead}`, () => {
+        const size = (heads / kvHeads) * headDim;
+        const data = new Float32Array(windowTokens * size);
         for (let at = 0; at < windowTokens; at++)
-          data.set(queriesAt(layer, at - windowTokens), at * heads * headDim);
+          data.set(queriesAt(layer, at - windowTokens, kvHead), at * size);
         return data;
       });
       return { windowTokens, q };

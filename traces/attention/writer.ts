@@ -68,6 +68,16 @@ function* encodeSlabs(
   }
 }
 
+/** Prompt queries by token, as the file lays them out: the groups of all KV heads side by side. */
+function* promptRows(trace: AttentionTrace, layer: number): Generator<Float32Array> {
+  const { kvHeads, heads, headDim } = trace.shape;
+  const groups = Array.from({ length: kvHeads }, (_, kvHead) => trace.promptQueries(layer, kvHead));
+  const size = (heads / kvHeads) * headDim;
+  for (let w = 0; w < groups[0].windowTokens; w++) {
+    for (const { q } of groups) yield q.subarray(w * size, (w + 1) * size);
+  }
+}
+
 function* slabsOf(trace: AttentionTrace, field: WritableField, layer: number): Generator<Float32Array> {
   const { kvHeads, steps } = trace.shape;
   switch (field) {
@@ -78,10 +88,12 @@ function* slabsOf(trace: AttentionTrace, field: WritableField, layer: number): G
       for (let kvHead = 0; kvHead < kvHeads; kvHead++) yield trace.values(layer, kvHead);
       break;
     case 'q':
-      for (let step = 0; step < steps; step++) yield trace.queries(layer, step);
+      for (let step = 0; step < steps; step++) {
+        for (let kvHead = 0; kvHead < kvHeads; kvHead++) yield trace.queries(layer, step, kvHead);
+      }
       break;
     case 'qprompt':
-      yield trace.promptQueries(layer).q;
+      yield* promptRows(trace, layer);
       break;
     case 'prefillMass':
       yield trace.prefillMass(layer);

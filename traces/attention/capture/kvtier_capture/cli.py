@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     prompt = p.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt-file", help="text, or a .json list of {role, content} messages")
     prompt.add_argument("--task", choices=TASKS, help="make a long-context prompt whose answer lies far back")
-    p.add_argument("--text", help="the book (UTF-8) of --task needle")
+    p.add_argument("--text", help="the book (UTF-8) of --task needle and dialogue")
     p.add_argument("--depth", type=float, default=0.1, help="where the fact lies, 0 = start, 1 = end (default 0.1)")
     p.add_argument("--chat", action=argparse.BooleanOptionalAction, help="use the chat template (default: if it has one)")
     p.add_argument("--max-prompt-tokens", type=int, help="longest prompt (default: what the context leaves)")

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .errors import CaptureError
 
-TASKS = ("needle", "kv-retrieval", "code")
+TASKS = ("needle", "dialogue", "kv-retrieval", "code")
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ def from_task(
 ) -> Prompt:
     """The longest prompt of `task` within `limit` tokens, found by bisection over its number of units."""
     rng = random.Random(seed)
-    if task == "needle":
+    if task in ("needle", "dialogue"):
         if text_path is None:
-            raise CaptureError("--task needle: expected --text FILE, the book to hide the sentence in")
-        make, most = _needle(read_text(text_path, "--text"), depth, rng), None
+            raise CaptureError(f"--task {task}: expected --text FILE, the book to hide the fact in")
+        sentences = _sentences(read_text(text_path, "--text"))
+        make, most = (_needle if task == "needle" else _dialogue)(sentences, depth, rng), len(sentences)
     elif task == "kv-retrieval":
         make, most = _kv_retrieval(depth, rng), limit
     elif task == "code":
@@ -59,14 +60,14 @@ def from_task(
         raise CaptureError(f"--task {task}: expected one of {', '.join(TASKS)}")
 
     def text_of(units: int) -> str:
-        case = make(units)
-        content = f"{case.body}\n\n{case.question}"
-        return _chat_text(tokenizer, [{"role": "user", "content": content}]) if chat else f"{content}\nAnswer:"
+        messages = make(units).messages
+        text = "\n\n".join(message["content"] for message in messages)
+        return _chat_text(tokenizer, messages) if chat else f"{text}\nAnswer:"
 
     def tokens_of(units: int) -> list[int]:
         return tokenizer(text_of(units), add_special_tokens=not chat)["input_ids"]
 
-    low, high = 1, most or limit
+    low, high = 1, min(most, limit)
     if len(tokens_of(low)) > limit:
         raise CaptureError(f"--max-prompt-tokens {limit}: too few for --task {task}")
     while low < high:
@@ -82,10 +83,14 @@ def from_task(
 class _Case:
     """One size of a task: the long text, the question after it, the answer, and the passage that holds it."""
 
-    body: str
+    messages: list[dict[str, str]]
     question: str
     answer: str
     evidence: str
+
+
+def _single(body: str, question: str, answer: str, evidence: str) -> _Case:
+    return _Case([{"role": "user", "content": f"{body}\n\n{question}"}], question, answer, evidence)
 
 
 def _find(
@@ -100,9 +105,14 @@ def _find(
     return inside[0], inside[-1] + 1
 
 
-def _needle(book: str, depth: float, rng: random.Random):  # noqa: ANN202
-    sentences = [s.strip() for s in " ".join(book.split()).replace("! ", "!\n").replace("? ", "?\n")
-                 .replace(". ", ".\n").split("\n") if s.strip()]
+def _sentences(book: str) -> list[str]:
+    marked = " ".join(book.split())
+    for end in ("! ", "? ", ". "):
+        marked = marked.replace(end, f"{end[0]}\n")
+    return [sentence for sentence in marked.split("\n") if sentence.strip()]
+
+
+def _needle(sentences: list[str], depth: float, rng: random.Random):  # noqa: ANN202
     place = rng.choice(["Lyme Regis", "Dunwich", "Whitby", "Aldeburgh", "Falmouth"])
     thing = rng.choice(["silver lantern", "copper telescope", "green umbrella", "walnut violin"])
     sentence = f"The {thing} that everybody was looking for had been left in the old lighthouse of {place}."
@@ -111,7 +121,28 @@ def _needle(book: str, depth: float, rng: random.Random):  # noqa: ANN202
     def make(units: int) -> _Case:
         part = sentences[:units]
         at = int(depth * len(part))
-        return _Case(" ".join([*part[:at], sentence, *part[at:]]), question, place, sentence)
+        return _single(" ".join([*part[:at], sentence, *part[at:]]), question, place, sentence)
+
+    return make
+
+
+def _dialogue(sentences: list[str], depth: float, rng: random.Random):  # noqa: ANN202
+    """A reader pastes a book turn by turn, says something personal in one of the turns, and asks for it at the end."""
+    name = rng.choice(["Eleanor", "Cassandra", "Harriet", "Frederick", "Augusta"])
+    town = rng.choice(["Lisbon", "Trieste", "Bergen", "Cairo", "Quebec"])
+    fact = f"By the way, I am reading this on the train to {town}, where my sister {name} lives."
+    question = "Which town is my train going to, and who lives there? Then say what you think of the book."
+    turn = 12
+
+    def make(units: int) -> _Case:
+        parts = [" ".join(sentences[i : min(i + turn, units)]) for i in range(0, units, turn)]
+        told = min(int(depth * len(parts)), len(parts) - 1)
+        messages = []
+        for number, part in enumerate(parts):
+            said = f"{part}\n\n{fact}" if number == told else part
+            messages.append({"role": "user", "content": f"Here is part {number + 1}:\n\n{said}"})
+            messages.append({"role": "assistant", "content": f"Thank you, I have read part {number + 1}."})
+        return _Case([*messages, {"role": "user", "content": question}], question, town, fact)
 
     return make
 
@@ -125,7 +156,7 @@ def _kv_retrieval(depth: float, rng: random.Random):  # noqa: ANN202
         key, value = pairs[int(depth * (units - 1))]
         lines = "\n".join(f'"{k}": "{v}"' for k, v in pairs[:units])
         body = f"Below is a table of keys and values.\n\n{lines}"
-        return _Case(body, f'What is the value of the key "{key}"?', value, f'"{key}": "{value}"')
+        return _single(body, f'What is the value of the key "{key}"?', value, f'"{key}": "{value}"')
 
     return make
 
@@ -145,7 +176,7 @@ def _code(depth: float, rng: random.Random):  # noqa: ANN202
         name, evidence, constant = functions[int(depth * (units - 1))]
         source = "\n\n".join(body for _, body, _ in functions[:units])
         question = f"In the Python module above, what is the value of `limit` in the function `{name}`?"
-        return _Case(f"```python\n{source}```", question, str(constant), evidence)
+        return _single(f"```python\n{source}```", question, str(constant), evidence)
 
     return make
 
