@@ -43,6 +43,7 @@ const insertMissing = (cache: BlockCache, missing: Int32Array, count: number, di
  * Request by request, as serving engines do it: count the leading resident blocks; touch all resident blocks of the
  * request, tail first; make room for its missing blocks at once; insert them. A block that was touched may leave while
  * room is made: it has been read by then. Of a request larger than the tier, what entered last stays.
+ * (Room made block by block instead moves S3-FIFO by 0.01 to 0.1 points on the Mooncake conversation trace, LRU not.)
  */
 const replayPrefixes = (cache: BlockCache, requests: BlockRequests, entry: Eviction['entry']): number => {
   const { offsets, blockIds } = requests;

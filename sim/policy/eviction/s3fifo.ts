@@ -2,6 +2,8 @@
  * S3-FIFO: new blocks pass through a small queue that lets only blocks with repeated hits into the main queue; those
  * that leave it unproven are remembered in a ghost queue and enter the main queue directly if they return.
  * Parameters as in the paper's section 4 and LMCache: small queue 10 %, ghosts as many as the main queue holds.
+ * The small queue gives way once it holds more than its share (the paper: as much), since room is made before the
+ * newcomer enters it.
  */
 import * as z from 'zod';
 import { BlockLists, NOWHERE } from './block-lists.ts';
