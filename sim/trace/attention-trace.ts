@@ -31,6 +31,14 @@ export interface AttentionTraceShape {
   readonly recordedLayers: readonly number[];
 }
 
+/** Attention mass by block of tokens, for traces of engines that export no keys. */
+export interface BlockMass {
+  /** Tokens of a block; block b covers positions b · blockTokens .. (b + 1) · blockTokens - 1. */
+  readonly blockTokens: number;
+  /** Mean over the query heads of a KV head: row-major [steps, kvHeads, blocks]; a row sums to 1, or less if it was cut. */
+  readonly mass: Float32Array;
+}
+
 export interface AttentionTrace {
   readonly name: string;
   readonly shape: AttentionTraceShape;
@@ -49,4 +57,6 @@ export interface AttentionTrace {
   promptQueries(layer: number, kvHead: number): { readonly windowTokens: number; readonly q: Float32Array };
   /** Column sums of the prompt's own causal attention: row-major [heads, promptTokens]. Only if has('prefillMass'). */
   prefillMass(layer: number): Float32Array;
+  /** Mass by block of every decode step. Only if has('mass', layer). */
+  blockMass(layer: number): BlockMass;
 }

@@ -3,6 +3,7 @@
  * keys. Says nothing about real attention; traces/attention/ has captures and a calibrated generator.
  */
 import { createRandom } from '../engine/random.ts';
+import { SimError } from '../error.ts';
 import type { AttentionTrace, AttentionTraceShape } from './attention-trace.ts';
 
 export interface RandomTraceOptions {
@@ -60,5 +61,8 @@ export const createRandomTrace = ({
       return { windowTokens, q };
     },
     prefillMass: () => new Float32Array(heads * promptTokens),
+    blockMass: () => {
+      throw new SimError('invalid-input', 'a random trace has no block mass');
+    },
   };
 };

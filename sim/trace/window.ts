@@ -49,7 +49,9 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
     model: trace.model,
     shape: { ...shape, promptTokens: contextTokens, steps },
     digest: digestOfJson({ trace: trace.digest, contextTokens, steps }),
-    has: (field: TraceField, layer: number) => trace.has(field, layer),
+    // Blocks of a shorter context would begin elsewhere: their mass is not known.
+    has: (field: TraceField, layer: number) =>
+      trace.has(field, layer) && (field !== 'mass' || contextTokens === shape.promptTokens),
     keys: (layer, kvHead) => cutRows(trace.keys(layer, kvHead), headDim, sinks, cut, tokens),
     values: (layer, kvHead) => cutRows(trace.values(layer, kvHead), headDim, sinks, cut, tokens),
     queries: (layer, step, kvHead) => trace.queries(layer, step, kvHead),
@@ -66,6 +68,16 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
         out.set(cutRows(row, 1, sinks, cut, shape.promptTokens), head * contextTokens);
       }
       return out;
+    },
+    blockMass(layer) {
+      if (contextTokens !== shape.promptTokens) {
+        throw new SimError(
+          'invalid-input',
+          `--context ${contextTokens}: trace ${trace.name} records block mass at ${shape.promptTokens} prompt tokens only`,
+        );
+      }
+      const { blockTokens, mass } = trace.blockMass(layer);
+      return { blockTokens, mass: mass.subarray(0, (mass.length / shape.steps) * steps) };
     },
   };
 };

@@ -10,7 +10,7 @@ import type { SafetensorsFile, TensorEntry } from './safetensors.ts';
 /** A dimension that the metadata fixes, by what it is called in messages; null leaves it free. */
 type Extent = readonly [meaning: string, size: number | null];
 
-/** The shape of one layer's tensor of a field. `mass` blocks and learned scores leave their last axis free. */
+/** The shape of one layer's tensor of a field. Learned scores leave their last axis free. */
 export function expectedShape(field: TraceField, metadata: AttentionMetadata): readonly Extent[] {
   const { model, promptTokens, steps, promptWindowTokens } = metadata;
   const kvHeads: Extent = ['kvHeads', model.kvHeads];
@@ -31,7 +31,7 @@ export function expectedShape(field: TraceField, metadata: AttentionMetadata): r
     case 'prefillMass':
       return [heads, ['promptTokens', promptTokens]];
     case 'mass':
-      return [['steps', steps], kvHeads, ['blocks', null]];
+      return [['steps', steps], kvHeads, ['blocks', massBlocks(metadata)]];
     case 'gate':
     case 'utility':
       return [kvHeads, ['tokens', null]];
@@ -39,6 +39,10 @@ export function expectedShape(field: TraceField, metadata: AttentionMetadata): r
       return field satisfies never;
   }
 }
+
+/** Blocks that hold every token, the last one perhaps in part; null when the metadata gives no size. */
+export const massBlocks = ({ promptTokens, steps, massBlockTokens }: AttentionMetadata): number | null =>
+  massBlockTokens ? Math.ceil((promptTokens + steps) / massBlockTokens) : null;
 
 const scaleSuffix = '.scale';
 

@@ -50,6 +50,8 @@ export const attentionMetadataSchema = z.object({
   quantisation: freeMap.optional(),
   /** W of `qprompt` [W, heads, headDim]; required with that field. */
   promptWindowTokens: count.nullish(),
+  /** Tokens of a block of `mass` [steps, kvHeads, blocks]; required with that field. */
+  massBlockTokens: count.nullish(),
   provenance: freeMap.default({}),
   text: freeMap.default({}),
 });
@@ -92,7 +94,8 @@ export function checkAttentionMetadata(json: unknown, file: string): AttentionMe
 }
 
 function checkConsistency(metadata: AttentionMetadata, file: string): void {
-  const { model, recordedLayers, fields, promptWindowTokens, promptTokens, steps } = metadata;
+  const { model, recordedLayers, fields, promptWindowTokens, promptTokens, steps, massBlockTokens } =
+    metadata;
   const expect = (holds: boolean, field: string, expectation: string): void => {
     if (!holds) throw new TraceError('contradiction', `${file}: metadata.${field}: expected ${expectation}`);
   };
@@ -110,6 +113,14 @@ function checkConsistency(metadata: AttentionMetadata, file: string): void {
   expect(last < model.layers, 'recordedLayers', `layers below model.layers ${model.layers}, found ${last}`);
   expect(new Set(fields).size === fields.length, 'fields', 'each field once');
   expect(!fields.includes('q') || steps > 0, 'steps', 'at least 1 with the field q, found 0');
+  if (fields.includes('mass')) {
+    expect(steps > 0, 'steps', 'at least 1 with the field mass, found 0');
+    expect(
+      (massBlockTokens ?? 0) >= 1,
+      'massBlockTokens',
+      'tokens of a block with the field mass, found none',
+    );
+  }
   if (fields.includes('qprompt')) {
     const window = promptWindowTokens ?? 0;
     expect(

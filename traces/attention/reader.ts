@@ -83,6 +83,10 @@ export function openAttentionTrace(
       return { windowTokens, q };
     },
     prefillMass: (layer) => slab('prefillMass', layer, null),
+    blockMass: (layer) => ({
+      blockTokens: metadata.massBlockTokens ?? 1,
+      mass: slab('mass', layer, null),
+    }),
   };
   return trace;
 }

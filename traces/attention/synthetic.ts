@@ -102,6 +102,9 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     prefillMass(layer) {
       throw new TraceError('missing', `${name}: prefillMass.${layer}: not recorded in a synthetic trace`);
     },
+    blockMass(layer) {
+      throw new TraceError('missing', `${name}: mass.${layer}: not recorded in a synthetic trace`);
+    },
     target: (layer, kvHead) => head(layer, kvHead).target,
   };
 }

@@ -10,7 +10,7 @@ import { type AttentionMetadata, checkAttentionMetadata } from './metadata.ts';
 import type { TensorToWrite } from './safetensors-writer.ts';
 
 /** Fields that the AttentionTrace interface can hand out. */
-const writableFields = ['k', 'v', 'q', 'qprompt', 'prefillMass'] as const;
+const writableFields = ['k', 'v', 'q', 'qprompt', 'prefillMass', 'mass'] as const;
 type WritableField = (typeof writableFields)[number];
 
 /** The metadata map of the file; throws TraceError when the metadata is not valid. */
@@ -97,6 +97,9 @@ function* slabsOf(trace: AttentionTrace, field: WritableField, layer: number): G
       break;
     case 'prefillMass':
       yield trace.prefillMass(layer);
+      break;
+    case 'mass':
+      yield trace.blockMass(layer).mass;
       break;
     default:
       field satisfies never;
