@@ -4,14 +4,14 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { SimError } from '../sim/error.ts';
 import { type CompareExperiment, compareExperimentSchema } from '../sim/experiment.ts';
 import { loadProfile, loadStack } from '../sim/hardware/load.ts';
-import { checkContext, loadModel } from '../sim/model/models.ts';
+import { checkContext, loadModel, modelNames } from '../sim/model/models.ts';
 import type { ModelShape } from '../sim/model/shape.ts';
 import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
 import { windowTrace } from '../sim/trace/window.ts';
-import { openAttentionFile } from '../traces/attention/node-file.ts';
+import { configOfTrace } from '../traces/attention/model-config.ts';
+import { type AttentionFile, openAttentionFile } from '../traces/attention/node-file.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
 import { packageRoot } from './package-root.ts';
 import type { ChosenPolicies } from './policy-choices.ts';
@@ -37,6 +37,8 @@ export interface CompareSetup {
   readonly trace: AttentionTrace;
   /** The trace in words, for people. */
   readonly traceTitle: string;
+  /** Assumptions that the result should carry. */
+  readonly notes: readonly string[];
 }
 
 /** Decode steps of a run when nobody asks for a number: enough for percentiles from a file, quick from a generator. */
@@ -81,23 +83,25 @@ const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
   return list;
 };
 
-const modelOfTrace = (trace: AttentionTrace, flags: CompareFlags) => {
-  if (flags.model !== undefined) return load('model', flags.model, loadModel);
-  try {
-    return { source: trace.model, loaded: loadModel(trace.model) };
-  } catch (cause) {
-    if (!(cause instanceof SimError)) throw cause;
-    throw new UsageError(
-      `trace ${trace.name} is of model "${trace.model}", which is not in the catalog: pass --model CONFIG.json`,
-      { cause },
-    );
+const SHAPE_FIELDS = ['layers', 'heads', 'kvHeads', 'headDim'] as const;
+
+/** The trace's model: as asked, from the catalog by the trace's name and shape, or from the trace's own words. */
+const modelOfTrace = (trace: AttentionFile, flags: CompareFlags) => {
+  if (flags.model !== undefined) return { ...load('model', flags.model, loadModel), notes: [] };
+  const shipped = modelNames.includes(trace.model) ? loadModel(trace.model) : undefined;
+  if (shipped && SHAPE_FIELDS.every((field) => shipped[field] === trace.shape[field])) {
+    return { source: trace.model, loaded: shipped, notes: [] };
   }
+  const { config, assumed } = configOfTrace(trace.metadata);
+  const guess = assumed.length > 0 ? ` Assumed: ${assumed.join(', ')}.` : '';
+  const note = `Model ${trace.model} is in no catalog: timed by the shape that the trace gives.${guess} --model CONFIG.json says it exactly.`;
+  return { source: config, loaded: loadModel(config, trace.model), notes: [note] };
 };
 
 const fromFile = (path: string, flags: CompareFlags) => {
   if (!existsSync(path)) throw new UsageError(`--trace ${path}: no such file`);
   const whole = openAttentionFile(path);
-  const { source, loaded } = modelOfTrace(whole, flags);
+  const { source, loaded, notes } = modelOfTrace(whole, flags);
   const trace = windowTrace(
     whole,
     flags.context ?? whole.shape.promptTokens,
@@ -110,6 +114,7 @@ const fromFile = (path: string, flags: CompareFlags) => {
     shape: loaded,
     origin: { kind: 'file' as const, name, digest: whole.digest },
     traceTitle: `attention of ${whole.model} (${name})`,
+    notes,
   };
 };
 
@@ -138,6 +143,7 @@ const fromGenerator = (preset: string, flags: CompareFlags) => {
     shape: loaded,
     origin: { kind: 'synthetic' as const, preset: spec.preset, spec },
     traceTitle: `synthetic attention of ${loaded.name}`,
+    notes: [],
   };
 };
 
@@ -155,7 +161,7 @@ export const setUpCompare = (
 ): CompareSetup & { readonly shape: ModelShape } => {
   const hardware = load('hardware', flags.hardware, loadProfile);
   const stack = load('stack', flags.stack, loadStack);
-  const { trace, model, shape, origin, traceTitle } = chooseTrace(flags);
+  const { trace, model, shape, origin, traceTitle, notes } = chooseTrace(flags);
   const experiment = compareExperimentSchema.parse({
     trace: origin,
     model,
@@ -171,5 +177,5 @@ export const setUpCompare = (
     kvHeads: indices(flags.kvHeads, 'kv-heads'),
     seed: flags.seed,
   });
-  return { experiment, trace, traceTitle, shape };
+  return { experiment, trace, traceTitle, notes, shape };
 };

@@ -94,6 +94,7 @@ export const verb = {
       experiment: setup.experiment,
       trace: setup.trace,
       extraPolicies: chosen.extra,
+      notes: setup.notes,
       onProgress: (share) => progress.update(share),
     });
     progress.end();

@@ -31,6 +31,8 @@ export interface CompareInput {
   /** The trace that `experiment.trace` names, cut to contextTokens + steps. */
   readonly trace: AttentionTrace;
   readonly extraPolicies?: ExtraPolicies;
+  /** Lines for people that the result carries beside its own; outside the digest. */
+  readonly notes?: readonly string[];
   /** Share done, 0..1. */
   readonly onProgress?: (share: number) => void;
 }
@@ -172,7 +174,7 @@ const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): str
   return digest.hex();
 };
 
-const sampleNote = (sample: Sample, trace: AttentionTrace, experiment: CompareExperiment): string[] => {
+const sampleNote = (sample: Sample, trace: AttentionTrace): string[] => {
   const { recordedLayers, layers, kvHeads } = trace.shape;
   const parts: string[] = [];
   if (sample.layers.length < layers) {
@@ -181,7 +183,7 @@ const sampleNote = (sample: Sample, trace: AttentionTrace, experiment: CompareEx
     );
   }
   if (sample.kvHeads.length < kvHeads) parts.push(`KV heads ${sample.kvHeads.join(', ')} of ${kvHeads}`);
-  if (sample.everySteps > 1) parts.push(`every ${sample.everySteps}th of ${experiment.steps} steps`);
+  if (sample.everySteps > 1) parts.push(`one step in ${sample.everySteps}`);
   return parts.length === 0
     ? []
     : [`Selection replayed on ${parts.join('; ')}; the nearest replayed layer stands for the others.`];
@@ -226,7 +228,7 @@ export const compare = (input: CompareInput): CompareRun => {
       seed,
       policies: results,
       digest,
-      notes: sampleNote(sample, trace, experiment),
+      notes: [...sampleNote(sample, trace), ...(input.notes ?? [])],
     },
     timelines: runs.map(({ timeline }) => timeline),
   };

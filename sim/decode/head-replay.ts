@@ -34,7 +34,8 @@ export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => 
   ...policy.codecs.map((codec) => ({
     name: codec.name,
     kBytesPerToken: codec.kBytesPerToken(world.headDim),
-    vBytesPerToken: codec.vBytesPerToken(world.headDim),
+    // A latent row (MLA) holds keys and values in one: there is no value row to code.
+    vBytesPerToken: world.vBytesPerToken === 0 ? 0 : codec.vBytesPerToken(world.headDim),
   })),
 ];
 

@@ -36,6 +36,8 @@ export const attentionMetadataSchema = z.object({
     kvHeads: count,
     headDim: count,
     hidden: count.optional(),
+    /** Width of the MLP; lets a model that is in no catalog be timed whole. */
+    intermediate: count.optional(),
     vocab: count.optional(),
     maxContextTokens: count.nullish(),
     slidingWindowTokens: count.nullish(),

@@ -78,5 +78,5 @@ export const eviction = {
   offline: false,
   entry: 'tail-first',
   config,
-  create: (capacityBlocks, universe) => new ArcCache(capacityBlocks, universe),
+  create: (capacityBlocks, universe): BlockCache => new ArcCache(capacityBlocks, universe),
 } satisfies Eviction<typeof config>;

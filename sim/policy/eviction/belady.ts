@@ -125,5 +125,6 @@ export const eviction = {
   offline: true,
   entry: 'head-first',
   config,
-  create: (capacityBlocks, universe, _config, future) => new BeladyCache(capacityBlocks, universe, future),
+  create: (capacityBlocks, universe, _config, future): BlockCache =>
+    new BeladyCache(capacityBlocks, universe, future),
 } satisfies Eviction<typeof config>;

@@ -62,5 +62,5 @@ export const eviction = {
   offline: false,
   entry: 'head-first',
   config,
-  create: (capacityBlocks, universe, { bits }) => new ClockCache(capacityBlocks, universe, bits),
+  create: (capacityBlocks, universe, { bits }): BlockCache => new ClockCache(capacityBlocks, universe, bits),
 } satisfies Eviction<typeof config>;

@@ -41,5 +41,5 @@ export const eviction = {
   offline: false,
   entry: 'head-first',
   config,
-  create: (capacityBlocks, universe) => new FifoCache(capacityBlocks, universe),
+  create: (capacityBlocks, universe): BlockCache => new FifoCache(capacityBlocks, universe),
 } satisfies Eviction<typeof config>;

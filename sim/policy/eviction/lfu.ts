@@ -60,5 +60,6 @@ export const eviction = {
   offline: false,
   entry: 'tail-first',
   config,
-  create: (capacityBlocks, universe, { maxAccesses }) => new LfuCache(capacityBlocks, universe, maxAccesses),
+  create: (capacityBlocks, universe, { maxAccesses }): BlockCache =>
+    new LfuCache(capacityBlocks, universe, maxAccesses),
 } satisfies Eviction<typeof config>;

@@ -47,5 +47,5 @@ export const eviction = {
   offline: false,
   entry: 'tail-first',
   config,
-  create: (capacityBlocks, universe) => new LruCache(capacityBlocks, universe),
+  create: (capacityBlocks, universe): BlockCache => new LruCache(capacityBlocks, universe),
 } satisfies Eviction<typeof config>;

@@ -122,5 +122,6 @@ export const eviction = {
   offline: false,
   entry: 'head-first',
   config,
-  create: (capacityBlocks, universe, parameters) => new S3FifoCache(capacityBlocks, universe, parameters),
+  create: (capacityBlocks, universe, parameters): BlockCache =>
+    new S3FifoCache(capacityBlocks, universe, parameters),
 } satisfies Eviction<typeof config>;

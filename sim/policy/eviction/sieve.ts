@@ -61,5 +61,5 @@ export const eviction = {
   offline: false,
   entry: 'head-first',
   config,
-  create: (capacityBlocks, universe) => new SieveCache(capacityBlocks, universe),
+  create: (capacityBlocks, universe): BlockCache => new SieveCache(capacityBlocks, universe),
 } satisfies Eviction<typeof config>;

@@ -62,6 +62,6 @@ export const eviction = {
   offline: false,
   entry: 'tail-first',
   config,
-  create: (capacityBlocks, universe, { protectedRatio }) =>
+  create: (capacityBlocks, universe, { protectedRatio }): BlockCache =>
     new SlruCache(capacityBlocks, universe, protectedRatio),
 } satisfies Eviction<typeof config>;

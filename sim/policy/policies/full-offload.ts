@@ -4,7 +4,7 @@
  * Nothing depends on the query, so loads run ahead across layers and steps.
  */
 import * as z from 'zod';
-import { type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 
 const config = z.object({
   buffers: z
@@ -23,7 +23,7 @@ export const policy = {
   source: 'FlexGen (arXiv 2303.06865), layer-wise double-buffered streaming',
   requires: [],
   config,
-  create: ({ buffers, mode }, world) => ({
+  create: ({ buffers, mode }, world): Policy => ({
     ...policyDefaults,
     transfer: { mode, rowTokens: Infinity, joinHeads: true, joinKv: true, overlap: 'ahead', buffers },
     stagingBytes: buffers * world.maxTokens * world.kvHeads * (world.kBytesPerToken + world.vBytesPerToken),

@@ -1,6 +1,6 @@
 /** Full attention with all KV in HBM: reads everything, keeps everything. The baseline of every comparison. */
 import * as z from 'zod';
-import { type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 
 const config = z.object({});
 
@@ -11,5 +11,5 @@ export const policy = {
   source: 'FlashDecoding (split-KV) over a dense cache',
   requires: [],
   config,
-  create: () => ({ ...policyDefaults, layer: () => ({}) }),
+  create: (): Policy => ({ ...policyDefaults, layer: () => ({}) }),
 } satisfies PolicyPlugin<typeof config>;

@@ -9,6 +9,7 @@ import { ParisIndex } from '../pariskv-index.ts';
 import {
   type HeadView,
   type Pick,
+  type Policy,
   type PolicyPlugin,
   policyDefaults,
   type StepView,
@@ -167,7 +168,7 @@ export const policy = {
   source: 'arXiv 2602.07721; amy-77/ParisKV',
   requires: ['k', 'q'],
   config,
-  create: (c, world) => {
+  create: (c, world): Policy => {
     const full = Math.max(c.minTokens, c.sinkTokens + c.localTokens + 2 * c.topK);
     const bytes = ParisIndex.bytesPerKey(world.headDim);
     const dim = bytes.ids * 8;

@@ -9,6 +9,7 @@ import { topKPositions } from '../../quality/top-k.ts';
 import {
   type HeadView,
   type Pick,
+  type Policy,
   type PolicyPlugin,
   policyDefaults,
   type StepView,
@@ -35,6 +36,9 @@ const config = z.object({
     .describe('pages chosen in the previous step stay in HBM slots (tier dram)'),
 });
 type Config = z.infer<typeof config>;
+
+/** Choices per query head are kept as 32-bit sets. */
+const MAX_QUERIES = 32;
 
 /** Channel bounds of the pages of one KV head, kept up to date as tokens arrive. */
 class PageBounds {
@@ -172,12 +176,15 @@ export const policy = {
   source: 'arXiv 2406.10774; mit-han-lab/Quest',
   requires: ['k', 'q'],
   config,
-  create: (c, world) => {
+  create: (given, world): Policy => {
+    const isWide = given.group === 'per-query' && world.groupSize > MAX_QUERIES;
+    const c: Config = isWide ? { ...given, group: 'max' } : given;
     const pages = Math.ceil(world.maxTokens / c.pageTokens);
     const offloaded = c.tier === 'dram';
     const digest = 2 * world.kBytesPerToken;
     return {
       ...policyDefaults,
+      inputs: isWide ? `one choice a group: ${world.groupSize} query heads share a KV head` : 'exact',
       isDenseLayer: (layer) => layer < c.denseLayers,
       transfer: { mode: c.mode, rowTokens: c.pageTokens, joinHeads: false, joinKv: true, overlap: 'step' },
       prefillWork: [

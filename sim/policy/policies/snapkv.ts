@@ -7,7 +7,14 @@
 import * as z from 'zod';
 import { logitsInto, softmaxInPlace } from '../../quality/exact-attention.ts';
 import { topKPositions } from '../../quality/top-k.ts';
-import { type HeadView, type PolicyPlugin, type PrefillView, policyDefaults, type World } from '../policy.ts';
+import {
+  type HeadView,
+  type Policy,
+  type PolicyPlugin,
+  type PrefillView,
+  policyDefaults,
+  type World,
+} from '../policy.ts';
 
 const config = z.object({
   budgetTokens: z.int().min(1).default(2048).describe('prompt tokens kept per KV head, window included'),
@@ -20,6 +27,9 @@ const config = z.object({
     .describe('vote of a query group; per-query replicates KV'),
 });
 type Config = z.infer<typeof config>;
+
+/** Choices per query head are kept as 32-bit sets; wider groups vote together. */
+const MAX_QUERIES = 32;
 
 /** Mean softmax row of the window's queries per query head: row-major [groupSize, promptTokens]. */
 const windowVotes = (
@@ -113,8 +123,9 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['qprompt'],
   config,
-  create: (c, world) => {
-    const perQuery = c.group === 'per-query' && world.groupSize > 1;
+  create: (given, world): Policy => {
+    const perQuery = given.group === 'per-query' && world.groupSize > 1 && world.groupSize <= MAX_QUERIES;
+    const c: Config = perQuery ? given : { ...given, group: given.group === 'max' ? 'max' : 'mean' };
     const window = c.windowTokens;
     return {
       ...policyDefaults,

@@ -4,7 +4,7 @@
  * inside the cache; recorded keys carry their original positions, and the result says so.
  */
 import * as z from 'zod';
-import { type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 
 const config = z.object({
   sinkTokens: z.int().min(0).default(4).describe('first tokens that are always kept'),
@@ -19,7 +19,7 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['kpre'],
   config,
-  create: ({ sinkTokens, windowTokens }) => ({
+  create: ({ sinkTokens, windowTokens }): Policy => ({
     ...policyDefaults,
     inputs: 'original positions (no renumbering inside the cache)',
     layer: () => ({

@@ -11,6 +11,7 @@ import {
   type HeadView,
   type LayerView,
   type Pick,
+  type Policy,
   type PolicyPlugin,
   policyDefaults,
   type StepView,
@@ -208,7 +209,7 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['v'],
   config,
-  create: (c, world) => {
+  create: (c, world): Policy => {
     const fastTokens = c.fastTokens ?? Math.min(FAST_TOKENS, Math.ceil(world.promptTokens / 4));
     const scaleBytes = c.scales === 'hbm' ? 0 : k8v4.scaleBytes(world.headDim, c.blockTokens) / c.blockTokens;
     const codec = { ...k8v4, kBytesPerToken: (d: number) => k8v4.kBytesPerToken(d) + scaleBytes };
