@@ -2,7 +2,7 @@
  * From flags to a resolved experiment and its trace: which trace, which model, which machine, how long. One line and
  * exit 2 for whatever contradicts itself; nothing is run before everything is known.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type CompareExperiment, compareExperimentSchema } from '../sim/experiment.ts';
 import { loadProfile, loadStack } from '../sim/hardware/load.ts';
@@ -13,6 +13,7 @@ import { windowTrace } from '../sim/trace/window.ts';
 import { configOfTrace } from '../traces/attention/model-config.ts';
 import { type AttentionFile, openAttentionFile } from '../traces/attention/node-file.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
+import { nameOrJson } from './name-or-json.ts';
 import { packageRoot } from './package-root.ts';
 import type { ChosenPolicies } from './policy-choices.ts';
 import { UsageError } from './verb.ts';
@@ -56,16 +57,6 @@ const samplePath = (): string => {
   if (sample === undefined)
     throw new UsageError('no sample trace is installed; pass --trace FILE or --synthetic MODEL');
   return fileURLToPath(new URL(sample, folder));
-};
-
-/** A catalog name, or the parsed JSON of a file. */
-const nameOrJson = (value: string, flag: string): string | Record<string, unknown> => {
-  if (!value.endsWith('.json') && !existsSync(value)) return value;
-  try {
-    return JSON.parse(readFileSync(value, 'utf8')) as Record<string, unknown>;
-  } catch (cause) {
-    throw new UsageError(`--${flag} ${value}: ${(cause as Error).message}`, { cause });
-  }
 };
 
 /** Loads what a flag names, so that errors say the file. */

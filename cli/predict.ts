@@ -2,7 +2,6 @@
  * `kvtier predict`: the time of one operation on a machine, with an interval and whether it is within what was
  * calibrated. Flags that the operation has no use for are refused, so that a typing error is never priced.
  */
-import { existsSync, readFileSync } from 'node:fs';
 import * as z from 'zod';
 import { DEFAULT_STACK, loadProfile, loadStack } from '../sim/hardware/load.ts';
 import { RESULT_FORMAT } from '../sim/result.ts';
@@ -10,6 +9,7 @@ import { resolveMachine } from '../sim/timing/cost.ts';
 import { type Prediction, type PredictRequest, predict } from '../sim/timing/predict.ts';
 import { kebabCase } from './flags.ts';
 import { formatBytes, formatCount, formatNs } from './format.ts';
+import { nameOrJson } from './name-or-json.ts';
 import { UsageError, type Verb } from './verb.ts';
 
 const OPS = ['copy', 'gather', 'attend', 'prefill-attention', 'gemm', 'select'] as const;
@@ -145,16 +145,6 @@ export const requestOf = (given: Flags): PredictRequest => {
       const never: never = op;
       return never;
     }
-  }
-};
-
-/** A catalog name stays a name; a file becomes its parsed JSON. */
-const nameOrJson = (value: string, flag: string): string | object => {
-  if (!value.endsWith('.json') && !existsSync(value)) return value;
-  try {
-    return JSON.parse(readFileSync(value, 'utf8')) as object;
-  } catch (cause) {
-    throw new UsageError(`--${flag} ${value}: ${(cause as Error).message}`, { cause });
   }
 };
 

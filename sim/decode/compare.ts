@@ -16,7 +16,7 @@ import { footprintOf } from '../quality/footprint.ts';
 import { type CompareResult, type PolicyResult, type Quality, RESULT_FORMAT } from '../result.ts';
 import { costOf, type Machine, resolveMachine } from '../timing/cost.ts';
 import type { Timeline } from '../timing/timeline.ts';
-import type { AttentionTrace, TraceField } from '../trace/attention-trace.ts';
+import { type AttentionTrace, type TraceField, traceFields } from '../trace/attention-trace.ts';
 import { type CapacityInput, liveTokensPerStep, residencyOf, shortfall } from './capacity.ts';
 import { formsOf } from './head-replay.ts';
 import { type LayerRecord, type PolicyReplay, type QualitySamples, replayPolicies } from './replay.ts';
@@ -51,21 +51,8 @@ export const findPolicy = (name: string, extra: ExtraPolicies = {}): PolicyPlugi
   return plugins[name] as PolicyPlugin;
 };
 
-const commonFields = (trace: AttentionTrace, layers: readonly number[]): ReadonlySet<TraceField> => {
-  const fields: readonly TraceField[] = [
-    'k',
-    'kpre',
-    'v',
-    'vnorm',
-    'q',
-    'qprompt',
-    'prefillMass',
-    'mass',
-    'gate',
-    'utility',
-  ];
-  return new Set(fields.filter((field) => layers.every((layer) => trace.has(field, layer))));
-};
+const commonFields = (trace: AttentionTrace, layers: readonly number[]): ReadonlySet<TraceField> =>
+  new Set(traceFields.filter((field) => layers.every((layer) => trace.has(field, layer))));
 
 const createWorld = (
   model: ModelShape,

@@ -6,17 +6,20 @@
  */
 
 /** What a trace may hold, per recorded layer. A policy says what it requires, prefers and falls back to. */
-export type TraceField =
-  | 'k'
-  | 'kpre'
-  | 'v'
-  | 'vnorm'
-  | 'q'
-  | 'qprompt'
-  | 'prefillMass'
-  | 'mass'
-  | 'gate'
-  | 'utility';
+export const traceFields = [
+  'k',
+  'kpre',
+  'v',
+  'vnorm',
+  'q',
+  'qprompt',
+  'prefillMass',
+  'mass',
+  'gate',
+  'utility',
+] as const;
+
+export type TraceField = (typeof traceFields)[number];
 
 export interface AttentionTraceShape {
   /** Layers of the whole model, recorded or not. */

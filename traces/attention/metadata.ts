@@ -3,24 +3,12 @@
  * map. It says which model, what was recorded and where it came from; the reader holds every tensor against it.
  */
 import * as z from 'zod';
+import { traceFields } from '../../sim/trace/attention-trace.ts';
 import { TraceError } from '../error.ts';
 
 export const attentionFormat = 'kvtier.attention/1';
 
 /** What a trace may hold per recorded layer; same names as TraceField of sim/trace/attention-trace.ts. */
-export const traceFields = [
-  'k',
-  'kpre',
-  'v',
-  'vnorm',
-  'q',
-  'qprompt',
-  'prefillMass',
-  'mass',
-  'gate',
-  'utility',
-] as const;
-
 const count = z.int().min(1);
 const layerList = z.array(z.int().min(0));
 const freeMap = z.record(z.string(), z.unknown());
