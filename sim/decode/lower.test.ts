@@ -79,6 +79,24 @@ describe('the lowering of a step', () => {
     expect(moved(operations)).toBe(64 * 512 * 8);
   });
 
+  test('copies of a choice made ahead of time wait for staging buffers only', () => {
+    const ahead: Transfer = {
+      ...pages,
+      mode: 'dma',
+      overlap: 'stream',
+      chunks: 2,
+      buffers: 2,
+      speculative: true,
+    };
+    const operations = stepOf(loweringOf(ahead), 0, demand(100, 64));
+    const waits = only(operations, 'fetch').map(({ after }) => after);
+    const pieces = operations.flatMap((operation, at) =>
+      operation.kind === 'attend' && operation.after.length > 0 ? [at] : [],
+    );
+    expect(waits.slice(0, 2)).toEqual([[], []]);
+    expect(waits.slice(2, 4)).toEqual([[pieces[0]], [pieces[1]]]);
+  });
+
   test('loads that depend on no query wait for a free buffer only, across steps too', () => {
     const ahead: Transfer = {
       mode: 'dma',

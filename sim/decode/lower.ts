@@ -22,6 +22,8 @@ export class Lowering {
   private readonly input: LoweringInput;
   /** Ids of the attention that last read each layer's buffer, in the order of layers over all steps. */
   private readonly attends: number[] = [];
+  /** Ids of the attentions over streamed pieces, over all layers and steps: each frees a staging buffer. */
+  private readonly pieces: number[] = [];
   /** The prompt's last copy out; the first copy in waits for it, all others follow that one in order. */
   private copiedOut: readonly number[] = [];
 
@@ -123,28 +125,35 @@ export class Lowering {
     this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies));
   }
 
-  /** Copies in pieces through two staging buffers; attention over what is resident, and over each piece, meanwhile. */
+  /** Copies in pieces through staging buffers; attention over what is resident, and over each piece, meanwhile. */
   private streamed(choice: LayerDemand, fetched: readonly number[], chosen: number): void {
-    const chunks = this.input.policy.transfer.chunks ?? 1;
+    const { chunks = 1, buffers = 2, speculative = false } = this.input.policy.transfer;
     const resident = choice.residentTokens.reduce((a, b) => a + b, 0);
     const total = fetched.reduce((a, b) => a + b, 0);
-    const parts: number[] = [];
-    const copies: number[][] = [];
-    for (let chunk = 0; chunk < Math.min(2, chunks); chunk++)
-      copies.push(this.fetch(fetched, 1 / chunks, [chosen]));
     const perToken = choice.attendTokens / (resident + total);
-    if (resident > 0) parts.push(this.emit.attend(resident * perToken, choice.residentTokens, []));
+    const piece = fetched.map((tokens) => tokens / chunks);
+    const base = this.pieces.length;
+    const copies: number[][] = [];
+    const copyWhereFree = (): void => {
+      // A piece goes into the buffer that the piece `buffers` before it has left.
+      while (copies.length < chunks && base + copies.length - buffers < this.pieces.length) {
+        const freed = this.pieces[base + copies.length - buffers];
+        const after = [...(speculative ? [] : [chosen]), ...(freed === undefined ? [] : [freed])];
+        copies.push(this.fetch(fetched, 1 / chunks, after));
+      }
+    };
+    copyWhereFree();
+    let parts = chunks;
+    if (resident > 0) {
+      this.emit.attend(resident * perToken, choice.residentTokens, []);
+      parts++;
+    }
     for (let chunk = 0; chunk < chunks; chunk++) {
-      const piece = fetched.map((tokens) => tokens / chunks);
-      const id = this.emit.attend((total / chunks) * perToken, piece, copies[chunk]);
-      parts.push(id);
-      // The piece just attended frees its staging buffer for the next but one.
-      if (copies.length < chunks) copies.push(this.fetch(fetched, 1 / chunks, [chosen, id]));
+      this.pieces.push(this.emit.attend((total / chunks) * perToken, piece, copies[chunk]));
+      copyWhereFree();
     }
     const { heads, valueHeadDim } = this.input.model;
-    const bytes = parts.length * heads * (valueHeadDim + 2) * 4 * this.input.batch;
-    this.attends.push(
-      this.emit.builder.add({ kind: 'merge', parts: parts.length, bytes, stream: 'compute', after: [] }),
-    );
+    const bytes = parts * heads * (valueHeadDim + 2) * 4 * this.input.batch;
+    this.attends.push(this.emit.builder.add({ kind: 'merge', parts, bytes, stream: 'compute', after: [] }));
   }
 }

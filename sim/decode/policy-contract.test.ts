@@ -39,7 +39,9 @@ const variants: readonly (readonly [string, Record<string, unknown>])[] = [
   ['quest', { budgetTokens: 128, tier: 'dram', group: 'max', reuse: false }],
   ['ttkv', { blockTokens: 32, fastTokens: 128, slowBlocks: 4 }],
   ['ttkv', { blockTokens: 32, fastTokens: 100, slowShare: 0.5, summary: 'min-max', selectPer: 'head' }],
+  ['ttkv', { blockTokens: 32, fastTokens: 128, slowBlocks: 4, predict: 'previous-step', buffers: 3 }],
   ['pariskv', { topK: 20, localTokens: 32, updateTokens: 4, minTokens: 0 }],
+  ['pariskv', { topK: 200, localTokens: 32, updateTokens: 4, minTokens: 0, coverage: 0.85 }],
 ];
 
 const replay = (
@@ -122,6 +124,16 @@ test('budgets as large as the context lose nothing', () => {
   for (const [name, config] of generous) {
     for (const recall of replay(name, config).quality.massRecall) expect(recall).toBeCloseTo(1, 5);
   }
+});
+
+test('adaptive K retrieves no more than its cap, and less where few tokens matter', () => {
+  const sizes = { localTokens: 32, minTokens: 0 };
+  const tokensOf = (config: Record<string, unknown>): number =>
+    replay('pariskv', { ...sizes, ...config }).records.get(2)?.choices[0].attendTokens ?? 0;
+  const capped = tokensOf({ topK: 200 });
+  expect(tokensOf({ topK: 200, coverage: 0.85 })).toBeLessThan(capped);
+  expect(tokensOf({ topK: 200, coverage: 0.5 })).toBeLessThan(tokensOf({ topK: 200, coverage: 0.85 }));
+  expect(tokensOf({ topK: 200, coverage: 1 })).toBeLessThanOrEqual(capped);
 });
 
 test('coded KV costs output error, not mass', () => {

@@ -101,7 +101,10 @@ export interface Transfer {
    */
   readonly overlap: 'step' | 'stream' | 'ahead';
   readonly chunks?: number;
+  /** Staging buffers: of one piece each with 'stream' (default 2), of one layer each with 'ahead' (default 1). */
   readonly buffers?: number;
+  /** With 'stream': the choice was made without this step's queries, so copies need not wait for it. */
+  readonly speculative?: boolean;
 }
 
 export interface LayerPolicy {

@@ -4,6 +4,7 @@
  * arXiv 2602.07721; amy-77/ParisKV. Fetch is not overlapped with compute, as in the authors' code.
  */
 import * as z from 'zod';
+import { exp } from '../../engine/math.ts';
 import { topKPositions } from '../../quality/top-k.ts';
 import { ParisIndex } from '../pariskv-index.ts';
 import {
@@ -34,6 +35,14 @@ const config = z.object({
     .max(1)
     .optional()
     .describe('share of keys reranked; default by zone length (.5 .25 .2 .1)'),
+  coverage: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe(
+      'adaptive K: fewest winners that cover this share of softmax(estimate)·‖v‖, at most topK (.85 to .90)',
+    ),
   offload: z.boolean().default(true).describe('keep the retrieval zone in pinned DRAM (else in HBM)'),
   mode: z.enum(['uva', 'cpu-gather', 'dma-batch']).default('uva').describe('how winners cross the link'),
 });
@@ -119,7 +128,11 @@ const retrieve = (
     least = Math.min(least, state.estimates[i]);
   }
   for (let i = 0; i < candidates; i++) state.estimates[i] -= least;
-  const winners = topKPositions(state.estimates, candidates, Math.min(c.topK, candidates), state.winners);
+  const fixed = topKPositions(state.estimates, candidates, Math.min(c.topK, candidates), state.winners);
+  const winners =
+    c.coverage === undefined
+      ? fixed
+      : fewestCovering(state, candidates, fixed, view.heads[at], world, c.coverage);
   pick.none();
   pick.take(0, c.sinkTokens);
   for (let i = 0; i < winners; i++) {
@@ -128,6 +141,40 @@ const retrieve = (
   }
   pick.take(index.to, view.length);
   declareSearch(pick, n, candidates, winners, world);
+};
+
+/**
+ * Adaptive K: of the `count` best candidates, the fewest whose benefit softmax(estimate)·‖v‖ covers `coverage` of all
+ * candidates' benefit. Estimates were shifted by their least, which the softmax does not see.
+ */
+const fewestCovering = (
+  state: HeadState,
+  candidates: number,
+  count: number,
+  { values }: HeadView,
+  world: World,
+  coverage: number,
+): number => {
+  const { estimates, winners } = state;
+  const d = world.headDim;
+  let largest = 0;
+  for (let i = 0; i < candidates; i++) largest = Math.max(largest, estimates[i]);
+  const benefit = new Float64Array(candidates);
+  let total = 0;
+  for (let i = 0; i < candidates; i++) {
+    let norm = values === null ? 1 : 0;
+    if (values !== null) {
+      const row = state.candidates[i] * d;
+      for (let c = 0; c < d; c++) norm += values[row + c] * values[row + c];
+    }
+    benefit[i] = exp((estimates[i] - largest) / Math.sqrt(d)) * Math.sqrt(norm);
+    total += benefit[i];
+  }
+  const best = winners.subarray(0, count).sort((a, b) => benefit[b] - benefit[a] || a - b);
+  let covered = 0;
+  let kept = 0;
+  while (kept < count && covered < coverage * total) covered += benefit[best[kept++]];
+  return kept;
 };
 
 /** Bytes of the search: ids once, 4-byte counts written once and read in three passes, codes of the candidates. */
@@ -174,6 +221,7 @@ export const policy = {
     const dim = bytes.ids * 8;
     return {
       ...policyDefaults,
+      inputs: c.coverage !== undefined && !world.fields.has('v') ? 'adaptive K without value norms' : 'exact',
       transfer: { mode: c.mode, rowTokens: 1, joinHeads: false, joinKv: false, overlap: 'step' },
       stagingBytes: c.topK * world.kvHeads * (world.kBytesPerToken + world.vBytesPerToken),
       prefillWaits: c.offload,

@@ -41,6 +41,11 @@ const config = z.object({
     .default('layer')
     .describe('one choice of blocks a layer, or one a KV head'),
   stages: z.int().min(1).default(4).describe('pieces that the chosen blocks are streamed in'),
+  buffers: z.int().min(1).default(2).describe('staging buffers of one stage each; 2 = double buffering'),
+  predict: z
+    .enum(['none', 'previous-step'])
+    .default('none')
+    .describe("choose by this step's query, or ahead of time by the previous step's"),
   mode: z.enum(['dma', 'dma-batch']).default('dma').describe('how chosen blocks cross the link'),
   scales: z.enum(['hbm', 'with-block']).default('hbm').describe('where quantisation scales live'),
 });
@@ -96,6 +101,8 @@ class TtkvLayer {
   private readonly world: World;
   private readonly fastTokens: number;
   private readonly states: HeadState[] = [];
+  /** Each head's queries of the step before, for a choice made ahead of time. */
+  private readonly previous: Float32Array[] = [];
   /** Blocks in the slow tier: tokens 0 .. slowBlocks * blockTokens - 1. */
   private slowBlocks = 0;
   private readonly scores: Float32Array;
@@ -178,7 +185,9 @@ class TtkvLayer {
   }
 
   private scoreInto(view: StepView, h: number): void {
-    const q = view.queries(h);
+    const now = view.queries(h);
+    const q = this.c.predict === 'previous-step' ? (this.previous[h] ?? now) : now;
+    this.previous[h] = now.slice();
     for (let block = 0; block < this.slowBlocks; block++) {
       const score = scoreBlock(q, this.states[h], block, this.world.headDim, this.world.groupSize);
       if (score > this.scores[block]) this.scores[block] = score;
@@ -230,9 +239,11 @@ export const policy = {
         joinKv: true,
         overlap: 'stream',
         chunks: c.stages,
+        buffers: c.buffers,
+        speculative: c.predict === 'previous-step',
       },
-      // Two staging buffers of one stage each (double buffering), shared by all layers.
-      stagingBytes: 2 * Math.ceil(k / c.stages) * blockBytes,
+      // Staging buffers of one stage each, shared by all layers.
+      stagingBytes: c.buffers * Math.ceil(k / c.stages) * blockBytes,
       layer: () => new TtkvLayer(c, world, fastTokens),
     };
   },
