@@ -63,6 +63,11 @@ export function writeSafetensorsFile(
   tensors: readonly TensorToWrite[],
   metadata: Readonly<Record<string, string>>,
 ): void {
+  writeWholeFile(path, encodeSafetensors(tensors, metadata));
+}
+
+/** Streams chunks to a file: all of them under its name, or nothing; throws TraceError `io`. */
+export function writeWholeFile(path: string, chunks: Iterable<Uint8Array>): void {
   const temporary = `${path}.${process.pid}.partial`;
   let fd: number;
   try {
@@ -70,22 +75,32 @@ export function writeSafetensorsFile(
   } catch (cause) {
     throw new TraceError('io', `${path}: expected a writable place (${codeOf(cause)})`, { cause });
   }
+  let isOpen = true;
   try {
-    for (const chunk of encodeSafetensors(tensors, metadata)) writeAll(fd, chunk);
-  } catch (cause) {
+    for (const chunk of chunks) writeAll(fd, chunk);
     closeSync(fd);
+    isOpen = false;
+    renameSync(temporary, path);
+  } catch (cause) {
+    if (isOpen) closeSync(fd);
     rmSync(temporary, { force: true });
-    if (cause instanceof TraceError) throw cause;
+    if (cause instanceof TraceError || !(cause instanceof Error && 'code' in cause)) throw cause;
     throw new TraceError('io', `${path}: could not be written (${codeOf(cause)})`, { cause });
   }
-  closeSync(fd);
-  renameSync(temporary, path);
 }
 
 function writeAll(fd: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.byteLength; ) done += writeSync(fd, bytes, done);
 }
 
+/** What people know better than the code. */
+const reasons: Readonly<Record<string, string>> = {
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'the disk quota is used up',
+  EFBIG: 'the file is too large for the disk',
+};
+
 function codeOf(cause: unknown): string {
-  return cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+  return reasons[code] ?? code;
 }
