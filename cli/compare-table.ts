@@ -8,6 +8,7 @@ import { renderTable } from './table.ts';
 const HEADER = [
   'policy',
   'step',
+  '±',
   'tok/s',
   'waits for',
   'in/step',
@@ -21,7 +22,8 @@ const HEADER = [
 ];
 
 const LEGEND = [
-  'step: time of one decode step (mean). waits for: what its critical path waits for most, and the share of it.',
+  'step: time of one decode step (mean). ±: by how much, if all errors of the cost model pointed one way (? = beyond',
+  'the range that it was calibrated on). waits for: what its critical path waits for most, and the share of it.',
   'in/step, out/step: KV that crosses the host link into and out of the GPU. HBM/step: KV and index bytes read in HBM.',
   "KV in HBM, KV in DRAM: peak resident KV, staging included. recall: share of exact attention's mass that the",
   'policy attends to (mean, and 5th percentile over heads and steps). output error: relative L2 error of attention outputs.',
@@ -42,11 +44,19 @@ const misfit = (short: Readonly<Record<string, number>>): string =>
     .map(([tier, bytes]) => `${formatBytes(bytes)} too much for ${tier.toUpperCase()}`)
     .join(', ');
 
+/** How far the cost model's errors could move the step, if all pointed one way; '?' outside its calibrated range. */
+const errorOf = ({ stepNs, stepIntervalNs, domain }: PolicyResult): string => {
+  const [loNs, hiNs] = stepIntervalNs;
+  const ratio = Math.max(hiNs - stepNs.mean, stepNs.mean - loNs) / stepNs.mean;
+  return `${Math.round(100 * ratio)} %${domain === 'extrapolated' ? '?' : ''}`;
+};
+
 const rowOf = (result: PolicyResult): readonly string[] => {
   const { quality } = result;
   return [
     result.fits ? result.policy : `${result.policy} (!)`,
     formatNs(result.stepNs.mean),
+    errorOf(result),
     formatCount(result.tokensPerS),
     `${result.bound.resource} ${Math.round(100 * result.bound.share)} %`,
     formatBytes(bytesAcross(result, 'dram->hbm')),
@@ -68,7 +78,7 @@ const title = (setup: CompareSetup): string => {
 };
 
 export const renderComparison = (result: CompareResult, setup: CompareSetup, columns: number): string => {
-  const right = HEADER.map((_, at) => at).filter((at) => at !== 0 && at !== 3);
+  const right = HEADER.map((_, at) => at).filter((at) => at !== 0 && at !== 4);
   const table = renderTable(HEADER, result.policies.map(rowOf), { columns: Math.max(columns, 160), right });
   const misfits = result.policies.filter(({ fits }) => !fits);
   const lines = [title(setup), '', table.trimEnd(), '', ...LEGEND];

@@ -45,6 +45,10 @@ export const policyResultSchema = z.object({
   shortBytes: z.record(z.string(), bytes).optional(),
   prefillNs: ns,
   stepNs: stepNsSchema,
+  /** Mean step time if every operation on the critical path took its shortest, or its longest, time. */
+  stepIntervalNs: z.tuple([ns, ns]),
+  /** 'extrapolated' where more than a tenth of the path lies outside what its cost laws were fitted on. */
+  domain: z.enum(['calibrated', 'extrapolated']),
   tokensPerS: z.number().nonnegative(),
   bound: z.object({ resource: z.string(), share: ratio }),
   /** Mean time per step spent in each operation kind (not counting overlap), ns. */

@@ -207,6 +207,8 @@ const policyResult = (item: PolicyPlan, timeline: Timeline, layers: number, step
     ...(item.shortBytes === undefined ? {} : { shortBytes: { hbm: item.shortBytes } }),
     prefillNs: 9.1e9,
     stepNs: { mean: meanNs, p50: meanNs * 0.996, p95: meanNs * 1.031, p99: meanNs * 1.052 },
+    stepIntervalNs: [meanNs * 0.9, meanNs * 1.12],
+    domain: 'calibrated',
     tokensPerS: 1e9 / meanNs,
     bound: { resource: item.bound, share: 0.44 + (item.policy.length % 5) * 0.09 },
     operationNs,

@@ -43,6 +43,9 @@ export interface CompareRun {
   readonly timelines: readonly Timeline[];
 }
 
+/** A prediction counts as calibrated while no more of its critical path than this is extrapolated. */
+const EXTRAPOLATED_SHARE = 0.1;
+
 export const findPolicy = (name: string, extra: ExtraPolicies = {}): PolicyPlugin => {
   const plugins: Readonly<Record<string, unknown>> = { ...catalog, ...extra };
   if (!Object.hasOwn(plugins, name)) {
@@ -250,6 +253,8 @@ const assess = (
     ...(fits ? {} : { shortBytes: short }),
     prefillNs: run.prefillNs,
     stepNs,
+    stepIntervalNs: run.intervalRatio.map((ratio) => ratio * stepNs.mean) as [number, number],
+    domain: run.extrapolatedShare <= EXTRAPOLATED_SHARE ? ('calibrated' as const) : ('extrapolated' as const),
     tokensPerS: (batch * 1e9) / stepNs.mean,
     bound: run.bound,
     operationNs: { ...run.operationNs },

@@ -17,10 +17,12 @@ import {
   type TopK,
 } from './demand.ts';
 
-/** A block of coded KV, decoded only where a selection touches it. */
+/** A run of tokens in coded form. The rows are coded when a selection first touches them: they never change. */
 interface CodedRange {
   readonly from: number;
-  readonly block: CodedBlock;
+  readonly tokens: number;
+  readonly form: number;
+  block: CodedBlock | null;
 }
 
 /** Reusable room for one decoded block. */
@@ -154,10 +156,14 @@ export class LayerReplay {
     const selection = this.selections[at];
     const d = this.world.headDim;
     const blocks: DecodedBlock[] = [];
-    for (const { from, block } of this.coded[at]) {
-      if (!selection.all && !selection.marks.subarray(from, from + block.tokens).some((mark) => mark !== 0))
-        continue;
-      const size = block.tokens * d;
+    const { keys, values } = this.heads[at];
+    if (values === null) return blocks;
+    for (const range of this.coded[at]) {
+      const { from, tokens, form } = range;
+      if (!selection.touches(from, from + tokens)) continue;
+      range.block ??= this.policy.codecs[form - 1].encode(keys, values, d, from, tokens);
+      const { block } = range;
+      const size = tokens * d;
       let room = this.rooms[blocks.length];
       if (room === undefined || room.keys.length < size) {
         room = { keys: new Float32Array(size), values: new Float32Array(size) };
@@ -165,7 +171,7 @@ export class LayerReplay {
       }
       block.decodeKeys(room.keys);
       block.decodeValues(room.values);
-      blocks.push({ from, tokens: block.tokens, keys: room.keys, values: room.values });
+      blocks.push({ from, tokens, keys: room.keys, values: room.values });
     }
     return blocks;
   }
@@ -189,7 +195,7 @@ export class LayerReplay {
     demand.attendTokens += (attended / group) * share;
   }
 
-  /** What moved since the last drain, as a demand; newly coded ranges are coded for real. */
+  /** What moved since the last drain, as a demand. */
   private drained(): LayerDemand {
     const demand = emptyDemand(this.heads[0].cache.forms.length);
     this.addMovements(demand);
@@ -206,16 +212,7 @@ export class LayerReplay {
       for (const { form, from, to } of head.cache.recodings) {
         demand.encodeTokens[form] += (to - from) * share;
         this.isCoded[at].fill(1, from, to);
-        if (head.values !== null) {
-          const block = this.policy.codecs[form - 1].encode(
-            head.keys,
-            head.values,
-            this.world.headDim,
-            from,
-            to - from,
-          );
-          this.coded[at].push({ from, block });
-        }
+        this.coded[at].push({ from, tokens: to - from, form, block: null });
       }
       head.cache.drain();
     });

@@ -4,8 +4,8 @@
  */
 import { SimError } from '../error.ts';
 import type { Policy, World } from '../policy/policy.ts';
-import { attendExactly, createExactAttention, type ExactAttention } from '../quality/exact-attention.ts';
-import { type HeadQuality, measureHead } from '../quality/measure.ts';
+import { attendSteps, createExactSteps, type ExactSteps } from '../quality/exact-attention.ts';
+import { MeasureRoom, measureGroup } from '../quality/measure.ts';
 import type { AttentionTrace } from '../trace/attention-trace.ts';
 import type { LayerDemand, LayerResidency } from './demand.ts';
 import { LayerReplay } from './head-replay.ts';
@@ -92,59 +92,103 @@ const startLayer = (request: ReplayRequest, layer: number, runs: readonly Policy
   });
 };
 
-const measureStep = (
+/** Query rows whose exact attention is computed in one pass over the keys, and the most memory that it may take. */
+const ROWS_TOGETHER = 64;
+const EXACT_BYTES = 256 * 2 ** 20;
+
+/** Room for exact attention, of all heads of a layer and some steps ahead; serves one layer after another. */
+interface Room {
+  readonly exact: readonly ExactSteps[];
+  readonly measure: MeasureRoom;
+}
+
+const createRoom = ({ sample, world }: ReplayRequest): Room => {
+  const { groupSize, maxTokens, headDim } = world;
+  const stepBytes = sample.kvHeads.length * groupSize * maxTokens * 4;
+  const fitting = Math.floor(EXACT_BYTES / stepBytes);
+  const steps = Math.max(1, Math.min(Math.floor(ROWS_TOGETHER / groupSize), fitting));
+  return {
+    exact: sample.kvHeads.map(() => createExactSteps(steps, groupSize, maxTokens, headDim)),
+    measure: new MeasureRoom(groupSize, maxTokens, headDim),
+  };
+};
+
+/** Exact attention of the scored steps from `step` on, as many as there is room for. Policies never see it. */
+const attendAhead = (
+  request: ReplayRequest,
+  layer: number,
+  step: number,
   run: LayerRun,
-  exact: readonly ExactAttention[],
-  queries: readonly Float32Array[],
-  scratch: Float64Array,
-  out: HeadQuality,
+  room: Room,
 ): void => {
-  const { replay, quality } = run;
-  replay.heads.forEach((head, at) => {
-    const input = {
-      exact: exact[at],
-      selection: replay.selections[at],
-      queries: queries[at],
-      headDim: exact[at].valueDim,
-      values: head.values,
-      decoded: head.values === null ? [] : replay.decodedBlocks(at),
-    };
-    for (let g = 0; g < exact[at].groupSize; g++) {
-      measureHead(input, g, replay.isCoded[at], scratch, out);
-      quality.massRecall.push(out.massRecall);
-      quality.topkRecall.push(out.topkRecall);
-      if (out.outputError >= 0) quality.outputError.push(out.outputError);
-    }
+  const { trace, world, sample, steps } = request;
+  const wanted: number[] = [];
+  for (let at = step; at < steps && wanted.length < room.exact[0].steps.length; at += sample.everySteps)
+    wanted.push(at);
+  run.replay.heads.forEach(({ kvHead, keys, values }, at) => {
+    const queries = wanted.map((s) => trace.queries(layer, s, kvHead));
+    const lengths = wanted.map((s) => world.promptTokens + s + 1);
+    attendSteps(room.exact[at], queries, keys, values, world.headDim, lengths);
   });
+};
+
+/** Measures all policies' selections of a step, head by head, so that they share what is known of the head. */
+const measureStep = (
+  runs: readonly LayerRun[],
+  ahead: number,
+  queries: readonly Float32Array[],
+  { exact, measure }: Room,
+  headDim: number,
+): void => {
+  for (let at = 0; at < queries.length; at++) {
+    measure.forget();
+    for (const { replay, quality } of runs) {
+      const { values } = replay.heads[at];
+      const input = {
+        exact: exact[at].steps[ahead],
+        selection: replay.selections[at],
+        queries: queries[at],
+        headDim,
+        values,
+        decoded: replay.decodedBlocks(at),
+        coded: replay.isCoded[at],
+      };
+      measureGroup(input, measure);
+      for (const result of measure.results) {
+        quality.massRecall.push(result.massRecall);
+        quality.topkRecall.push(result.topkRecall);
+        if (result.outputError >= 0) quality.outputError.push(result.outputError);
+      }
+    }
+  }
 };
 
 const replayLayer = (
   request: ReplayRequest,
   layer: number,
   runs: readonly PolicyReplay[],
+  room: Room,
   report: (share: number) => void,
 ): void => {
   const { trace, world, sample, steps } = request;
   const layerRuns = startLayer(request, layer, runs);
   if (layerRuns.length === 0) return;
-  const { heads } = layerRuns[0].replay;
-  const exact = heads.map(() => createExactAttention(world.groupSize, world.maxTokens, world.headDim));
-  const scratch = new Float64Array(world.headDim);
-  const out: HeadQuality = { massRecall: 0, topkRecall: 0, outputError: 0, tokens: 0 };
-  for (let step = 0; step < steps; step++) {
+  const [first] = layerRuns;
+  const { heads } = first.replay;
+  const stepsAhead = room.exact[0].steps.length;
+  for (let step = 0, scored = 0; step < steps; step++) {
     for (const { replay, record } of layerRuns) record.appends.push(replay.append());
     const isScored = step % sample.everySteps === 0;
+    const ahead = scored % stepsAhead;
+    if (isScored && ahead === 0) attendAhead(request, layer, step, first, room);
     const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
-    const length = world.promptTokens + step + 1;
-    for (let at = 0; at < queries.length; at++) {
-      attendExactly(exact[at], queries[at], heads[at].keys, heads[at].values, world.headDim, length);
+    for (const { replay, record } of layerRuns) {
+      record.choices.push(isScored ? replay.select(step, (head) => queries[head]) : replay.repeat());
+      record.residency.push(replay.residency());
     }
-    for (const run of layerRuns) {
-      run.record.choices.push(
-        isScored ? run.replay.select(step, (head) => queries[head]) : run.replay.repeat(),
-      );
-      run.record.residency.push(run.replay.residency());
-      if (isScored) measureStep(run, exact, queries, scratch, out);
+    if (isScored) {
+      measureStep(layerRuns, ahead, queries, room, world.headDim);
+      scored++;
     }
     report((step + 1) / steps);
   }
@@ -162,12 +206,13 @@ export const replayPolicies = (request: ReplayRequest): readonly PolicyReplay[] 
       quality: { massRecall: [], topkRecall: [], outputError: [] },
     }),
   );
+  const room = createRoom(request);
   sample.layers.forEach((layer, at) => {
     // A layer that a policy leaves dense says nothing about its choices, unless there is no other.
     const choosing = replays.filter(
       ({ policy }) => !policy.isDenseLayer(layer) || sample.layers.every((l) => policy.isDenseLayer(l)),
     );
-    replayLayer(request, layer, choosing, (share) =>
+    replayLayer(request, layer, choosing, room, (share) =>
       request.onProgress?.((at + share) / sample.layers.length),
     );
   });

@@ -22,6 +22,10 @@ export interface TimedRun {
   readonly prefillNs: number;
   readonly stepNs: readonly number[];
   readonly bound: { readonly resource: string; readonly share: number };
+  /** Bounds of the steps' time as ratios to it, if all errors of the cost model on the path pointed one way. */
+  readonly intervalRatio: readonly [number, number];
+  /** Share of that time in operations outside what their cost law was fitted on. */
+  readonly extrapolatedShare: number;
   /** Mean ns per decode step by operation kind, overlap not subtracted. */
   readonly operationNs: Readonly<Record<string, number>>;
   /** By "from->to". */
@@ -129,11 +133,14 @@ export const timePolicy = (input: TimedInput): TimedRun => {
   }
   const busyNs = { h2d: busy('h2d') - before.h2d, d2h: busy('d2h') - before.d2h };
   interpreter.finish();
+  const path = interpreter.criticalPath(PROMPT, steps - 1);
   const timeline = interpreter.timeline();
   return {
     prefillNs,
     stepNs,
-    bound: largestWait(interpreter.criticalPath(PROMPT, steps - 1)),
+    bound: largestWait(path.waitNs),
+    intervalRatio: [path.loNs / (ended - prefillNs), path.hiNs / (ended - prefillNs)],
+    extrapolatedShare: path.extrapolatedNs / (ended - prefillNs),
     operationNs: meanByKind(timeline, steps),
     boundaries: ledger.boundaries,
     hbm: {

@@ -14,7 +14,7 @@ const machine = {
 
 /** Kernels read HBM at 100 B/ns, copies cross at 10 B/ns and write HBM; 5 ns launch each. */
 const price = (operation: Operation): OperationCost => {
-  const common = { fixedNs: 5, intervalRatio: [1, 1], domain: 'calibrated' } as const;
+  const common = { fixedNs: 5, intervalRatio: [0.9, 1.2], domain: 'calibrated' } as const;
   if (operation.kind === 'fetch') {
     const amount = operation.rows * operation.rowBytes;
     const demands = [
@@ -77,9 +77,12 @@ test('the critical path follows what was waited for, and its parts add up', () =
   interpreter.submit(builder.take(), 0);
   const endNs = interpreter.runThrough(0);
   expect(endNs).toBeCloseTo(105 + 10, 9);
-  const waits = interpreter.criticalPath(-1, 0);
-  expect(waits.get('pcie.h2d')).toBeCloseTo(100, 9);
-  expect([...waits.values()].reduce((a, b) => a + b, 0)).toBeCloseTo(endNs, 9);
+  const { waitNs, loNs, hiNs, extrapolatedNs } = interpreter.criticalPath(-1, 0);
+  expect(waitNs.get('pcie.h2d')).toBeCloseTo(100, 9);
+  expect([...waitNs.values()].reduce((a, b) => a + b, 0)).toBeCloseTo(endNs, 9);
+  expect(loNs).toBeCloseTo(0.9 * endNs, 9);
+  expect(hiNs).toBeCloseTo(1.2 * endNs, 9);
+  expect(extrapolatedNs).toBe(0);
 });
 
 test('loads of the next step run ahead of its kernels; steps end in order', () => {

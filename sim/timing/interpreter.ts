@@ -41,11 +41,24 @@ const operationColumns = {
   bytes: 'f64',
   cause: 'i32',
   bound: 'i32',
+  lo: 'f64',
+  hi: 'f64',
+  isExtrapolated: 'u8',
   layer: 'i16',
   step: 'i32',
   kind: 'u8',
   stream: 'u8',
 } as const;
+
+export interface CriticalPath {
+  /** Time by what it was waited for, ns. Fixed parts count as "launch". */
+  readonly waitNs: ReadonlyMap<string, number>;
+  /** Length of the path if every operation took its shortest or longest time: errors that all point one way. */
+  readonly loNs: number;
+  readonly hiNs: number;
+  /** Time on the path of operations that lie outside what their law was fitted on. */
+  readonly extrapolatedNs: number;
+}
 
 export class Interpreter {
   readonly simulator: Simulator;
@@ -111,22 +124,26 @@ export class Interpreter {
   }
 
   /**
-   * What the critical path that ends with step `to` waits for, back to the end of step `from` (or to the start when
-   * there is no such step), ns by label. Fixed parts count as "launch".
+   * The critical path that ends with step `to`, back to the end of step `from` (or to the start when there is no such
+   * step): what it waits for, and how far the cost model's errors could move it.
    */
-  criticalPath(from: number, to: number): Map<string, number> {
-    const { startNs, endNs, fixedNs, cause, bound } = this.rows.data;
-    const waits = new Map<string, number>();
-    const add = (label: string, ns: number) => waits.set(label, (waits.get(label) ?? 0) + ns);
+  criticalPath(from: number, to: number): CriticalPath {
+    const { startNs, endNs, fixedNs, cause, bound, lo, hi, isExtrapolated } = this.rows.data;
+    const waitNs = new Map<string, number>();
+    const path = { waitNs, loNs: 0, hiNs: 0, extrapolatedNs: 0 };
+    const add = (label: string, ns: number) => waitNs.set(label, (waitNs.get(label) ?? 0) + ns);
     const before = this.lastOf(from);
     const until = before < 0 ? 0 : endNs[before];
     for (let id = this.lastOf(to); id >= 0 && endNs[id] > until; id = cause[id]) {
-      const startedNs = Math.max(startNs[id], until);
-      const fixed = Math.min(fixedNs[id], endNs[id] - startedNs);
+      const tookNs = endNs[id] - Math.max(startNs[id], until);
+      const fixed = Math.min(fixedNs[id], tookNs);
       add(FIXED_LABEL, fixed);
-      add(this.bounds[bound[id]], endNs[id] - startedNs - fixed);
+      add(this.bounds[bound[id]], tookNs - fixed);
+      path.loNs += tookNs * lo[id];
+      path.hiNs += tookNs * hi[id];
+      if (isExtrapolated[id] !== 0) path.extrapolatedNs += tookNs;
     }
-    return waits;
+    return path;
   }
 
   timeline(): Timeline {
@@ -154,6 +171,9 @@ export class Interpreter {
     data.bytes[row] = movedBytes(operation);
     data.fixedNs[row] = cost.fixedNs;
     data.bound[row] = this.labelId(cost.boundBy);
+    data.lo[row] = cost.intervalRatio[0];
+    data.hi[row] = cost.intervalRatio[1];
+    data.isExtrapolated[row] = cost.domain === 'extrapolated' ? 1 : 0;
     data.cause[row] = this.lastOnStream[stream];
     this.costs.set(row, cost);
     this.waitsFor.set(row, operation.after);
