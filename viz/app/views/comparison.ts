@@ -39,6 +39,11 @@ const hbmDetail = (policy: PolicyResult): string => {
     : '';
 };
 
+const errorText = ({ stepNs, stepIntervalNs: [loNs, hiNs], domain }: PolicyResult): string => {
+  const ratio = Math.max(hiNs - stepNs.mean, stepNs.mean - loNs) / stepNs.mean;
+  return `± ${Math.round(100 * ratio)} %${domain === 'extrapolated' ? '?' : ''}`;
+};
+
 const shortText = (policy: PolicyResult): string =>
   Object.entries(policy.shortBytes ?? {})
     .map(([tier, sizeBytes]) => `${tier.toUpperCase()} short by ${formatBytes(sizeBytes)}`)
@@ -55,11 +60,11 @@ const timeColumns: readonly Column[] = [
   },
   {
     title: 'Step time',
-    unit: 'mean, p50 – p95',
-    help: 'Time to produce one token for every sequence of the batch. Below it, the median and the 95th percentile over the steps.',
+    unit: 'mean ± error, p95',
+    help: 'Time to produce one token for every sequence of the batch. Below it, how far the cost model could be off if all its errors pointed one way (? = beyond the range that it was calibrated on), and the 95th percentile over the steps.',
     value: (policy) => policy.stepNs.mean,
     text: (policy) => formatNs(policy.stepNs.mean),
-    detail: (policy) => `${formatNs(policy.stepNs.p50)} – ${formatNs(policy.stepNs.p95)}`,
+    detail: (policy) => `${errorText(policy)} · p95 ${formatNs(policy.stepNs.p95)}`,
     bar: 'largest',
   },
   {
