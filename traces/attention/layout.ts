@@ -45,6 +45,11 @@ export const massBlocks = ({ promptTokens, steps, massBlockTokens }: AttentionMe
   massBlockTokens ? Math.ceil((promptTokens + steps) / massBlockTokens) : null;
 
 const scaleSuffix = '.scale';
+const offsetSuffix = '.offset';
+
+/** The tensors beside an int8 tensor that turn its codes into values. */
+export const isCompanion = (name: string): boolean =>
+  name.endsWith(scaleSuffix) || name.endsWith(offsetSuffix);
 
 /** Holds every tensor of the file against the metadata; throws TraceError on the first disagreement. */
 export function checkLayout(file: SafetensorsFile, metadata: AttentionMetadata): void {
@@ -59,7 +64,7 @@ export function checkLayout(file: SafetensorsFile, metadata: AttentionMetadata):
       }
       known.add(name);
       checkShape(entry, expectedShape(field, metadata), file.name);
-      if (checkDtype(entry, file)) known.add(name + scaleSuffix);
+      if (checkDtype(entry, file)) known.add(name + scaleSuffix).add(name + offsetSuffix);
     }
   }
   for (const name of file.tensors.keys()) {
@@ -92,20 +97,33 @@ function checkDtype(entry: TensorEntry, file: SafetensorsFile): boolean {
       `${file.name}: tensor "${name}": dtype: expected ${expectation}, found ${dtype}`,
     );
   }
-  const scale = file.tensors.get(name + scaleSuffix);
-  const where = `${file.name}: tensor "${name}${scaleSuffix}"`;
-  if (!scale) throw new TraceError('missing', `${where}: expected beside the I8 tensor "${name}"`);
-  if (scale.dtype !== 'F16' && scale.dtype !== 'F32' && scale.dtype !== 'BF16') {
-    throw new TraceError('not-supported', `${where}: dtype: expected F16, BF16 or F32, found ${scale.dtype}`);
-  }
   const [outer, rows, channels] = shape;
-  const fits = scale.shape.length === 2 && scale.shape[0] === outer;
-  if (!fits || (scale.shape[1] !== rows && scale.shape[1] !== channels)) {
-    const expectation = `[${outer}, ${rows}] (per row) or [${outer}, ${channels}] (per channel)`;
-    throw new TraceError(
-      'contradiction',
-      `${where}: shape: expected ${expectation}, found [${scale.shape.join(', ')}]`,
-    );
+  const perChannel = `[${outer}, ${channels}] (per channel)`;
+  const scale = file.tensors.get(name + scaleSuffix);
+  if (!scale) {
+    const where = `${file.name}: tensor "${name}${scaleSuffix}"`;
+    throw new TraceError('missing', `${where}: expected beside the I8 tensor "${name}"`);
   }
+  checkCompanion(scale, file, outer, [rows, channels], `[${outer}, ${rows}] (per row) or ${perChannel}`);
+  const offset = file.tensors.get(name + offsetSuffix);
+  if (offset) checkCompanion(offset, file, outer, [channels], perChannel);
   return true;
+}
+
+function checkCompanion(
+  { name, dtype, shape }: TensorEntry,
+  file: SafetensorsFile,
+  outer: number,
+  inner: readonly number[],
+  expectation: string,
+): void {
+  const where = `${file.name}: tensor "${name}"`;
+  if (dtype !== 'F16' && dtype !== 'F32' && dtype !== 'BF16') {
+    throw new TraceError('not-supported', `${where}: dtype: expected F16, BF16 or F32, found ${dtype}`);
+  }
+  if (shape.length === 2 && shape[0] === outer && inner.includes(shape[1])) return;
+  throw new TraceError(
+    'contradiction',
+    `${where}: shape: expected ${expectation}, found [${shape.join(', ')}]`,
+  );
 }

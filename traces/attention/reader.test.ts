@@ -146,6 +146,29 @@ describe('openAttentionTrace', () => {
     );
   });
 
+  it('adds the offset of each channel to int8 values', () => {
+    const rest = soundTensors().filter(({ name }) => name !== 'k.0');
+    const coded = [
+      tensorOf(
+        'k.0',
+        'I8',
+        shapes.k,
+        Uint8Array.from({ length: 20 }, (_, i) => i),
+      ),
+      tensorOf('k.0.scale', 'F32', [2, 5], floats(counting([2, 5], 1))),
+    ];
+    const withOffset = (shape: number[], by: number) =>
+      openWith([...rest, ...coded, tensorOf('k.0.offset', 'F32', shape, floats(counting(shape, by)))]);
+    const plain = openWith([...rest, ...coded]);
+    const offsets = counting([2, 2], 3);
+    const shifted = [...plain.keys(0, 1)].map((x, i) => x + offsets[2 + (i % 2)]);
+    expect([...withOffset([2, 2], 3).keys(0, 1)]).toEqual(shifted);
+    expect(withOffset([2, 2], 3).digest).not.toBe(plain.digest);
+    expect(() => withOffset([2, 5], 3)).toThrow(
+      '"k.0.offset": shape: expected [2, 2] (per channel), found [2, 5]',
+    );
+  });
+
   it('has a digest of what it returns, not of provenance or order', () => {
     const tensors = soundTensors();
     const digest = openWith(tensors).digest;

@@ -8,7 +8,7 @@ import type { AttentionTrace, AttentionTraceShape, TraceField } from '../../sim/
 import { TraceError } from '../error.ts';
 import type { ByteSource } from './byte-source.ts';
 import { decodeBfloat16, decodeFloat16, decodeFloat32 } from './half.ts';
-import { checkLayout } from './layout.ts';
+import { checkLayout, isCompanion } from './layout.ts';
 import { ArrayCache } from './lru.ts';
 import { type AttentionMetadata, parseAttentionMetadata } from './metadata.ts';
 import { dtypeBytes, openSafetensors, type SafetensorsFile, type TensorEntry } from './safetensors.ts';
@@ -105,7 +105,7 @@ function shapeOf({ model, promptTokens, steps, recordedLayers }: AttentionMetada
 function entryOf(file: SafetensorsFile, field: TraceField, layer: number): TensorEntry {
   const entry = file.tensors.get(`${field}.${layer}`);
   if (!entry) {
-    const recorded = [...file.tensors.keys()].filter((tensor) => !tensor.endsWith('.scale')).join(', ');
+    const recorded = [...file.tensors.keys()].filter((tensor) => !isCompanion(tensor)).join(', ');
     const message = `${file.name}: tensor "${field}.${layer}": not recorded (recorded: ${recorded})`;
     throw new TraceError('missing', message);
   }
@@ -125,6 +125,8 @@ function decodeSlab(file: SafetensorsFile, entry: TensorEntry, index: number | n
     // Per row where both fit, as in the format's description.
     if (scale.shape[1] === rows) scaleRows(dst, scales, channels);
     else scaleChannels(dst, scales, parts, rows, channels);
+    const offset = file.tensors.get(`${entry.name}.offset`);
+    if (offset) shiftChannels(dst, decodeRange(file, offset, index ?? 0, slabs), parts, rows, channels);
   }
   checkFinite(dst, file.name, entry, index);
   return dst;
@@ -158,6 +160,20 @@ function scaleChannels(
   for (let part = 0, i = 0; part < parts; part++) {
     for (let row = 0; row < rows; row++) {
       for (let c = 0; c < channels; c++, i++) dst[i] *= scales[part * channels + c];
+    }
+  }
+}
+
+function shiftChannels(
+  dst: Float32Array,
+  offsets: Float32Array,
+  parts: number,
+  rows: number,
+  channels: number,
+): void {
+  for (let part = 0, i = 0; part < parts; part++) {
+    for (let row = 0; row < rows; row++) {
+      for (let c = 0; c < channels; c++, i++) dst[i] += offsets[part * channels + c];
     }
   }
 }
