@@ -70,6 +70,14 @@ export class Selection {
     for (let token = 0; token < length; token++) if (place[token] === 0) marks[token] = 0;
   }
 
+  /** Whether any query head attends to any of tokens [from, to). */
+  touches(from: number, to: number): boolean {
+    if (this.all) return true;
+    const { marks } = this;
+    for (let token = from; token < to; token++) if (marks[token] !== 0) return true;
+    return false;
+  }
+
   /** Lists the positions that query head `query` attends to into `positions`; their number. Call after all choices. */
   list(query: number): number {
     if (this.isListed && !this.perQuery) return this.count;

@@ -1,46 +1,63 @@
 /**
- * Top-k over non-negative float32 numbers (attention probabilities, scores) by histogram: O(n), no sort.
- * Non-negative IEEE floats order like their bit patterns, so two passes of 16 bits find the k-th largest exactly.
+ * Top-k over non-negative float32 numbers (attention probabilities, scores) without a sort. Non-negative IEEE floats
+ * order like their bit patterns, so three counting passes (11, 10 and 10 bits) find the k-th largest exactly; a row that
+ * is asked for several k is grouped by its upper bits once.
  */
 
-const histogram = new Uint32Array(65536);
+const UPPER_SHIFT = 20;
+const UPPER_BINS = 2048;
+const MIDDLE_SHIFT = 10;
+const LOWER_BINS = 1024;
+const LOWER_MASK = LOWER_BINS - 1;
 
-/** Counts entries by the upper half of their bits; returns the highest bin in use. */
-const fillUpper = (words: Uint32Array, n: number): number => {
-  let last = 0;
-  for (let i = 0; i < n; i++) {
-    const bin = words[i] >>> 16;
-    histogram[bin]++;
-    if (bin > last) last = bin;
-  }
-  return last;
-};
+const upper = new Int32Array(UPPER_BINS);
+const lower = new Int32Array(LOWER_BINS);
 
-/** The bin, going down from `last`, in which the k-th entry lies, and how many entries lie above it. */
-const kthBin = (k: number, last: number): { readonly bin: number; readonly above: number } => {
+/** The k-th largest of a set: its bits, and how many entries that equal it belong to the top k. */
+export interface Threshold {
+  readonly bits: number;
+  readonly ties: number;
+}
+
+/** The bin in which the k-th entry from above lies, and how many entries lie above that bin. */
+const binOf = (counts: Int32Array, k: number): { readonly bin: number; readonly above: number } => {
   let above = 0;
-  let bin = last;
-  for (; bin > 0 && above + histogram[bin] < k; bin--) above += histogram[bin];
+  let bin = counts.length - 1;
+  for (; bin > 0 && above + counts[bin] < k; bin--) above += counts[bin];
   return { bin, above };
 };
+
+/** Finishes the search among words[from..to): those with upper bits `top`, of which the k-th largest is sought. */
+const thresholdWithin = (words: Uint32Array, from: number, to: number, top: number, k: number): Threshold => {
+  lower.fill(0);
+  for (let i = from; i < to; i++) {
+    const word = words[i];
+    if (word >>> UPPER_SHIFT === top) lower[(word >>> MIDDLE_SHIFT) & LOWER_MASK]++;
+  }
+  const middle = binOf(lower, k);
+  const prefix = (top << (UPPER_SHIFT - MIDDLE_SHIFT)) | middle.bin;
+  lower.fill(0);
+  for (let i = from; i < to; i++) {
+    const word = words[i];
+    if (word >>> MIDDLE_SHIFT === prefix) lower[word & LOWER_MASK]++;
+  }
+  const last = binOf(lower, k - middle.above);
+  return { bits: prefix * LOWER_BINS + last.bin, ties: k - middle.above - last.above };
+};
+
+const wordsOf = (values: Float32Array, n: number): Uint32Array =>
+  new Uint32Array(values.buffer, values.byteOffset, n);
 
 /**
  * Threshold of the k largest of values[0..n): `bits` = bit pattern of the k-th largest, `ties` = how many entries
  * that equal it belong to the top k. Requires 1 <= k <= n and no negative value.
  */
-export const topKThreshold = (
-  values: Float32Array,
-  n: number,
-  k: number,
-): { readonly bits: number; readonly ties: number } => {
-  const words = new Uint32Array(values.buffer, values.byteOffset, n);
-  const last = fillUpper(words, n);
-  const high = kthBin(k, last);
-  histogram.fill(0, 0, last + 1);
-  for (let i = 0; i < n; i++) if (words[i] >>> 16 === high.bin) histogram[words[i] & 0xffff]++;
-  const low = kthBin(k - high.above, 65535);
-  histogram.fill(0);
-  return { bits: high.bin * 65536 + low.bin, ties: k - high.above - low.above };
+export const topKThreshold = (values: Float32Array, n: number, k: number): Threshold => {
+  const words = wordsOf(values, n);
+  upper.fill(0);
+  for (let i = 0; i < n; i++) upper[words[i] >>> UPPER_SHIFT]++;
+  const { bin, above } = binOf(upper, k);
+  return thresholdWithin(words, 0, n, bin, k - above);
 };
 
 /** Positions of the k largest of values[0..n), ascending by position; ties go to the earlier position. */
@@ -50,7 +67,7 @@ export const topKPositions = (values: Float32Array, n: number, k: number, out: I
     for (let i = 0; i < n; i++) out[i] = i;
     return n;
   }
-  const words = new Uint32Array(values.buffer, values.byteOffset, n);
+  const words = wordsOf(values, n);
   const { bits, ties } = topKThreshold(values, n, k);
   let count = 0;
   let left = ties;
@@ -60,3 +77,39 @@ export const topKPositions = (values: Float32Array, n: number, k: number, out: I
   }
   return count;
 };
+
+/** A row grouped by the upper bits of its entries, so that thresholds for several k cost little each. */
+export class RankedRow {
+  private readonly words: Uint32Array;
+  /** Entries above each group, which is also where the group starts in `words`. */
+  private readonly starts = new Int32Array(UPPER_BINS);
+  private readonly counts = new Int32Array(UPPER_BINS);
+
+  constructor(capacity: number) {
+    this.words = new Uint32Array(capacity);
+  }
+
+  /** Takes values[0..n), none of them negative. */
+  rank(values: Float32Array, n: number): void {
+    const { words, starts, counts } = this;
+    const source = wordsOf(values, n);
+    counts.fill(0);
+    for (let i = 0; i < n; i++) counts[source[i] >>> UPPER_SHIFT]++;
+    for (let bin = UPPER_BINS - 1, above = 0; bin >= 0; bin--) {
+      starts[bin] = above;
+      above += counts[bin];
+    }
+    for (let i = 0; i < n; i++) {
+      const word = source[i];
+      words[starts[word >>> UPPER_SHIFT]++] = word;
+    }
+    for (let bin = 0; bin < UPPER_BINS; bin++) starts[bin] -= counts[bin];
+  }
+
+  /** As `topKThreshold`, for 1 <= k <= n. */
+  threshold(k: number): Threshold {
+    const { bin, above } = binOf(this.counts, k);
+    const from = this.starts[bin];
+    return thresholdWithin(this.words, from, from + this.counts[bin], bin, k - above);
+  }
+}

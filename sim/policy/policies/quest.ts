@@ -6,6 +6,7 @@
  */
 import * as z from 'zod';
 import { topKPositions } from '../../quality/top-k.ts';
+import { ChannelBounds } from '../channel-bounds.ts';
 import {
   type HeadView,
   type Pick,
@@ -40,54 +41,11 @@ type Config = z.infer<typeof config>;
 /** Choices per query head are kept as 32-bit sets. */
 const MAX_QUERIES = 32;
 
-/** Channel bounds of the pages of one KV head, kept up to date as tokens arrive. */
-class PageBounds {
-  private readonly d: number;
-  private readonly pageTokens: number;
-  private readonly lo: Float32Array;
-  private readonly hi: Float32Array;
-  private tokens = 0;
-
-  constructor(maxTokens: number, d: number, pageTokens: number) {
-    this.d = d;
-    this.pageTokens = pageTokens;
-    const size = Math.ceil(maxTokens / pageTokens) * d;
-    this.lo = new Float32Array(size).fill(Infinity);
-    this.hi = new Float32Array(size).fill(-Infinity);
-  }
-
-  extend(keys: Float32Array, length: number): void {
-    const { d, lo, hi } = this;
-    for (let token = this.tokens; token < length; token++) {
-      const row = token * d;
-      const page = Math.floor(token / this.pageTokens) * d;
-      for (let c = 0; c < d; c++) {
-        const k = keys[row + c];
-        if (k < lo[page + c]) lo[page + c] = k;
-        if (k > hi[page + c]) hi[page + c] = k;
-      }
-    }
-    this.tokens = length;
-  }
-
-  /** Upper bounds of q·k per page, for pages 0..pages-1. */
-  scoreInto(q: Float32Array, at: number, pages: number, out: Float64Array): void {
-    const { d, lo, hi } = this;
-    for (let page = 0, row = 0; page < pages; page++, row += d) {
-      let bound = 0;
-      for (let c = 0; c < d; c++) {
-        const x = q[at + c];
-        bound += x > 0 ? x * hi[row + c] : x * lo[row + c];
-      }
-      out[page] = bound;
-    }
-  }
-}
-
 interface HeadState {
-  readonly bounds: PageBounds;
-  readonly scores: Float64Array;
-  readonly group: Float64Array;
+  readonly bounds: ChannelBounds;
+  /** Row-major [groupSize, pages]. */
+  readonly scores: Float32Array;
+  readonly group: Float32Array;
   readonly ranks: Float32Array;
   readonly chosen: Int32Array;
   /** Page → in an HBM slot (tier dram). */
@@ -95,11 +53,12 @@ interface HeadState {
 }
 
 /** Shifts scores to be non-negative (order kept) and picks the best k of the first n pages. */
-const bestPages = (scores: Float64Array, n: number, k: number, state: HeadState): number => {
+const bestPages = (scores: Float32Array, n: number, k: number, state: HeadState): number => {
+  const { ranks } = state;
   let least = Infinity;
-  for (let page = 0; page < n; page++) least = Math.min(least, scores[page]);
-  for (let page = 0; page < n; page++) state.ranks[page] = scores[page] - least;
-  return topKPositions(state.ranks, n, k, state.chosen);
+  for (let page = 0; page < n; page++) if (scores[page] < least) least = scores[page];
+  for (let page = 0; page < n; page++) ranks[page] = scores[page] - least;
+  return topKPositions(ranks, n, k, state.chosen);
 };
 
 const choosePages = (
@@ -125,14 +84,15 @@ const choosePages = (
   pick.topk(pages, budget, c.group === 'per-query' ? groupSize : 1);
   pick.none();
   const last = pages - 1;
+  state.bounds.scoreInto(q, groupSize, pages, state.scores, pages);
   for (let g = 0; g < groupSize; g++) {
-    state.bounds.scoreInto(q, g * headDim, pages, state.scores);
+    const scores = state.scores.subarray(g * pages, (g + 1) * pages);
     if (c.group === 'per-query') {
-      takePages(bestPages(state.scores, last, budget - 1, state), state, last, pick, c, g);
+      takePages(bestPages(scores, last, budget - 1, state), state, last, pick, c, g);
       continue;
     }
     for (let page = 0; page < pages; page++) {
-      const s = state.scores[page];
+      const s = scores[page];
       state.group[page] =
         g === 0 ? s : c.group === 'max' ? Math.max(state.group[page], s) : state.group[page] + s;
     }
@@ -204,14 +164,14 @@ export const policy = {
           onPrefill(view) {
             for (const head of view.heads) {
               const state: HeadState = {
-                bounds: new PageBounds(world.maxTokens, world.headDim, c.pageTokens),
-                scores: new Float64Array(pages),
-                group: new Float64Array(pages),
+                bounds: new ChannelBounds(world.maxTokens, world.headDim, c.pageTokens),
+                scores: new Float32Array(world.groupSize * pages),
+                group: new Float32Array(pages),
                 ranks: new Float32Array(pages),
                 chosen: new Int32Array(pages),
                 slots: new Uint8Array(pages),
               };
-              state.bounds.extend(head.keys, view.length);
+              state.bounds.update(head.keys, 0, view.length);
               states.push(state);
               setMeta(head, view.length);
               if (offloaded)
@@ -220,7 +180,7 @@ export const policy = {
           },
           onAppend(view) {
             view.heads.forEach((head, at) => {
-              states[at].bounds.extend(head.keys, view.length);
+              states[at].bounds.update(head.keys, view.length - 1, view.length);
               setMeta(head, view.length);
               const sealed = view.length - 1;
               if (offloaded && sealed % c.pageTokens === 0)

@@ -31,6 +31,15 @@ type Config = z.infer<typeof config>;
 /** Choices per query head are kept as 32-bit sets; wider groups vote together. */
 const MAX_QUERIES = 32;
 
+/** Entries of the logits that votes are computed from: 16 MiB. */
+const VOTE_FLOATS = 2 ** 22;
+
+/** Adds the softmax of one row of logits, over the number of rows. */
+const addVotes = (row: Float32Array, rows: number, votes: Float32Array): void => {
+  softmaxInPlace(row, row.length);
+  for (let i = 0; i < row.length; i++) votes[i] += row[i] / rows;
+};
+
 /** Mean softmax row of the window's queries per query head: row-major [groupSize, promptTokens]. */
 const windowVotes = (
   head: HeadView,
@@ -49,14 +58,16 @@ const windowVotes = (
     return votes;
   }
   const rows = Math.min(windowTokens, recorded.windowTokens);
-  const row = new Float32Array(groupSize * n);
-  for (let w = recorded.windowTokens - rows; w < recorded.windowTokens; w++) {
-    const length = n - (recorded.windowTokens - 1 - w);
-    const q = recorded.q.subarray(w * groupSize * headDim, (w + 1) * groupSize * headDim);
-    logitsInto(q, groupSize, head.keys, headDim, length, row, n);
-    for (let g = 0; g < groupSize; g++) {
-      softmaxInPlace(row.subarray(g * n, g * n + length), length);
-      for (let i = 0; i < length; i++) votes[g * n + i] += row[g * n + i] / rows;
+  // As many window rows at a time as fit some memory: one pass over the keys serves them all.
+  const together = Math.max(1, Math.min(rows, Math.floor(VOTE_FLOATS / (groupSize * n))));
+  const logits = new Float32Array(together * groupSize * n);
+  for (let first = recorded.windowTokens - rows; first < recorded.windowTokens; first += together) {
+    const count = Math.min(together, recorded.windowTokens - first);
+    const q = recorded.q.subarray(first * groupSize * headDim, (first + count) * groupSize * headDim);
+    logitsInto(q, count * groupSize, head.keys, headDim, n, logits, n);
+    for (let i = 0; i < count * groupSize; i++) {
+      const length = n - (recorded.windowTokens - 1 - first - Math.floor(i / groupSize));
+      addVotes(logits.subarray(i * n, i * n + length), rows, votes.subarray((i % groupSize) * n));
     }
   }
   return votes;

@@ -6,6 +6,7 @@
  */
 import * as z from 'zod';
 import { topKPositions } from '../../quality/top-k.ts';
+import { ChannelBounds } from '../channel-bounds.ts';
 import { codec as k8v4 } from '../codecs/k8v4.ts';
 import {
   type HeadView,
@@ -53,59 +54,37 @@ type Config = z.infer<typeof config>;
 
 const FAST_TOKENS = 8192;
 
-/** Summaries and bounds of the slow blocks of one KV head. */
-interface HeadState {
-  readonly lo: Float32Array;
-  readonly hi: Float32Array;
-}
-
-const summarise = (state: HeadState, head: HeadView, block: number, d: number, c: Config): void => {
-  const at = block * d;
-  for (let channel = 0; channel < d; channel++) {
-    let lo = Infinity;
-    let hi = -Infinity;
-    let sum = 0;
-    for (let t = 0; t < c.blockTokens; t++) {
-      const k = head.keys[(block * c.blockTokens + t) * d + channel];
-      sum += k;
-      if (k < lo) lo = k;
-      if (k > hi) hi = k;
-    }
-    state.lo[at + channel] = c.summary === 'mean' ? sum / c.blockTokens : lo;
-    state.hi[at + channel] = c.summary === 'mean' ? sum / c.blockTokens : hi;
-  }
-};
-
-/** Largest score of a block over the query group. */
-const scoreBlock = (
-  q: Float32Array,
-  state: HeadState,
+/** A block's mean key in the place of both bounds: its bound of q·k is then q · mean. */
+const summariseByMean = (
+  bounds: ChannelBounds,
+  keys: Float32Array,
   block: number,
   d: number,
-  groupSize: number,
-): number => {
-  let best = -Infinity;
-  for (let g = 0; g < groupSize; g++) {
-    let score = 0;
-    for (let c = 0; c < d; c++) {
-      const x = q[g * d + c];
-      score += x > 0 ? x * state.hi[block * d + c] : x * state.lo[block * d + c];
-    }
-    if (score > best) best = score;
+  tokens: number,
+): void => {
+  const sums = new Float64Array(d);
+  for (let at = block * tokens * d; at < (block + 1) * tokens * d; at += d) {
+    for (let c = 0; c < d; c++) sums[c] += keys[at + c];
   }
-  return best;
+  const row = block * 2 * d;
+  for (let c = 0; c < d; c++) {
+    bounds.table[row + c] = sums[c] / tokens;
+    bounds.table[row + d + c] = sums[c] / tokens;
+  }
 };
 
 class TtkvLayer {
   private readonly c: Config;
   private readonly world: World;
   private readonly fastTokens: number;
-  private readonly states: HeadState[] = [];
+  private readonly bounds: ChannelBounds[] = [];
   /** Each head's queries of the step before, for a choice made ahead of time. */
   private readonly previous: Float32Array[] = [];
   /** Blocks in the slow tier: tokens 0 .. slowBlocks * blockTokens - 1. */
   private slowBlocks = 0;
   private readonly scores: Float32Array;
+  /** Row-major [groupSize, blocks]. */
+  private readonly queryScores: Float32Array;
   private readonly chosen: Int32Array;
 
   constructor(c: Config, world: World, fastTokens: number) {
@@ -114,15 +93,14 @@ class TtkvLayer {
     this.fastTokens = fastTokens;
     const blocks = Math.ceil(world.maxTokens / c.blockTokens);
     this.scores = new Float32Array(blocks);
+    this.queryScores = new Float32Array(blocks * world.groupSize);
     this.chosen = new Int32Array(blocks);
   }
 
   onPrefill(view: LayerView): void {
-    const blocks = Math.ceil(this.world.maxTokens / this.c.blockTokens);
-    for (let h = 0; h < view.heads.length; h++) {
-      const size = blocks * this.world.headDim;
-      this.states.push({ lo: new Float32Array(size), hi: new Float32Array(size) });
-    }
+    const { maxTokens, headDim } = this.world;
+    for (let h = 0; h < view.heads.length; h++)
+      this.bounds.push(new ChannelBounds(maxTokens, headDim, this.c.blockTokens));
     this.demote(view);
   }
 
@@ -138,7 +116,8 @@ class TtkvLayer {
       view.heads.forEach((head, h) => {
         head.cache.recode(from, from + blockTokens, 1);
         head.cache.move(from, from + blockTokens, 'dram');
-        summarise(this.states[h], head, this.slowBlocks, this.world.headDim, this.c);
+        if (this.c.summary === 'min-max') this.bounds[h].update(head.keys, from, from + blockTokens);
+        else summariseByMean(this.bounds[h], head.keys, this.slowBlocks, this.world.headDim, blockTokens);
       });
       this.slowBlocks++;
     }
@@ -184,21 +163,26 @@ class TtkvLayer {
     }
   }
 
+  /** Raises each block's score to the largest bound that a query of the group gives it. */
   private scoreInto(view: StepView, h: number): void {
+    const { slowBlocks, scores, queryScores } = this;
+    const { groupSize } = this.world;
     const now = view.queries(h);
     const q = this.c.predict === 'previous-step' ? (this.previous[h] ?? now) : now;
     this.previous[h] = now.slice();
-    for (let block = 0; block < this.slowBlocks; block++) {
-      const score = scoreBlock(q, this.states[h], block, this.world.headDim, this.world.groupSize);
-      if (score > this.scores[block]) this.scores[block] = score;
+    this.bounds[h].scoreInto(q, groupSize, slowBlocks, queryScores, slowBlocks);
+    for (let g = 0, at = 0; g < groupSize; g++) {
+      for (let block = 0; block < slowBlocks; block++, at++)
+        if (queryScores[at] > scores[block]) scores[block] = queryScores[at];
     }
   }
 
   private best(k: number): number {
+    const { scores, slowBlocks } = this;
     let least = Infinity;
-    for (let block = 0; block < this.slowBlocks; block++) least = Math.min(least, this.scores[block]);
-    for (let block = 0; block < this.slowBlocks; block++) this.scores[block] -= least;
-    return topKPositions(this.scores, this.slowBlocks, k, this.chosen);
+    for (let block = 0; block < slowBlocks; block++) if (scores[block] < least) least = scores[block];
+    for (let block = 0; block < slowBlocks; block++) scores[block] -= least;
+    return topKPositions(scores, slowBlocks, k, this.chosen);
   }
 
   private take(pick: Pick, count: number, length: number): void {
