@@ -22,6 +22,7 @@ from .trace_file import TraceFile, build, write
 from .verify import verify
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+STEPS, LONG_STEPS = 64, 1024
 QUANTISE = {"none": (), "int8": tuple(AXES), "int8-per-token": ("per-token",), "int8-per-channel": ("per-channel",)}
 
 
@@ -33,11 +34,13 @@ def parser() -> argparse.ArgumentParser:
     prompt = p.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt-file", help="text, or a .json list of {role, content} messages")
     prompt.add_argument("--task", choices=TASKS, help="make a long-context prompt whose answer lies far back")
-    p.add_argument("--text", help="the book (UTF-8) of --task needle and dialogue")
+    p.add_argument("--text", help="the book (UTF-8) that a task's prompt is made from")
     p.add_argument("--depth", type=float, default=0.1, help="where the fact lies, 0 = start, 1 = end (default 0.1)")
     p.add_argument("--chat", action=argparse.BooleanOptionalAction, help="use the chat template (default: if it has one)")
+    p.add_argument("--context", type=int, help="tokens of prompt and steps together (default: the model's context)")
     p.add_argument("--max-prompt-tokens", type=int, help="longest prompt (default: what the context leaves)")
-    p.add_argument("--steps", type=int, default=64, help="decode steps to record (default 64)")
+    p.add_argument("--steps", type=int, help=f"decode steps to record (default {STEPS}; "
+                   f"--task long-generation: {LONG_STEPS})")
     p.add_argument("--layers", default="all", help="all, every:N or a list such as 4,14,24 (default all)")
     p.add_argument("--fields", default="k,v,q,qprompt,prefillMass", help=f"of {','.join(FIELDS)}")
     p.add_argument("--window", type=int, default=64, help="prompt queries to keep in qprompt (default 64)")
@@ -97,8 +100,7 @@ def capture(flags: argparse.Namespace) -> None:
     _say(flags, metadata, prompt, text)
     if flags.verify:
         report = verify(
-            TraceFile(flags.out), model, prompt.tokens, generation, sampling.temperature == 0 and not flags.ignore_stop,
-            flags.chunk,
+            TraceFile(flags.out), model, prompt.tokens, generation, sampling.temperature == 0 and not flags.ignore_stop
         )
         metadata["provenance"]["verified"] = {
             name: float(f"{x:.3g}") if isinstance(x, float) else x for name, x in dataclasses.asdict(report).items()
@@ -108,7 +110,9 @@ def capture(flags: argparse.Namespace) -> None:
 
 
 def _check(flags: argparse.Namespace) -> frozenset[str]:
-    for name, least in (("steps", 1), ("window", 1), ("chunk", 1), ("max_prompt_tokens", 1)):
+    if flags.steps is None:
+        flags.steps = LONG_STEPS if flags.task == "long-generation" else STEPS
+    for name, least in (("steps", 1), ("window", 1), ("chunk", 1), ("max_prompt_tokens", 1), ("context", 1)):
         value = getattr(flags, name)
         if value is not None and value < least:
             raise CaptureError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
@@ -156,20 +160,24 @@ def parse_layers(spec: str, layers: int) -> frozenset[int] | None:
 
 def _prompt(flags: argparse.Namespace, tokenizer, context: int | None) -> Prompt:  # noqa: ANN001
     chat = bool(tokenizer.chat_template) if flags.chat is None else flags.chat
+    if flags.context is not None:
+        if context is not None and flags.context > context:
+            raise CaptureError(f"--context {flags.context}: the model's context holds {context} tokens")
+        context = flags.context
     room = None if context is None else context - flags.steps
     if room is not None and room < 1:
-        raise CaptureError(f"--steps {flags.steps}: the model's context is {context} tokens")
+        raise CaptureError(f"--steps {flags.steps}: the context is {context} tokens")
     limit = flags.max_prompt_tokens if flags.max_prompt_tokens is not None else room
     if flags.prompt_file is not None:
         prompt = from_file(tokenizer, flags.prompt_file, chat, flags.max_prompt_tokens)
     elif limit is None:
-        raise CaptureError(f"--task {flags.task}: this model states no context length: expected --max-prompt-tokens")
+        raise CaptureError(f"--task {flags.task}: this model states no context length: expected --context")
     else:
         prompt = from_task(tokenizer, flags.task, flags.text, limit, flags.seed, flags.depth, chat)
     if room is not None and len(prompt.tokens) > room:
+        holder = "--context" if flags.context is not None else "the model's context"
         raise CaptureError(
-            f"the prompt has {len(prompt.tokens)} tokens and {flags.steps} steps follow: "
-            f"the model's context holds {context}"
+            f"the prompt has {len(prompt.tokens)} tokens and {flags.steps} steps follow: {holder} holds {context}"
         )
     return prompt
 
@@ -205,8 +213,8 @@ def _metadata(
     if recorder.extras:
         provenance["softmaxExtras"] = recorder.extras
     answer = {} if prompt.answer is None else {"answer": prompt.answer, "answered": prompt.answer in text}
-    if prompt.evidence is not None:
-        answer["evidenceTokens"] = list(prompt.evidence)
+    if prompt.evidence:
+        answer["evidenceTokens"] = [list(passage) for passage in prompt.evidence]
     return {
         "model": model,
         "rope": describe_rope(config, model["headDim"]),
@@ -231,6 +239,8 @@ def _say(flags: argparse.Namespace, metadata: dict, prompt: Prompt, text: str) -
         lines.append(f"note: softmax(q·k) alone is not this model's attention, which adds {', '.join(extras)}")
     for name, account in metadata.get("quantisation", {}).items():
         lines.append(f"{name}: int8 {account['scale']}, relative RMS error {account['relativeRmsError']}")
+    if prompt.whole_text:
+        lines.append(f"note: the whole of {flags.text} is in the prompt; a longer text would fill more of the context")
     if flags.steps != metadata["steps"]:
         lines.append(f"the answer ended after {metadata['steps']} of {flags.steps} steps")
     print("\n".join(lines), file=sys.stderr)

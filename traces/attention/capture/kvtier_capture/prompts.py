@@ -1,7 +1,6 @@
-"""Prompts: a user's file as it is, or a long-context task made from a seed and a book.
+"""Prompts: a user's file as it is, or the longest size of a task (tasks.py) that the context holds.
 
-Retrieval heads fire only when the answer lies far back, so each task hides facts early and asks at the end. A task
-knows its answer; whether the model found it is recorded beside the trace.
+A task knows its answer and where the passages lie that hold it; whether the model found it is recorded beside the trace.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from .errors import CaptureError
+from .tasks import Case, Make, code, dialogue, kv_retrieval, long_generation, multi_hop, needle, sentences_of
 
-TASKS = ("needle", "dialogue", "kv-retrieval", "code")
+TASKS = ("needle", "multi-hop", "code", "kv-retrieval", "dialogue", "long-generation")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class Prompt:
     """The tail of the prompt: what was asked."""
     answer: str | None = None
     """What a right answer contains, when known."""
-    evidence: tuple[int, int] | None = None
-    """Token positions [first, last) of the fact that the answer depends on, when known."""
+    evidence: tuple[tuple[int, int], ...] = ()
+    """Token positions [first, last) of the passages that the answer depends on, when known."""
+    whole_text: bool = False
+    """The book ended before the context did."""
 
 
 def from_file(tokenizer: PreTrainedTokenizerBase, path: str, chat: bool, limit: int | None) -> Prompt:
@@ -45,140 +47,70 @@ def from_file(tokenizer: PreTrainedTokenizerBase, path: str, chat: bool, limit: 
 def from_task(
     tokenizer: PreTrainedTokenizerBase, task: str, text_path: str | None, limit: int, seed: int, depth: float, chat: bool
 ) -> Prompt:
-    """The longest prompt of `task` within `limit` tokens, found by bisection over its number of units."""
-    rng = random.Random(seed)
-    if task in ("needle", "dialogue"):
-        if text_path is None:
-            raise CaptureError(f"--task {task}: expected --text FILE, the book to hide the fact in")
-        sentences = _sentences(read_text(text_path, "--text"))
-        make, most = (_needle if task == "needle" else _dialogue)(sentences, depth, rng), len(sentences)
-    elif task == "kv-retrieval":
-        make, most = _kv_retrieval(depth, rng), limit
-    elif task == "code":
-        make, most = _code(depth, rng), limit
-    else:
-        raise CaptureError(f"--task {task}: expected one of {', '.join(TASKS)}")
+    """The longest prompt of `task` within `limit` tokens, found by bisection over its units (sentences, pairs …)."""
+    make, most = _maker(task, text_path, seed, depth, limit)
 
     def text_of(units: int) -> str:
-        messages = make(units).messages
-        text = "\n\n".join(message["content"] for message in messages)
-        return _chat_text(tokenizer, messages) if chat else f"{text}\nAnswer:"
+        case = make(units)
+        return _chat_text(tokenizer, case.messages) if chat else _plain_text(case)
 
     def tokens_of(units: int) -> list[int]:
         return tokenizer(text_of(units), add_special_tokens=not chat)["input_ids"]
 
-    low, high = 1, min(most, limit)
-    if len(tokens_of(low)) > limit:
+    if len(tokens_of(1)) > limit:
         raise CaptureError(f"--max-prompt-tokens {limit}: too few for --task {task}")
+    # Doubling first: no text much longer than the prompt is ever tokenised.
+    low, high = 1, min(most, limit)
+    while low * 2 <= high and len(tokens_of(low * 2)) <= limit:
+        low *= 2
+    high = min(high, low * 2)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if len(tokens_of(middle)) <= limit else (low, middle - 1)
     case = make(low)
-    return Prompt(
-        tokens_of(low), task, case.question, case.answer, _find(tokenizer, text_of(low), case.evidence, not chat)
-    )
+    evidence = _find(tokenizer, text_of(low), case.evidence, not chat)
+    return Prompt(tokens_of(low), task, case.question, case.answer, evidence, whole_text=low == most and most < limit)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """One size of a task: the long text, the question after it, the answer, and the passage that holds it."""
+def _maker(task: str, text_path: str | None, seed: int, depth: float, limit: int) -> tuple[Make, int]:
+    """The task's builder and its largest size in units."""
+    if task not in TASKS:
+        raise CaptureError(f"--task {task}: expected one of {', '.join(TASKS)}")
+    rng = random.Random(seed)
+    sentences = [] if text_path is None else sentences_of(read_text(text_path, "--text"))
+    if task == "kv-retrieval":
+        return kv_retrieval(depth, rng), limit
+    if task == "code":
+        return code(sentences, depth, rng), limit
+    if not sentences:
+        raise CaptureError(f"--task {task}: expected --text FILE, the book that the prompt is made from")
+    made_of_a_book = {"needle": needle, "multi-hop": multi_hop, "dialogue": dialogue, "long-generation": long_generation}
+    return made_of_a_book[task](sentences, depth, rng), len(sentences)
 
-    messages: list[dict[str, str]]
-    question: str
-    answer: str
-    evidence: str
 
-
-def _single(body: str, question: str, answer: str, evidence: str) -> _Case:
-    return _Case([{"role": "user", "content": f"{body}\n\n{question}"}], question, answer, evidence)
+def _plain_text(case: Case) -> str:
+    """The case for a model without a chat template, which can only go on with a text."""
+    if case.continues:
+        return case.messages[0]["content"].removesuffix(case.question).rstrip()
+    if len(case.messages) == 1:
+        return f"{case.messages[0]['content']}\nAnswer:"
+    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in case.messages]
+    return "\n\n".join([*turns, "Assistant:"])
 
 
 def _find(
-    tokenizer: PreTrainedTokenizerBase, text: str, passage: str, special: bool
-) -> tuple[int, int] | None:
-    """Token range of `passage` in `text`; None where the tokenizer cannot say which characters a token covers."""
-    if not tokenizer.is_fast:
-        return None
-    first = text.index(passage)
+    tokenizer: PreTrainedTokenizerBase, text: str, passages: tuple[str, ...], special: bool
+) -> tuple[tuple[int, int], ...]:
+    """Token ranges of `passages` in `text`; none where the tokenizer cannot say which characters a token covers."""
+    if not tokenizer.is_fast or not passages:
+        return ()
     spans = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)["offset_mapping"]
-    inside = [i for i, (a, b) in enumerate(spans) if a < first + len(passage) and b > first and b > a]
-    return inside[0], inside[-1] + 1
-
-
-def _sentences(book: str) -> list[str]:
-    marked = " ".join(book.split())
-    for end in ("! ", "? ", ". "):
-        marked = marked.replace(end, f"{end[0]}\n")
-    return [sentence for sentence in marked.split("\n") if sentence.strip()]
-
-
-def _needle(sentences: list[str], depth: float, rng: random.Random):  # noqa: ANN202
-    place = rng.choice(["Lyme Regis", "Dunwich", "Whitby", "Aldeburgh", "Falmouth"])
-    thing = rng.choice(["silver lantern", "copper telescope", "green umbrella", "walnut violin"])
-    sentence = f"The {thing} that everybody was looking for had been left in the old lighthouse of {place}."
-    question = f"According to the text above, where had the {thing} been left? Answer, then explain in a few sentences."
-
-    def make(units: int) -> _Case:
-        part = sentences[:units]
-        at = int(depth * len(part))
-        return _single(" ".join([*part[:at], sentence, *part[at:]]), question, place, sentence)
-
-    return make
-
-
-def _dialogue(sentences: list[str], depth: float, rng: random.Random):  # noqa: ANN202
-    """A reader pastes a book turn by turn, says something personal in one of the turns, and asks for it at the end."""
-    name = rng.choice(["Eleanor", "Cassandra", "Harriet", "Frederick", "Augusta"])
-    town = rng.choice(["Lisbon", "Trieste", "Bergen", "Cairo", "Quebec"])
-    fact = f"By the way, I am reading this on the train to {town}, where my sister {name} lives."
-    question = "Which town is my train going to, and who lives there? Then say what you think of the book."
-    turn = 12
-
-    def make(units: int) -> _Case:
-        parts = [" ".join(sentences[i : min(i + turn, units)]) for i in range(0, units, turn)]
-        told = min(int(depth * len(parts)), len(parts) - 1)
-        messages = []
-        for number, part in enumerate(parts):
-            said = f"{part}\n\n{fact}" if number == told else part
-            messages.append({"role": "user", "content": f"Here is part {number + 1}:\n\n{said}"})
-            messages.append({"role": "assistant", "content": f"Thank you, I have read part {number + 1}."})
-        return _Case([*messages, {"role": "user", "content": question}], question, town, fact)
-
-    return make
-
-
-def _kv_retrieval(depth: float, rng: random.Random):  # noqa: ANN202
-    pairs: list[tuple[str, str]] = []
-
-    def make(units: int) -> _Case:
-        while len(pairs) < units:
-            pairs.append((f"{rng.getrandbits(20):05x}", f"{rng.getrandbits(20):05x}"))
-        key, value = pairs[int(depth * (units - 1))]
-        lines = "\n".join(f'"{k}": "{v}"' for k, v in pairs[:units])
-        body = f"Below is a table of keys and values.\n\n{lines}"
-        return _single(body, f'What is the value of the key "{key}"?', value, f'"{key}": "{value}"')
-
-    return make
-
-
-def _code(depth: float, rng: random.Random):  # noqa: ANN202
-    nouns = ["ledger", "harbor", "signal", "orchard", "cabinet", "meadow", "lantern", "engine", "garden", "archive"]
-    verbs = ["load", "count", "merge", "check", "close", "index", "scan", "rank", "pack", "trace"]
-    functions: list[tuple[str, str, int]] = []
-
-    def make(units: int) -> _Case:
-        while len(functions) < units:
-            name = f"{rng.choice(verbs)}_{rng.choice(nouns)}_{len(functions)}"
-            called = rng.choice(functions)[0] if functions else "len"
-            constant = rng.randrange(100, 1000)
-            body = f"def {name}(items):\n    limit = {constant}\n    return {called}(items[:limit])\n"
-            functions.append((name, body, constant))
-        name, evidence, constant = functions[int(depth * (units - 1))]
-        source = "\n\n".join(body for _, body, _ in functions[:units])
-        question = f"In the Python module above, what is the value of `limit` in the function `{name}`?"
-        return _single(f"```python\n{source}```", question, str(constant), evidence)
-
-    return make
+    ranges = []
+    for passage in passages:
+        first = text.index(passage)
+        inside = [i for i, (a, b) in enumerate(spans) if a < first + len(passage) and b > first and b > a]
+        ranges.append((inside[0], inside[-1] + 1))
+    return tuple(ranges)
 
 
 def read_text(path: str, flag: str) -> str:

@@ -67,12 +67,16 @@ def generate(
 def _forward(model, tokens, position, cache, recorder, device):  # noqa: ANN001, ANN202
     """One pass over `tokens` starting at `position`; returns (last token's logits float32 on the CPU, cache)."""
     recorder.position = position
-    accepted = inspect.signature(model.forward).parameters
-    options = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+    options = {"logits_to_keep": 1} if keeps_logits(model) else {}
     output = model(
         input_ids=torch.tensor([tokens], device=device), past_key_values=cache, use_cache=True, **options
     )
     return output.logits[0, -1].float().cpu(), output.past_key_values
+
+
+def keeps_logits(model: torch.nn.Module) -> bool:
+    """Whether the model can leave out the logits of all but the last tokens: vocabulary-wide rows are large."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def _choose(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .errors import CaptureError
-from .quantise import AXES, quantise_field
+from .quantise import Account, quantise_best, restore
 from .recorder import FIELDS
 
 FORMAT = "kvtier.attention/1"
@@ -33,10 +33,14 @@ def build(
     account: dict[str, dict] = {}
     for name in present:
         if axes and name in ("k", "kpre", "v"):
-            parts, account[name] = quantise_field(tables, name, axes)
-            for layer, part in parts.items():
+            sums = Account()
+            for layer in layers:
+                queries = tables[layer].get("q") if name == "k" else None
+                part = quantise_best(tables[layer][name], axes, sums, queries)
                 tensors[f"{name}.{layer}"] = part.codes
                 tensors[f"{name}.{layer}.scale"] = part.scale
+                tensors[f"{name}.{layer}.offset"] = part.offset
+            account[name] = sums.metadata()
             continue
         for layer in layers:
             tensors[f"{name}.{layer}"] = _stored(f"{name}.{layer}", tables[layer][name], dtype)
@@ -79,12 +83,15 @@ class TraceFile:
         x = self._file.get_tensor(name)
         if x.dtype != torch.int8:
             return x.float()
-        scale = self._file.get_tensor(f"{name}.scale").float()
-        return x.float() * scale.unsqueeze(AXES[self.metadata["quantisation"][field]["scale"]])
+        offset = self._file.get_tensor(f"{name}.offset") if f"{name}.offset" in self.names else None
+        return restore(x, self._file.get_tensor(f"{name}.scale"), offset)
 
     def probabilities(self, layer: int, step: int) -> torch.Tensor:
         """softmax(q·k / sqrt(headDim)) of one decode step: [heads, promptTokens + step + 1]."""
-        query, keys = self.tensor("q", layer)[step], self.tensor("k", layer)
+        return self.probabilities_of(layer, step, self.tensor("q", layer)[step], self.tensor("k", layer))
+
+    def probabilities_of(self, layer: int, step: int, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """As `probabilities`, with the step's query [heads, d] and the layer's keys already read."""
         end = self.metadata["promptTokens"] + step + 1
         heads, dim = query.shape
         grouped = query.reshape(keys.shape[0], heads // keys.shape[0], dim)

@@ -18,10 +18,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import CaptureError
 from .hook import NAME as CAPTURE
-from .run import Generation
+from .run import Generation, keeps_logits
 from .trace_file import TraceFile
 
 NAME = "kvtier_verify"
+# Steps of which every recorded layer and head is compared.
+SAMPLED_STEPS = 4
+# Eager attention holds heads * rows * keys scores, a few times over: 2^26 of them are 256 MB in float32.
+EAGER_ELEMENTS = 1 << 26
 _probe: "Probe | None" = None
 
 
@@ -31,17 +35,19 @@ class Probe:
 
     layers: tuple[int, ...]
     steps: tuple[int, ...]
-    taking: bool = False
-    weights: dict[int, torch.Tensor] = field(default_factory=dict)
-    """layer -> [heads, sampled steps, keys]"""
-    outputs: dict[int, torch.Tensor] = field(default_factory=dict)
-    """layer -> [sampled steps, heads, headDim]"""
+    first_step: int = 0
+    """Step of the running pass's first row; negative in the prompt."""
+    weights: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    """(layer, step) -> [heads, keys up to the step's own]"""
+    outputs: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    """(layer, step) -> [heads, headDim]"""
 
 
 @dataclass(frozen=True)
 class Report:
     maxProbabilityError: float  # noqa: N815 - goes into the file's metadata under this name
     maxVariationDistance: float  # noqa: N815
+    meanVariationDistance: float  # noqa: N815
     relativeOutputError: float | None  # noqa: N815
     maxLogitError: float  # noqa: N815
     tokensAgree: int  # noqa: N815
@@ -53,61 +59,78 @@ class Report:
         return [
             f"verify: {self.rows} rows of (layer, step, head) against the model's own eager attention",
             f"verify: probability error max {self.maxProbabilityError:.3g}, "
-            f"total variation max {self.maxVariationDistance:.3g}, output error (relative RMS) {output}",
+            f"total variation max {self.maxVariationDistance:.3g} mean {self.meanVariationDistance:.3g}, output error (relative RMS) {output}",
             f"verify: teacher-forced pass agrees on {self.tokensAgree} of {self.tokens} tokens, "
             f"logit error max {self.maxLogitError:.3g}",
         ]
 
 
 def verify(
-    trace: TraceFile, model: torch.nn.Module, prompt: list[int], generation: Generation, greedy: bool, chunk: int
+    trace: TraceFile, model: torch.nn.Module, prompt: list[int], generation: Generation, greedy: bool
 ) -> Report:
     recorded, steps = trace.metadata["recordedLayers"], len(generation.tokens)
     if "q" not in trace.metadata["fields"] or "k" not in trace.metadata["fields"]:
         raise CaptureError("--verify: needs k and q among --fields")
-    probe = Probe(_spread(recorded, 4), _spread(range(steps), 4))
-    logits = _teacher_forced(model, prompt, generation.tokens, probe, chunk)
+    probe = Probe(tuple(recorded), _spread(range(steps), SAMPLED_STEPS))
+    forced = _teacher_forced(model, prompt, generation.tokens, probe, trace.metadata["model"]["heads"])
     errors, distances, shift, energy = [], [], 0.0, 0.0
     for layer in probe.layers:
-        for row, step in enumerate(probe.steps):
-            ours, theirs = trace.probabilities(layer, step), probe.weights[layer][:, row]
-            theirs = _aligned(theirs, ours.shape[1], len(prompt) + steps)
+        keys, queries = trace.tensor("k", layer), trace.tensor("q", layer)
+        values = trace.tensor("v", layer) if "v" in trace.metadata["fields"] else None
+        for step in probe.steps:
+            ours = trace.probabilities_of(layer, step, queries[step], keys)
+            theirs = _aligned(probe.weights[layer, step], ours.shape[1])
             errors.append(float((ours - theirs).abs().max()))
             distances.append(float((ours - theirs).abs().sum(dim=-1).max() / 2))
-            if "v" in trace.metadata["fields"]:
-                output = _output(ours, trace.tensor("v", layer))
-                shift += float((output - probe.outputs[layer][row]).square().sum())
-                energy += float(probe.outputs[layer][row].square().sum())
-    chosen = logits.gather(1, torch.tensor(generation.tokens)[:, None])[:, 0]
-    agree = int((logits.argmax(dim=1) == torch.tensor(generation.tokens)).sum()) if greedy else steps
+            if values is not None:
+                output, own = _output(ours, values), probe.outputs[layer, step]
+                shift += float((output - own).square().sum())
+                energy += float(own.square().sum())
+    agree = sum(a == b for a, b in zip(forced.likeliest, generation.tokens, strict=True)) if greedy else steps
+    differences = [abs(a - b) for a, b in zip(forced.chosen, generation.logits, strict=True)]
     return Report(
         maxProbabilityError=max(errors),
         maxVariationDistance=max(distances),
+        meanVariationDistance=sum(distances) / len(distances),
         relativeOutputError=(shift / energy) ** 0.5 if energy else None,
-        maxLogitError=float((chosen - torch.tensor(generation.logits)).abs().max()),
+        maxLogitError=max(differences),
         tokensAgree=agree,
         tokens=steps,
         rows=len(probe.layers) * len(probe.steps) * trace.metadata["model"]["heads"],
     )
 
 
-def _teacher_forced(model, prompt, generated, probe, chunk):  # noqa: ANN001, ANN202
-    """Logits [steps, vocab] that predict each generated token; the probe takes the decode rows on the way."""
+@dataclass
+class _Forced:
+    likeliest: list[int] = field(default_factory=list)
+    chosen: list[float] = field(default_factory=list)
+    """The logit of each generated token, and the likeliest token, where it was to be predicted."""
+
+
+def _teacher_forced(model, prompt, generated, probe, heads):  # noqa: ANN001, ANN202
+    """Feeds prompt and generated tokens; the probe takes the decode rows on the way."""
     device = next(model.parameters()).device
-    text = [*prompt, *generated]
-    # The decode rows must come in one pass, so that one mask row per step holds the whole context.
-    bounds = [*range(0, len(prompt) - 1, chunk), len(prompt) - 1, len(prompt), len(text)]
-    pieces, cache = [], None
+    text, result, cache, first = [*prompt, *generated], _Forced(), None, 0
     with torch.inference_mode(), _probing(probe, model):
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-            probe.taking = first == len(prompt)
+        while first < len(text):
+            last = min(len(text), first + max(1, EAGER_ELEMENTS // (heads * len(text))))
+            # The last prompt token predicts the first generated one, so that its row belongs to what follows.
+            if first < len(prompt) - 1:
+                last = min(last, len(prompt) - 1)
+            probe.first_step = first - len(prompt)
             output = model(
-                input_ids=torch.tensor([text[first:last]], device=device), past_key_values=cache, use_cache=True
+                input_ids=torch.tensor([text[first:last]], device=device), past_key_values=cache, use_cache=True,
+                **({"logits_to_keep": 1} if first < len(prompt) - 1 and keeps_logits(model) else {}),
             )
             cache = output.past_key_values
             if first >= len(prompt) - 1:
-                pieces.append(output.logits[0].float().cpu())
-    return torch.cat(pieces)[:-1]
+                # Row i predicts the token after it; the last token of all predicts nothing that was recorded.
+                targets = text[first + 1 : last + 1]
+                logits = output.logits[0, : len(targets)].float()
+                result.likeliest += logits.argmax(dim=-1).tolist()
+                result.chosen += logits[range(len(targets)), targets].tolist()
+            first = last
+    return result
 
 
 @contextlib.contextmanager
@@ -128,18 +151,23 @@ def _eager(module, query, key, value, attention_mask, **kwargs):  # noqa: ANN001
         raise CaptureError(f"--verify: {type(module).__name__} has no eager attention of its own to compare with")
     output, weights = own(module, query, key, value, attention_mask, **kwargs)
     layer = getattr(module, "layer_idx", None)
-    if _probe is not None and _probe.taking and layer in _probe.layers:
-        rows = list(_probe.steps)
-        _probe.weights[layer] = weights[0][:, rows].float().cpu()
-        _probe.outputs[layer] = output[0][rows].float().cpu()
+    if _probe is None or layer not in _probe.layers:
+        return output, weights
+    rows = weights.shape[2]
+    for step in _probe.steps:
+        row = step - _probe.first_step
+        if 0 <= row < rows:
+            # Keys after the row's own are masked.
+            _probe.weights[layer, step] = weights[0, :, row, : weights.shape[3] - rows + row + 1].float().cpu()
+            _probe.outputs[layer, step] = output[0, row].float().cpu()
     return output, weights
 
 
-def _aligned(weights: torch.Tensor, keys: int, total: int) -> torch.Tensor:
-    """Weights over the cache's keys (the last ones of `total`) as weights over positions 0 .. keys-1."""
-    full = torch.zeros(weights.shape[0], total)
-    full[:, total - weights.shape[1] :] = weights
-    return full[:, :keys]
+def _aligned(weights: torch.Tensor, keys: int) -> torch.Tensor:
+    """Weights over the cache's keys (the last ones; a sliding layer has dropped the others) over all positions."""
+    full = torch.zeros(weights.shape[0], keys)
+    full[:, keys - weights.shape[1] :] = weights
+    return full
 
 
 def _output(probabilities: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

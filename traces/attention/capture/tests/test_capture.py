@@ -123,20 +123,6 @@ def test_an_answer_that_ends_early_makes_a_shorter_trace(model_folder, prompt_fi
     assert trace.tensor("k", 0).shape[1] == 178 + stop
 
 
-def test_tasks_fill_the_prompt_and_know_their_answer(model_folder, tmp_path):  # noqa: ANN001
-    book = tmp_path / "book.txt"
-    book.write_text("It rained on the moor that night. Nobody came. " * 40)
-    for task in ("needle", "dialogue", "kv-retrieval", "code"):
-        out = tmp_path / f"{task}.safetensors"
-        flags = ["--task", task, "--text", str(book), "--max-prompt-tokens", "480", "--steps", "4", "--ignore-stop"]
-        assert main(["--model", model_folder("llama"), *flags, "--quiet", "--out", str(out)]) == 0
-        metadata = TraceFile(str(out)).metadata
-        assert 380 < metadata["promptTokens"] <= 480
-        assert metadata["text"]["answer"]
-        first, last = metadata["text"]["evidenceTokens"]
-        assert 0 <= first < last < metadata["promptTokens"]
-
-
 def test_same_seed_samples_the_same_tokens(model_folder, prompt_file, tmp_path):  # noqa: ANN001
     def said(name: str, seed: str) -> str:
         flags = ["--temperature", "1.0", "--seed", seed]
