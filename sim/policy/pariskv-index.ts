@@ -14,10 +14,36 @@ const CENTRES = [0.042, 0.1266, 0.213, 0.3025, 0.3973, 0.5001, 0.6169, 0.7633];
 /** Weights 6..1 go to centroids until these shares of the ρ·n nearest keys are covered. */
 const TIER_SHARES = [0.05, 0.15, 0.3, 0.5, 0.75, 1];
 const ROTATION_SEED = 42;
+/** Codes of one component: sign and level. */
+const CODES = 16;
 
-/** In-place Walsh–Hadamard transform over x[at .. at + n), n a power of two, scaled by 1/√n. */
+/**
+ * Level of a magnitude in 0..1 by a table of 1024 bins, none of which has two thresholds: the level at the bin's start,
+ * and the threshold in it, if any.
+ */
+const LEVEL_BINS = 1024;
+const levelAtBin = new Uint8Array(LEVEL_BINS + 1);
+const thresholdInBin = new Float64Array(LEVEL_BINS + 1).fill(Infinity);
+for (let bin = 0; bin <= LEVEL_BINS; bin++) {
+  levelAtBin[bin] = THRESHOLDS.filter((threshold) => threshold < bin / LEVEL_BINS).length;
+  const inside = THRESHOLDS.find((t) => t >= bin / LEVEL_BINS && t < (bin + 1) / LEVEL_BINS);
+  if (inside !== undefined) thresholdInBin[bin] = inside;
+}
+
+/** In-place Walsh–Hadamard transform over x[0 .. n), n a power of two from 8 on, scaled by 1/√n. */
 const hadamard = (x: Float64Array, n: number): void => {
-  for (let half = 1; half < n; half *= 2) {
+  const scale = 1 / Math.sqrt(n);
+  for (let i = 0; i < n; i += 4) {
+    const a = x[i] + x[i + 1];
+    const b = x[i] - x[i + 1];
+    const c = x[i + 2] + x[i + 3];
+    const d = x[i + 2] - x[i + 3];
+    x[i] = (a + c) * scale;
+    x[i + 1] = (b + d) * scale;
+    x[i + 2] = (a - c) * scale;
+    x[i + 3] = (b - d) * scale;
+  }
+  for (let half = 4; half < n; half *= 2) {
     for (let i = 0; i < n; i += 2 * half) {
       for (let j = i; j < i + half; j++) {
         const a = x[j];
@@ -27,8 +53,6 @@ const hadamard = (x: Float64Array, n: number): void => {
       }
     }
   }
-  const scale = 1 / Math.sqrt(n);
-  for (let i = 0; i < n; i++) x[i] *= scale;
 };
 
 export class ParisIndex {
@@ -45,8 +69,12 @@ export class ParisIndex {
   private readonly rotated: Float64Array;
   private readonly query: Float64Array;
   private readonly tier: Uint8Array;
-  private readonly proximity: Float64Array;
-  private readonly order: Int32Array;
+  /** Per channel and code, what it adds to the query's product. */
+  private readonly terms: Float64Array;
+  private readonly order = new Int32Array(CENTROIDS);
+  private readonly spareOrder = new Int32Array(CENTROIDS);
+  private readonly cost = new Float64Array(CENTROIDS);
+  private readonly spareCost = new Float64Array(CENTROIDS);
   /** First encoded position and one past the last. */
   from = 0;
   to = 0;
@@ -68,8 +96,7 @@ export class ParisIndex {
     this.rotated = new Float64Array(dim);
     this.query = new Float64Array(dim);
     this.tier = new Uint8Array(this.subspaces * CENTROIDS);
-    this.proximity = new Float64Array(CENTROIDS);
-    this.order = new Int32Array(CENTROIDS);
+    this.terms = new Float64Array(dim * CODES);
   }
 
   /** Index bytes per key (ids, 4-bit codes, bf16 weights), as the authors store them. */
@@ -86,33 +113,37 @@ export class ParisIndex {
   }
 
   private rotate(source: Float32Array | Float64Array, at: number, out: Float64Array): void {
-    out.fill(0);
-    for (let c = 0; c < this.headDim; c++) out[c] = source[at + c] * this.signs[c];
+    const { headDim, signs } = this;
+    if (headDim < this.dim) out.fill(0);
+    for (let c = 0; c < headDim; c++) out[c] = source[at + c] * signs[c];
     hadamard(out, this.dim);
   }
 
   private encodeKey(keys: Float32Array, token: number): void {
-    const x = this.rotated;
+    const { rotated: x, subspaces, codes } = this;
     this.rotate(keys, token * this.headDim, x);
-    for (let b = 0; b < this.subspaces; b++) {
-      let norm = 0;
-      for (let c = b * SUBSPACE; c < (b + 1) * SUBSPACE; c++) norm += x[c] * x[c];
-      norm = Math.sqrt(norm);
+    for (let b = 0; b < subspaces; b++) {
+      const first = b * SUBSPACE;
+      let square = 0;
+      for (let c = first; c < first + SUBSPACE; c++) square += x[c] * x[c];
+      const norm = Math.sqrt(square);
+      const inverse = norm === 0 ? 0 : 1 / norm;
+      const at = token * this.dim + first;
       let id = 0;
       let agreement = 0;
       for (let c = 0; c < SUBSPACE; c++) {
-        const value = x[b * SUBSPACE + c];
+        const value = x[first + c];
         const negative = value < 0 ? 1 : 0;
         id |= negative << c;
-        const magnitude = norm === 0 ? 0 : Math.abs(value) / norm;
-        let level = 0;
-        while (level < 7 && magnitude > THRESHOLDS[level]) level++;
+        const magnitude = (negative === 1 ? -value : value) * inverse;
+        const bin = (magnitude * LEVEL_BINS) | 0;
+        const level = levelAtBin[bin] + (magnitude > thresholdInBin[bin] ? 1 : 0);
         agreement += magnitude * CENTRES[level];
-        this.codes[token * this.dim + b * SUBSPACE + c] = (negative << 3) | level;
+        codes[at + c] = (negative << 3) | level;
       }
-      this.ids[token * this.subspaces + b] = id;
+      this.ids[token * subspaces + b] = id;
       // ‖k‖·r_b is the norm of the sub-vector; the correction α_b = ⟨quantised, true⟩ makes the estimate unbiased.
-      this.weights[token * this.subspaces + b] = agreement === 0 ? 0 : norm / agreement;
+      this.weights[token * subspaces + b] = agreement === 0 ? 0 : norm / agreement;
       this.counts[b * CENTROIDS + id]++;
     }
   }
@@ -120,13 +151,19 @@ export class ParisIndex {
   /** Rotates the query and ranks the sign patterns of each subspace into tiers of weight 6..0. */
   prepare(query: Float64Array, rho: number): void {
     this.rotate(query, 0, this.query);
+    for (let c = 0; c < this.dim; c++) {
+      for (let code = 0; code < CODES; code++) {
+        const term = CENTRES[code & 7] * this.query[c];
+        this.terms[c * CODES + code] = code & 8 ? -term : term;
+      }
+    }
     const n = this.to - this.from;
     for (let b = 0; b < this.subspaces; b++) {
       this.rankCentroids(b);
       let covered = 0;
+      let level = 0;
       for (let i = 0; i < CENTROIDS; i++) {
         const id = this.order[i];
-        let level = 0;
         while (level < TIER_SHARES.length && covered >= TIER_SHARES[level] * rho * n) level++;
         this.tier[b * CENTROIDS + id] = TIER_SHARES.length - level;
         covered += this.counts[b * CENTROIDS + id];
@@ -134,16 +171,28 @@ export class ParisIndex {
     }
   }
 
+  /**
+   * Sign patterns by proximity to the query, nearest first: the nearest has the query's own signs, and each flipped sign
+   * costs twice its component's size, so patterns are sorted by subset sums, built by merging one component at a time.
+   */
   private rankCentroids(b: number): void {
-    const { proximity, order, query } = this;
-    for (let id = 0; id < CENTROIDS; id++) {
-      let sum = 0;
-      for (let c = 0; c < SUBSPACE; c++)
-        sum += (id >> c) & 1 ? -query[b * SUBSPACE + c] : query[b * SUBSPACE + c];
-      proximity[id] = sum;
-      order[id] = id;
+    const { query } = this;
+    let nearest = 0;
+    for (let c = 0; c < SUBSPACE; c++) if (query[b * SUBSPACE + c] < 0) nearest |= 1 << c;
+    let [order, other] = [this.order, this.spareOrder];
+    let [cost, otherCost] = [this.cost, this.spareCost];
+    order[0] = nearest;
+    cost[0] = 0;
+    for (let c = 0, n = 1; c < SUBSPACE; c++, n *= 2) {
+      const size = Math.abs(query[b * SUBSPACE + c]);
+      for (let i = 0, j = 0, at = 0; at < 2 * n; at++) {
+        const keep = i < n && (j === n || cost[i] <= cost[j] + size);
+        other[at] = keep ? order[i] : order[j] ^ (1 << c);
+        otherCost[at] = keep ? cost[i++] : cost[j++] + size;
+      }
+      [order, other] = [other, order];
+      [cost, otherCost] = [otherCost, cost];
     }
-    order.sort((a, z) => proximity[z] - proximity[a] || a - z);
   }
 
   /** Collision scores (0 .. 6·subspaces) of all encoded keys into out[0 .. to - from). */
@@ -159,15 +208,12 @@ export class ParisIndex {
 
   /** Estimated q·k of one encoded key from its 4-bit codes. */
   estimate(token: number): number {
-    const { dim, subspaces, codes, weights, query } = this;
+    const { dim, subspaces, codes, weights, terms } = this;
     let sum = 0;
-    for (let b = 0; b < subspaces; b++) {
+    let at = token * dim;
+    for (let b = 0, term = 0; b < subspaces; b++) {
       let dot = 0;
-      for (let c = b * SUBSPACE; c < (b + 1) * SUBSPACE; c++) {
-        const code = codes[token * dim + c];
-        const magnitude = CENTRES[code & 7];
-        dot += code & 8 ? -magnitude * query[c] : magnitude * query[c];
-      }
+      for (let c = 0; c < SUBSPACE; c++, term += CODES, at++) dot += terms[term + codes[at]];
       sum += dot * weights[token * subspaces + b];
     }
     return sum;

@@ -8,16 +8,18 @@ import type { Codec, CodedBlock } from '../codec.ts';
 const encodeKeys = (keys: Float32Array, d: number, from: number, tokens: number) => {
   const codes = new Int8Array(tokens * d);
   const scales = new Float32Array(d);
-  for (let c = 0; c < d; c++) {
-    let peak = 0;
-    for (let t = 0; t < tokens; t++) {
-      const x = Math.abs(keys[(from + t) * d + c]);
-      if (x > peak) peak = x;
+  const peaks = new Float64Array(d);
+  const rows = keys.subarray(from * d, (from + tokens) * d);
+  for (let t = 0, i = 0; t < tokens; t++) {
+    for (let c = 0; c < d; c++, i++) {
+      const x = Math.abs(rows[i]);
+      if (x > peaks[c]) peaks[c] = x;
     }
-    scales[c] = peak / 127;
-    if (peak === 0) continue;
-    const inverse = 127 / peak;
-    for (let t = 0; t < tokens; t++) codes[t * d + c] = Math.round(keys[(from + t) * d + c] * inverse);
+  }
+  const inverses = peaks.map((peak) => (peak === 0 ? 0 : 127 / peak));
+  for (let c = 0; c < d; c++) scales[c] = peaks[c] / 127;
+  for (let t = 0, i = 0; t < tokens; t++) {
+    for (let c = 0; c < d; c++, i++) codes[i] = Math.round(rows[i] * inverses[c]);
   }
   return { codes, scales };
 };
@@ -56,15 +58,17 @@ export const codec: Codec = {
     return {
       tokens,
       decodeKeys(out) {
+        const { codes, scales } = k;
         for (let t = 0, i = 0; t < tokens; t++) {
-          for (let c = 0; c < headDim; c++, i++) out[i] = k.codes[i] * k.scales[c];
+          for (let c = 0; c < headDim; c++, i++) out[i] = codes[i] * scales[c];
         }
       },
       decodeValues(out) {
+        const { codes, scales } = v;
         for (let t = 0, i = 0; t < tokens; t++) {
-          const step = v.scales[t * 2];
-          const lo = v.scales[t * 2 + 1];
-          for (let c = 0; c < headDim; c++, i++) out[i] = lo + v.codes[i] * step;
+          const step = scales[t * 2];
+          const lo = scales[t * 2 + 1];
+          for (let c = 0; c < headDim; c++, i++) out[i] = lo + codes[i] * step;
         }
       },
     };
