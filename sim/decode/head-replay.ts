@@ -4,10 +4,9 @@
  */
 import { createRandom } from '../engine/random.ts';
 import { HeadCache, IN_HBM, type StoredForm } from '../memory/head-cache.ts';
-import type { CodedBlock } from '../policy/codec.ts';
 import type { HeadView, LayerPolicy, Pick, Policy, StepView, World } from '../policy/policy.ts';
-import type { DecodedBlock } from '../quality/measure.ts';
 import { EVERY_QUERY, Selection } from '../quality/selection.ts';
+import { CodedRanges } from './coded-ranges.ts';
 import {
   emptyDemand,
   type LayerDemand,
@@ -16,20 +15,6 @@ import {
   mergeWork,
   type TopK,
 } from './demand.ts';
-
-/** A run of tokens in coded form. The rows are coded when a selection first touches them: they never change. */
-interface CodedRange {
-  readonly from: number;
-  readonly tokens: number;
-  readonly form: number;
-  block: CodedBlock | null;
-}
-
-/** Reusable room for one decoded block. */
-interface DecodeRoom {
-  keys: Float32Array;
-  values: Float32Array;
-}
 
 export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => [
   { name: 'raw', kBytesPerToken: world.kBytesPerToken, vBytesPerToken: world.vBytesPerToken },
@@ -44,14 +29,12 @@ export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => 
 export class LayerReplay {
   readonly heads: readonly HeadView[];
   readonly selections: readonly Selection[];
-  readonly coded: readonly CodedRange[][];
-  /** Per head: token → covered by a coded block. */
-  readonly isCoded: readonly Uint8Array[];
+  /** Per head, what is stored in a coded form. */
+  readonly coded: readonly CodedRanges[];
   private readonly policy: Policy;
   private readonly world: World;
   private readonly hooks: LayerPolicy;
   private readonly layer: number;
-  private readonly rooms: DecodeRoom[] = [];
   /** What the last scored step's choice asked for; reused at steps that are not scored. */
   private chosen: LayerDemand;
 
@@ -74,8 +57,8 @@ export class LayerReplay {
       random: createRandom(seed, `policy-${layer}-${head.kvHead}`),
     }));
     this.selections = heads.map(() => new Selection(world.maxTokens));
-    this.coded = heads.map(() => []);
-    this.isCoded = heads.map(() => new Uint8Array(policy.codecs.length > 0 ? world.maxTokens : 0));
+    const codedTokens = policy.codecs.length > 0 ? world.maxTokens : 0;
+    this.coded = heads.map((head) => new CodedRanges(head, world.headDim, codedTokens));
     this.chosen = emptyDemand(forms.length);
   }
 
@@ -151,48 +134,30 @@ export class LayerReplay {
     return mean;
   }
 
-  /** Decoded rows of the coded blocks that head `at` attends to in this step. */
-  decodedBlocks(at: number): readonly DecodedBlock[] {
-    const selection = this.selections[at];
-    const d = this.world.headDim;
-    const blocks: DecodedBlock[] = [];
-    const { keys, values } = this.heads[at];
-    if (values === null) return blocks;
-    for (const range of this.coded[at]) {
-      const { from, tokens, form } = range;
-      if (!selection.touches(from, from + tokens)) continue;
-      range.block ??= this.policy.codecs[form - 1].encode(keys, values, d, from, tokens);
-      const { block } = range;
-      const size = tokens * d;
-      let room = this.rooms[blocks.length];
-      if (room === undefined || room.keys.length < size) {
-        room = { keys: new Float32Array(size), values: new Float32Array(size) };
-        this.rooms[blocks.length] = room;
-      }
-      block.decodeKeys(room.keys);
-      block.decodeValues(room.values);
-      blocks.push({ from, tokens, keys: room.keys, values: room.values });
-    }
-    return blocks;
-  }
-
   private countPicked(at: number, demand: LayerDemand, share: number): void {
     const { cache } = this.heads[at];
     const { marks, all } = this.selections[at];
     const { replicated } = this.policy;
     const group = this.world.groupSize;
     const everyQuery = group >= 32 ? EVERY_QUERY : (1 << group) - 1;
+    const { place, form, copies, tokens } = cache;
+    const resident = new Float64Array(demand.residentTokens.length);
+    const fetched = new Float64Array(demand.fetchTokens.length);
     let attended = 0;
-    for (let token = 0; token < cache.tokens; token++) {
+    for (let token = 0; token < tokens; token++) {
       const mark = all ? EVERY_QUERY : marks[token];
       if (mark === 0) continue;
       const queries = mark === EVERY_QUERY ? group : bitCount(mark & everyQuery);
       attended += queries;
-      const reads = replicated ? Math.min(queries, cache.copies[token]) : 1;
-      const tokens = (cache.place[token] & IN_HBM) !== 0 ? demand.residentTokens : demand.fetchTokens;
-      tokens[cache.form[token]] += reads * share;
+      const reads = replicated ? Math.min(queries, copies[token]) : 1;
+      if ((place[token] & IN_HBM) !== 0) resident[form[token]] += reads;
+      else fetched[form[token]] += reads;
     }
     demand.attendTokens += (attended / group) * share;
+    for (let f = 0; f < resident.length; f++) {
+      demand.residentTokens[f] += resident[f] * share;
+      demand.fetchTokens[f] += fetched[f] * share;
+    }
   }
 
   /** What moved since the last drain, as a demand. */
@@ -211,8 +176,7 @@ export class LayerReplay {
       }
       for (const { form, from, to } of head.cache.recodings) {
         demand.encodeTokens[form] += (to - from) * share;
-        this.isCoded[at].fill(1, from, to);
-        this.coded[at].push({ from, tokens: to - from, form, block: null });
+        this.coded[at].add(from, to, this.policy.codecs[form - 1]);
       }
       head.cache.drain();
     });

@@ -144,14 +144,16 @@ const measureStep = (
     measure.forget();
     for (const { replay, quality } of runs) {
       const { values } = replay.heads[at];
+      const selection = replay.selections[at];
+      const coded = replay.coded[at];
       const input = {
         exact: exact[at].steps[ahead],
-        selection: replay.selections[at],
+        selection,
         queries: queries[at],
         headDim,
         values,
-        decoded: replay.decodedBlocks(at),
-        coded: replay.isCoded[at],
+        decoded: coded.decodedIn(selection),
+        coded: coded.isCoded,
       };
       measureGroup(input, measure);
       for (const result of measure.results) {

@@ -24,16 +24,25 @@ export interface SampleRequest {
   readonly excludedLayers: readonly number[];
 }
 
-/** Multiply-adds that `auto` spends on exact attention: some seconds of one core. */
-const BUDGET_MACS = 2.5e9;
+/**
+ * What `auto` may spend, in multiply-adds of the SIMD kernels (16 a ns on a 3 GHz core): some seconds of one core for
+ * six policies. Beside the arithmetic of exact attention, a replayed head costs the making or reading and indexing of
+ * its rows, and a scored step the policies' passes over its tokens; both measured on 32K tokens, and only their
+ * proportion matters.
+ */
+const BUDGET_MACS = 64e9;
+const MACS_PER_ROW_CHANNEL = 1000;
+const MACS_PER_SCORED_TOKEN = 4000;
 
 /** Steps of the ladder: at most so many layers, KV heads and scored steps. */
 const LADDER = [
   [Infinity, Infinity, Infinity],
   [12, Infinity, Infinity],
   [8, 4, 64],
-  [6, 2, 32],
+  [8, 2, 32],
+  [6, 2, 16],
   [4, 2, 16],
+  [4, 2, 8],
   [4, 1, 8],
   [3, 1, 4],
   [2, 1, 2],
@@ -73,7 +82,8 @@ export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest)
   if (recorded.length === 0)
     throw new SimError('invalid-input', 'the trace records no layer with full attention');
   const tokens = shape.promptTokens + shape.steps;
-  const macsPerTriple = 2 * tokens * shape.headDim * (shape.heads / shape.kvHeads);
+  const macsPerHead = MACS_PER_ROW_CHANNEL * tokens * shape.headDim;
+  const macsPerTriple = tokens * (2 * shape.headDim * (shape.heads / shape.kvHeads) + MACS_PER_SCORED_TOKEN);
   const chooseLayers = (limit: number): readonly number[] =>
     Array.isArray(request.layers)
       ? explicit(request.layers, shape.recordedLayers, 'layer')
@@ -92,7 +102,8 @@ export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest)
     const everySteps = Math.max(1, Math.ceil(request.steps / stepLimit));
     sample = { layers: chooseLayers(layerLimit), kvHeads: chooseHeads(headLimit), everySteps };
     const scored = Math.ceil(request.steps / everySteps);
-    if (sample.layers.length * sample.kvHeads.length * scored * macsPerTriple <= BUDGET_MACS) return sample;
+    const heads = sample.layers.length * sample.kvHeads.length;
+    if (heads * (macsPerHead + scored * macsPerTriple) <= BUDGET_MACS) return sample;
   }
   if (sample === undefined) throw new SimError('invariant-broken', 'the sampling ladder is empty');
   return sample;
