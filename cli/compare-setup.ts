@@ -6,7 +6,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type CompareExperiment, compareExperimentSchema } from '../sim/experiment.ts';
 import { loadProfile, loadStack } from '../sim/hardware/load.ts';
-import { checkContext, loadModel, modelNames } from '../sim/model/models.ts';
+import { loadModel, modelNames } from '../sim/model/models.ts';
 import type { ModelShape } from '../sim/model/shape.ts';
 import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
 import { windowTrace } from '../sim/trace/window.ts';
@@ -49,7 +49,7 @@ const SYNTHETIC_CONTEXT_TOKENS = 32768;
 const ELEMENT_BYTES = 2;
 
 /** The shipped sample of real attention. */
-const samplePath = (): string => {
+export const samplePath = (): string => {
   const folder = new URL('traces/samples/', packageRoot());
   const [sample] = readdirSync(folder)
     .filter((name) => name.endsWith('.safetensors'))
@@ -65,7 +65,7 @@ const load = <T>(flag: string, text: string, loader: (value: string | object, fi
   return { source, loaded: loader(source, typeof source === 'string' ? undefined : text) };
 };
 
-const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
+export const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
   if (text === 'auto' || text === 'all') return text;
   const list = text.split(',').map(Number);
   if (list.some((n) => !Number.isInteger(n) || n < 0)) {
@@ -112,7 +112,6 @@ const fromFile = (path: string, flags: CompareFlags) => {
 const fromGenerator = (preset: string, flags: CompareFlags) => {
   const { source, loaded } = load('model', flags.model ?? preset, loadModel);
   const promptTokens = flags.context ?? SYNTHETIC_CONTEXT_TOKENS;
-  checkContext(loaded, promptTokens, '--context');
   const spec = {
     // A model file has no preset of its own: the generic one takes its shape.
     preset: existsSync(preset) ? loaded.name : preset,

@@ -179,6 +179,12 @@ const sampleNote = (sample: Sample, trace: AttentionTrace): string[] => {
     : [`Selection replayed on ${parts.join('; ')}; the nearest replayed layer stands for the others.`];
 };
 
+/** Planners ask for contexts that no checkpoint of a model has seen; the timing holds, so it is said, not refused. */
+const contextNote = (model: ModelShape, { contextTokens }: CompareExperiment): string[] =>
+  contextTokens <= model.maxContextTokens
+    ? []
+    : [`${contextTokens} tokens of context: ${model.name} was trained for ${model.maxContextTokens}.`];
+
 /** Runs the experiment. Throws SimError on contradictory input; a configuration that does not fit is a result. */
 export const compare = (input: CompareInput): CompareRun => {
   const { experiment, trace } = input;
@@ -218,7 +224,7 @@ export const compare = (input: CompareInput): CompareRun => {
       seed,
       policies: results,
       digest,
-      notes: [...sampleNote(sample, trace), ...(input.notes ?? [])],
+      notes: [...sampleNote(sample, trace), ...contextNote(model, experiment), ...(input.notes ?? [])],
     },
     timelines: runs.map(({ timeline }) => timeline),
   };

@@ -1,0 +1,54 @@
+/** What a comparison says beside its numbers. */
+import { expect, test } from 'vitest';
+import { compareExperimentSchema } from '../experiment.ts';
+import { createRandomTrace } from '../trace/random-trace.ts';
+import { compare } from './compare.ts';
+
+const model = (maxContextTokens: number) => ({
+  model_type: 'llama',
+  architectures: ['LlamaForCausalLM'],
+  hidden_size: 64,
+  intermediate_size: 128,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 100,
+  max_position_embeddings: maxContextTokens,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  tie_word_embeddings: true,
+  torch_dtype: 'bfloat16',
+});
+
+const notesOf = (maxContextTokens: number): readonly string[] => {
+  const shape = {
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 16,
+    promptTokens: 100,
+    steps: 2,
+    recordedLayers: [0, 1],
+  };
+  const experiment = compareExperimentSchema.parse({
+    trace: { kind: 'file', name: 'random', digest: 'none' },
+    model: model(maxContextTokens),
+    hardware: 'h100-sxm',
+    stack: 'flashinfer-graphs',
+    policies: [{ label: 'full', name: 'full', config: {} }],
+    contextTokens: 100,
+    steps: 2,
+    batch: 1,
+    dense: true,
+    elementBytes: 2,
+    layers: 'auto',
+    kvHeads: 'auto',
+    seed: 1,
+  });
+  return compare({ experiment, trace: createRandomTrace({ shape, seed: 1 }) }).result.notes;
+};
+
+test('a context beyond what the model was trained for is run, and said', () => {
+  expect(notesOf(100)).toEqual([]);
+  expect(notesOf(99)).toEqual([expect.stringMatching(/^100 tokens of context: .* was trained for 99\.$/)]);
+});
