@@ -1,17 +1,22 @@
-// Bundles the report page's client (viz/app) into one script and one style sheet, minified, with nothing to load.
-// Usage: node scripts/build-viz.js [--out DIR]   (default dist/viz: client.js and client.css)
+// Bundles each page's client into one script and one style sheet, minified, with nothing to load: the report of a
+// comparison (viz/app: client.js, client.css) and the picture of an inspection (viz/inspect: inspect.js, inspect.css).
+// Usage: node scripts/build-viz.js [--out DIR] [--only NAME]   (default: all, into dist/viz)
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'vite';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
-const entry = join(root, 'viz/app/main.ts');
+const pages = [
+  { name: 'client', folder: 'viz/app' },
+  { name: 'inspect', folder: 'viz/inspect' },
+].map(({ name, folder }) => ({ name, folder: join(root, folder), entry: join(root, folder, 'main.ts') }));
 
 /** The style sheet joins the bundle here, so that the TypeScript sources stay plain modules. */
 const withStyle = {
   name: 'kvtier-report-style',
-  transform: (code, id) => (id === entry ? { code: `import './style.css';\n${code}`, map: null } : null),
+  transform: (code, id) =>
+    pages.some(({ entry }) => id === entry) ? { code: `import './style.css';\n${code}`, map: null } : null,
 };
 
 /** An inline script or style ends at its closing tag wherever that stands, so the text must not hold one. */
@@ -23,9 +28,9 @@ const assertInlinable = (file) => {
   return text.length;
 };
 
-export const buildViz = async (outDir = join(root, 'dist/viz')) => {
+const buildPage = async ({ name, folder, entry }, outDir) => {
   await build({
-    root: join(root, 'viz/app'),
+    root: folder,
     configFile: false,
     logLevel: 'warn',
     publicDir: false,
@@ -42,16 +47,33 @@ export const buildViz = async (outDir = join(root, 'dist/viz')) => {
         entry,
         formats: ['iife'],
         name: 'kvtierReport',
-        fileName: () => 'client.js',
-        cssFileName: 'client',
+        fileName: () => `${name}.js`,
+        cssFileName: name,
       },
     },
   });
-  return ['client.js', 'client.css'].map((name) => ({ name, chars: assertInlinable(join(outDir, name)) }));
+  return [`${name}.js`, `${name}.css`].map((file) => ({
+    name: file,
+    chars: assertInlinable(join(outDir, file)),
+  }));
+};
+
+/** Builds the pages, or the one named `only`, into `outDir`; the files with their lengths. */
+export const buildViz = async (outDir = join(root, 'dist/viz'), only = undefined) => {
+  const files = [];
+  for (const page of pages) {
+    if (only === undefined || page.name === only) files.push(...(await buildPage(page, outDir)));
+  }
+  return files;
+};
+
+const flag = (name) => {
+  const at = process.argv.indexOf(name);
+  return at < 0 ? undefined : process.argv[at + 1];
 };
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const at = process.argv.indexOf('--out');
-  const files = await buildViz(at < 0 ? undefined : resolve(process.argv[at + 1]));
+  const out = flag('--out');
+  const files = await buildViz(out === undefined ? undefined : resolve(out), flag('--only'));
   for (const { name, chars } of files) console.error(`${name} ${(chars / 1000).toFixed(1)} kB`);
 }

@@ -3,6 +3,7 @@ import { chromeTrace } from '../perfetto.ts';
 import { describeExperiment, flattenFields, titleOf } from './describe.ts';
 import { h } from './dom.ts';
 import { replayPanel } from './replay-panel.ts';
+import { themeButton } from './theme.ts';
 import type { Report } from './view.ts';
 
 const shownDigestChars = 16;
@@ -47,19 +48,6 @@ const perfettoButton = ({ result, timelines }: Report): HTMLElement => {
     );
     h('a', { href: url, download: 'timeline.json' }).click();
     URL.revokeObjectURL(url);
-  });
-  return button;
-};
-
-const themes = ['light dark', 'light', 'dark'];
-
-const themeButton = (): HTMLElement => {
-  const button = h('button', { type: 'button' }, 'Theme: auto');
-  let at = 0;
-  button.addEventListener('click', () => {
-    at = (at + 1) % themes.length;
-    document.documentElement.style.colorScheme = themes[at];
-    button.textContent = `Theme: ${at === 0 ? 'auto' : themes[at]}`;
   });
   return button;
 };

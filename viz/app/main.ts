@@ -5,6 +5,7 @@ import { type Payload, unpackPayload } from '../payload.ts';
 import { h } from './dom.ts';
 import { winnerOf } from './findings.ts';
 import { pageHeader } from './header.ts';
+import { readPacked } from './packed.ts';
 import { patternSheet } from './patterns.ts';
 import { createStore, type State } from './store.ts';
 import { createTip } from './tip.ts';
@@ -14,15 +15,7 @@ import { flows } from './views/flows.ts';
 import { timeline } from './views/timeline.ts';
 import { tradeoff } from './views/tradeoff.ts';
 
-const readPayload = async (): Promise<Payload> => {
-  if (typeof DecompressionStream === 'undefined') {
-    throw new Error('This browser has no DecompressionStream; open the page in one from 2023 or later.');
-  }
-  const text = document.getElementById('kvtier-payload')?.textContent ?? '';
-  const packed = Uint8Array.from(atob(text.trim()), (char) => char.charCodeAt(0));
-  const inflated = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return unpackPayload(await new Response(inflated).arrayBuffer());
-};
+const readPayload = async (): Promise<Payload> => unpackPayload(await readPacked());
 
 /** What the address says (#policy=…&step=…), as far as it names things that exist. */
 const stateFromAddress = ({ result }: Payload): State => {

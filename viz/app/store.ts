@@ -8,21 +8,21 @@ export interface State {
   readonly step: number;
 }
 
-export interface Store {
-  get(): State;
+export interface Store<S = State> {
+  get(): S;
   /** Changes the state at once; listeners hear of it once, before the next frame. */
-  set(patch: Partial<State>): void;
-  subscribe(listener: (state: State, before: State) => void): void;
+  set(patch: Partial<S>): void;
+  subscribe(listener: (state: S, before: S) => void): void;
 }
 
 type Schedule = (flush: () => void) => void;
 
 /** `schedule` runs its argument later, once a frame in the page (requestAnimationFrame). */
-export const createStore = (initial: State, schedule: Schedule): Store => {
+export const createStore = <S>(initial: S, schedule: Schedule): Store<S> => {
   let state = initial;
   let told = initial;
   let pending = false;
-  const listeners: ((state: State, before: State) => void)[] = [];
+  const listeners: ((state: S, before: S) => void)[] = [];
   const flush = (): void => {
     pending = false;
     const before = told;

@@ -18,14 +18,14 @@ export interface Frame {
   readonly body: HTMLElement;
 }
 
-export interface View {
+export interface View<R = Report> {
   readonly id: string;
   readonly question: string;
-  mount(frame: Frame, report: Report): void;
+  mount(frame: Frame, report: R): void;
 }
 
 /** Adds the view's `<figure>` to `parent` and mounts it there. */
-export const mountView = (view: View, parent: HTMLElement, report: Report): void => {
+export const mountView = <R>(view: View<R>, parent: HTMLElement, report: R): void => {
   const controls = h('div', { class: 'controls' });
   const caption = h('figcaption', { id: `${view.id}-finding` });
   const body = h('div', { class: 'body' });

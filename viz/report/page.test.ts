@@ -9,7 +9,8 @@ import { openChromium, openTimeoutMs } from '../../test/chromium.ts';
 import { buildClient } from '../../test/client.ts';
 import { fixtureComparison } from '../../test/comparison.ts';
 import { flowsOf } from '../app/analysis.ts';
-import { type Client, type ReportInput, renderReport } from './render.ts';
+import { type ReportInput, renderReport } from './render.ts';
+import type { Client } from './shell.ts';
 
 const comparison = fixtureComparison(8, 3);
 const { result, timelines } = comparison;

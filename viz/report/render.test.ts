@@ -4,7 +4,8 @@ import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { fixtureComparison } from '../../test/comparison.ts';
 import { type Payload, unpackPayload } from '../payload.ts';
-import { type Client, loadClient, type ReportInput, renderReport } from './render.ts';
+import { type ReportInput, renderReport } from './render.ts';
+import { type Client, loadClient } from './shell.ts';
 import { thinTimelines } from './thin.ts';
 
 const client: Client = { script: 'let a = "<b>" && 1;', style: 'p { color: red }' };
@@ -60,8 +61,8 @@ describe('renderReport', () => {
   });
 
   it('says in one line what to do when the bundle is not built', () => {
-    expect(() => loadClient(new URL('file:///nowhere/'))).toThrow(
-      /^the report needs \/nowhere\/client\.js, which is not built: run "npm run build"$/,
+    expect(() => loadClient('client', new URL('file:///nowhere/'))).toThrow(
+      /^the page needs \/nowhere\/client\.js, which is not built: run "npm run build"$/,
     );
   });
 
