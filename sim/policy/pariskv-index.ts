@@ -133,11 +133,12 @@ export class ParisIndex {
       let agreement = 0;
       for (let c = 0; c < SUBSPACE; c++) {
         const value = x[first + c];
-        const negative = value < 0 ? 1 : 0;
+        // Sign and level are random: computed without branches, which would be mispredicted.
+        const negative = Number(value < 0);
         id |= negative << c;
-        const magnitude = (negative === 1 ? -value : value) * inverse;
+        const magnitude = Math.abs(value) * inverse;
         const bin = (magnitude * LEVEL_BINS) | 0;
-        const level = levelAtBin[bin] + (magnitude > thresholdInBin[bin] ? 1 : 0);
+        const level = levelAtBin[bin] + Number(magnitude > thresholdInBin[bin]);
         agreement += magnitude * CENTRES[level];
         codes[at + c] = (negative << 3) | level;
       }
