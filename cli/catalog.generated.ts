@@ -20,4 +20,8 @@ export const catalog = {
     summary: "time of one operation on a machine, with an interval",
     load: () => import('./predict.ts').then((module) => module.verb),
   },
+  "trace": {
+    summary: "inspect attention traces, generate synthetic ones, convert block mass",
+    load: () => import('./trace.ts').then((module) => module.verb),
+  },
 } as const;

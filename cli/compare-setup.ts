@@ -65,7 +65,7 @@ const load = <T>(flag: string, text: string, loader: (value: string | object, fi
   return { source, loaded: loader(source, typeof source === 'string' ? undefined : text) };
 };
 
-export const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
+const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
   if (text === 'auto' || text === 'all') return text;
   const list = text.split(',').map(Number);
   if (list.some((n) => !Number.isInteger(n) || n < 0)) {
