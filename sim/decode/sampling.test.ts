@@ -47,6 +47,11 @@ test('lists and "all" are taken as they are; a layer that is not recorded is ref
   const sample = chooseSample(shapeOf(131072), { ...request, layers: [5, 2, 5], kvHeads: 'all' });
   expect(sample.layers).toEqual([2, 5]);
   expect(sample.kvHeads.length).toBe(8);
+  const all = chooseSample(shapeOf(32768), { ...request, layers: 'all', kvHeads: 'all' });
+  expect([all.layers.length, all.kvHeads.length]).toEqual([32, 8]);
+  expect(64 / chooseSample(shapeOf(32768), { ...request, layers: 'all' }).everySteps).toBeGreaterThanOrEqual(
+    4,
+  );
   expect(() => chooseSample(shapeOf(1024, 4), { ...request, layers: [4] })).toThrow(
     /layer 4 is not in the trace/,
   );

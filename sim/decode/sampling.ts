@@ -97,13 +97,17 @@ export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest)
           request.seed,
           'kv-heads',
         );
+  // Layers and heads that were asked for by name are replayed whatever they cost; steps then still get their half.
+  const [fewestLayers, fewestHeads] = LADDER[LADDER.length - 1];
+  const leastMacs = macsPerHead * chooseLayers(fewestLayers).length * chooseHeads(fewestHeads).length;
+  const budgetMacs = Math.max(BUDGET_MACS, leastMacs + BUDGET_MACS / 2);
   let sample: Sample | undefined;
   for (const [layerLimit, headLimit, stepLimit] of LADDER) {
     const everySteps = Math.max(1, Math.ceil(request.steps / stepLimit));
     sample = { layers: chooseLayers(layerLimit), kvHeads: chooseHeads(headLimit), everySteps };
     const scored = Math.ceil(request.steps / everySteps);
     const heads = sample.layers.length * sample.kvHeads.length;
-    if (heads * (macsPerHead + scored * macsPerTriple) <= BUDGET_MACS) return sample;
+    if (heads * (macsPerHead + scored * macsPerTriple) <= budgetMacs) return sample;
   }
   if (sample === undefined) throw new SimError('invariant-broken', 'the sampling ladder is empty');
   return sample;
