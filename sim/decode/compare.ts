@@ -198,10 +198,12 @@ export const compare = (input: CompareInput): CompareRun => {
   const policies = experiment.policies.map((choice) =>
     createPolicy(choice, findPolicy(choice.name, input.extraPolicies), world),
   );
+  // A sample of steps would teach a learning policy less than it would see.
+  const replayed = policies.some(({ learns }) => learns) ? { ...sample, everySteps: 1 } : sample;
   const replays = replayPolicies({
     trace,
     world,
-    sample,
+    sample: replayed,
     steps,
     seed,
     policies,
@@ -224,7 +226,7 @@ export const compare = (input: CompareInput): CompareRun => {
       seed,
       policies: results,
       digest,
-      notes: [...sampleNote(sample, trace), ...contextNote(model, experiment), ...(input.notes ?? [])],
+      notes: [...sampleNote(replayed, trace), ...contextNote(model, experiment), ...(input.notes ?? [])],
     },
     timelines: runs.map(({ timeline }) => timeline),
   };

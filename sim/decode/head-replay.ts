@@ -5,6 +5,7 @@
 import { createRandom } from '../engine/random.ts';
 import { HeadCache, IN_HBM, type StoredForm } from '../memory/head-cache.ts';
 import type { HeadView, LayerPolicy, Pick, Policy, StepView, World } from '../policy/policy.ts';
+import type { ExactAttention } from '../quality/exact-attention.ts';
 import { EVERY_QUERY, Selection } from '../quality/selection.ts';
 import { CodedRanges } from './coded-ranges.ts';
 import {
@@ -119,6 +120,21 @@ export class LayerReplay {
     return demand;
   }
 
+  /**
+   * Shows the policy what was attended in a scored step: exact probabilities over its choice, as softmax over that
+   * choice alone would give them. What it moves or drops then takes effect, and is paid, with the next append.
+   */
+  observe(
+    step: number,
+    queries: (head: number) => Float32Array,
+    exact: (head: number) => ExactAttention,
+  ): void {
+    if (!this.hooks.observe) return;
+    const length = this.heads[0].cache.tokens;
+    const probabilities = this.selections.map((selection, at) => attendedShares(selection, exact(at)));
+    this.hooks.observe({ layer: this.layer, heads: this.heads, length, step, queries }, probabilities);
+  }
+
   /** The demand of a step that is not scored: the last choice again. */
   repeat(): LayerDemand {
     return this.chosen;
@@ -182,6 +198,23 @@ export class LayerReplay {
     });
   }
 }
+
+/** Softmax over the selection alone, row-major [groupSize, length]: exact mass of the attended tokens, made 1. */
+const attendedShares = (selection: Selection, exact: ExactAttention): Float32Array => {
+  const { groupSize, stride, length, probabilities } = exact;
+  const shares = new Float32Array(groupSize * length);
+  for (let g = 0; g < groupSize; g++) {
+    let mass = 0;
+    for (let token = 0; token < length; token++) {
+      if (selection.all || (selection.marks[token] >> g) & 1) {
+        shares[g * length + token] = probabilities[g * stride + token];
+        mass += probabilities[g * stride + token];
+      }
+    }
+    if (mass > 0) for (let token = 0; token < length; token++) shares[g * length + token] /= mass;
+  }
+  return shares;
+};
 
 const bitCount = (x: number): number => {
   let count = 0;

@@ -190,6 +190,13 @@ const replayLayer = (
     }
     if (isScored) {
       measureStep(layerRuns, ahead, queries, room, world.headDim);
+      for (const { replay } of layerRuns) {
+        replay.observe(
+          step,
+          (head) => queries[head],
+          (head) => room.exact[head].steps[ahead],
+        );
+      }
       scored++;
     }
     report((step + 1) / steps);

@@ -114,7 +114,10 @@ export interface LayerPolicy {
   onAppend?(view: LayerView): void;
   /** Chooses what each head attends to; absent = everything that is live. */
   select?(view: StepView, picks: readonly Pick[]): void;
-  /** Probabilities of the attended tokens: per head row-major [groupSize, length]. Only for policies that learn. */
+  /**
+   * Softmax over the attended tokens, 0 elsewhere: per head row-major [groupSize, length]. Only for policies that say
+   * that they learn. Changes to the caches take effect with the next append.
+   */
   observe?(view: StepView, probabilities: readonly Float32Array[]): void;
 }
 
@@ -132,6 +135,8 @@ export interface Policy {
   readonly prefillWaits: boolean;
   /** True when KV is replicated to query heads before a per-query-head choice: stored and read once a query head. */
   readonly replicated: boolean;
+  /** True when `observe` decides what later steps keep: then no step may be left out of the replay. */
+  readonly learns: boolean;
   /** "exact", or the fallback that was taken because the trace lacks a field. */
   readonly inputs: string;
   layer(layer: number): LayerPolicy;
@@ -165,5 +170,6 @@ export const policyDefaults = {
   prefillWork: [] as readonly Work[],
   prefillWaits: false,
   replicated: false,
+  learns: false,
   inputs: 'exact',
 } as const;
