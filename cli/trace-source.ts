@@ -1,7 +1,7 @@
 /** Traces as `kvtier trace` gets them: a file on disk, or the generator for a model of the catalog. */
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
-import { checkContext, loadModel } from '../sim/model/models.ts';
+import { loadModel } from '../sim/model/models.ts';
 import type { ModelShape } from '../sim/model/shape.ts';
 import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
 import { type AttentionMetadata, attentionFormat } from '../traces/attention/metadata.ts';
@@ -33,7 +33,6 @@ export const syntheticSource = (
   const source = nameOrJson(synthetic, 'synthetic');
   const model = typeof source === 'string' ? loadModel(source) : loadModel(source, synthetic);
   const promptTokens = context ?? DEFAULT_CONTEXT_TOKENS;
-  checkContext(model, promptTokens, '--context');
   const beyond = layers?.find((layer) => layer >= model.layers);
   if (beyond !== undefined)
     throw new UsageError(`--layers ${beyond}: expected layers below ${model.layers} of ${model.name}`);

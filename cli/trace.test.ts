@@ -40,7 +40,7 @@ const run = async (
   const texts: string[] = [];
   const context: VerbContext = {
     json: true,
-    columns: 120,
+    columns,
     print: (text) => texts.push(text),
     printJson: (document) => documents.push(JSON.parse(JSON.stringify(document))),
     note: () => {},
@@ -84,6 +84,23 @@ describe('trace inspect', () => {
     ]);
     expect(text).toContain('K(90%)');
     expect((await run('inspect', [TINY])).document.digest).toBe(document.digest);
+  });
+
+  it('shows every head where there is room, else every KV head, else the numbers alone', async () => {
+    const headers = [];
+    for (const columns of [120, 84, 60]) {
+      const { text } = await run('inspect', [TINY], {}, columns);
+      headers.push(/best\/16 *(.*)/.exec(text)?.[1]);
+    }
+    expect(headers[0]).toBe('heads');
+    expect(headers[2]).toBe('');
+  });
+
+  it('says why these layers', async () => {
+    const { document } = await run('inspect', [TINY], { layers: '2' });
+    expect((document.notes as unknown as string[])[0]).toBe('Layers 2 of 4: as asked.');
+    const all = await run('inspect', [TINY]);
+    expect((all.document.notes as unknown as string[])[0]).toBe('Layers 1, 2 of 4: what the trace records.');
   });
 
   it('keeps to the window of sliding layers', async () => {
@@ -212,7 +229,6 @@ describe('what is wrong is one line', () => {
       { force: true },
       /--force: has no meaning with trace inspect, which takes --synthetic/,
     ],
-    ['inspect', [], { synthetic: 'qwen2.5-0.5b', context: 1_000_000 }, /--context: expected at most/],
     ['generate', [], { out: 'x.safetensors' }, /--synthetic: is required/],
     ['generate', [], { ...generate }, /--out: is required/],
     ['generate', [], { ...generate, out: 'x.bin' }, /ends in \.safetensors/],
@@ -230,6 +246,12 @@ describe('what is wrong is one line', () => {
       /--layers auto: expected all, or a list/,
     ],
     ['generate', ['x.safetensors'], generate, /expected no file argument/],
+    [
+      'convert',
+      [TINY, 'x.parquet'],
+      { model: 'qwen2.5-0.5b' },
+      /--model: has no meaning here: .*tiny\.safetensors says it/,
+    ],
     ['convert', [TINY], {}, /expected two files, IN and OUT, got 1/],
     ['convert', [TINY, 'x.csv'], {}, /x\.csv: expected a name that ends in/],
     ['convert', [TINY, 'x.safetensors'], {}, /x\.safetensors: expected \.parquet/],

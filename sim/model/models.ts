@@ -61,13 +61,3 @@ export const listModels = (): readonly ModelRow[] =>
       kvBytesPerToken: kvBytesPerToken(shape, 2),
     };
   });
-
-/** Throws unless the context fits what the model was trained for; `what` names the flag or field for the message. */
-export const checkContext = (shape: ModelShape, contextTokens: number, what: string): void => {
-  if (contextTokens > shape.maxContextTokens) {
-    throw new SimError(
-      'invalid-input',
-      `${what}: expected at most ${shape.maxContextTokens} tokens for ${shape.name}, got ${contextTokens}`,
-    );
-  }
-};

@@ -62,7 +62,7 @@ describe.each([
   });
 
   test('collisions count the tiers of a key in all subspaces', () => {
-    const collisions = new Uint8Array(tokens);
+    const collisions = new Uint16Array(tokens);
     index.collide(collisions);
     const wanted = new Array(tokens - from).fill(0);
     for (let b = 0; b < dim / 8; b++) {

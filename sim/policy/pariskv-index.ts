@@ -99,6 +99,11 @@ export class ParisIndex {
     this.terms = new Float64Array(dim * CODES);
   }
 
+  /** Highest collision score of a key: the best tier in every subspace. */
+  static maxScore(subspaces: number): number {
+    return TIER_SHARES.length * subspaces;
+  }
+
   /** Index bytes per key (ids, 4-bit codes, bf16 weights), as the authors store them. */
   static bytesPerKey(headDim: number): { ids: number; rerank: number } {
     let dim = SUBSPACE;
@@ -197,7 +202,7 @@ export class ParisIndex {
   }
 
   /** Collision scores (0 .. 6·subspaces) of all encoded keys into out[0 .. to - from). */
-  collide(out: Uint8Array): void {
+  collide(out: Uint16Array): void {
     const { subspaces, ids, tier } = this;
     const n = this.to - this.from;
     for (let i = 0, at = this.from * subspaces; i < n; i++, at += subspaces) {

@@ -63,7 +63,8 @@ const searchShares = (zoneTokens: number, c: Config): { readonly beta: number; r
 
 interface HeadState {
   readonly index: ParisIndex;
-  readonly collisions: Uint8Array;
+  /** 6 a subspace at most: 96 at head dimension 128, 768 where a latent row is padded to 1024 channels. */
+  readonly collisions: Uint16Array;
   readonly candidates: Int32Array;
   readonly estimates: Float32Array;
   readonly winners: Int32Array;
@@ -74,7 +75,7 @@ const createState = (c: Config, world: World): HeadState => {
   const size = world.maxTokens;
   return {
     index: new ParisIndex(size, world.headDim, c.sinkTokens),
-    collisions: new Uint8Array(size),
+    collisions: new Uint16Array(size),
     candidates: new Int32Array(size),
     estimates: new Float32Array(size),
     winners: new Int32Array(size),
@@ -84,9 +85,10 @@ const createState = (c: Config, world: World): HeadState => {
 
 /** The `count` highest collision scores, ties to earlier keys; fills state.candidates with positions. */
 const chooseCandidates = (state: HeadState, n: number, count: number): number => {
-  const bins = new Int32Array(256);
+  const highest = ParisIndex.maxScore(state.index.subspaces);
+  const bins = new Int32Array(highest + 1);
   for (let i = 0; i < n; i++) bins[state.collisions[i]]++;
-  let threshold = 255;
+  let threshold = highest;
   let above = 0;
   for (; threshold > 0 && above + bins[threshold] < count; threshold--) above += bins[threshold];
   let ties = count - above;
