@@ -1,5 +1,4 @@
 /** The models that ship (sim/model/configs/*.json, as published on the Hugging Face hub), by name or as a config. */
-import { SimError } from '../error.ts';
 import { unknownName } from '../near-names.ts';
 import { catalog } from './catalog.generated.ts';
 import { parseModelConfig } from './config.ts';
