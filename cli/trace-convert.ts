@@ -43,6 +43,13 @@ const layersOf = (given: TraceFlags, recorded: readonly number[], file: string):
   return [...new Set(asked)].sort((a, b) => a - b);
 };
 
+/** Flags that describe a table, given for a file that describes itself. */
+const refuseDescription = ({ model, context }: TraceFlags, file: string): void => {
+  const flag = model !== undefined ? '--model' : '--context';
+  if (model !== undefined || context !== undefined)
+    throw new UsageError(`${flag}: has no meaning here: ${file} says it itself`);
+};
+
 interface Converted {
   readonly metadata: AttentionMetadata;
   readonly sizeBytes: number;
@@ -51,6 +58,7 @@ interface Converted {
 }
 
 const toParquet = (trace: AttentionFile, out: string, given: TraceFlags, context: VerbContext): Converted => {
+  refuseDescription(given, trace.name);
   const layers = layersOf(given, trace.shape.recordedLayers, trace.name);
   const blockTokens = given.blockTokens ?? defaultBlockTokens(trace);
   const options: BlockMassOptions = {
@@ -123,7 +131,15 @@ const toSafetensors = async (
   context: VerbContext,
 ): Promise<Converted> => {
   if (given.detail) throw new UsageError('--detail: has no meaning when converting to .safetensors');
-  const table = await readMassFile(file, { describe: describeTable(given, file) });
+  const describe = describeTable(given, file);
+  let described = false;
+  const table = await readMassFile(file, {
+    describe: (extent) => {
+      described = true;
+      return describe(extent);
+    },
+  });
+  if (!described) refuseDescription(given, file);
   const own = table.metadata.massBlockTokens;
   if (given.blockTokens !== undefined && given.blockTokens !== own)
     throw new UsageError(`--block-tokens ${given.blockTokens}: ${file} has blocks of ${own}`);

@@ -52,17 +52,18 @@ const writeFiles = async (directory: string, result: InspectionResult): Promise<
 
 export const inspect = async (given: TraceFlags, context: VerbContext): Promise<void> => {
   const subject = subjectOf(given);
+  const layers = parseLayers(given.layers ?? 'auto');
   const progress = context.progress('computing attention', 1);
   const inspection = inspectTrace({
     trace: subject.trace,
-    layers: parseLayers(given.layers ?? 'auto'),
+    layers,
     steps: given.steps,
     seed: given.seed,
     windowOf: subject.windowOf,
     onProgress: (share) => progress.update(share),
   });
   progress.end();
-  const result = inspectionResult(inspection, { ...subject, seed: given.seed });
+  const result = inspectionResult(inspection, { ...subject, seed: given.seed, layers });
   const files = given.out === undefined ? [] : await writeFiles(given.out, result);
   context.printJson(result);
   context.print(renderInspection(result, context.columns));

@@ -35,6 +35,7 @@ const run = async (
   action: string,
   files: readonly string[],
   given: Readonly<Record<string, unknown>> = {},
+  columns = 120,
 ) => {
   const documents: Record<string, never>[] = [];
   const texts: string[] = [];

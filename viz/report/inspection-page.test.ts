@@ -34,6 +34,7 @@ const result = inspectionResult(inspection, {
   origin,
   provenance: { tool: 'x' },
   seed: 1,
+  layers: 'all',
 });
 
 const folder = mkdtempSync(join(tmpdir(), 'kvtier-inspection-'));
@@ -154,7 +155,7 @@ describe('the page of an inspection', () => {
   it('offers only what was measured', async () => {
     const lone = inspectTrace({ trace, layers: [3], steps: 1, seed: 1 });
     const { page, troubles } = await open(
-      inspectionResult(lone, { trace, name: trace.name, origin, provenance: {}, seed: 1 }),
+      inspectionResult(lone, { trace, name: trace.name, origin, provenance: {}, seed: 1, layers: [3] }),
     );
     const offered = await page.locator('#heat option').allTextContents();
     expect(offered).toContain('sink share');

@@ -66,14 +66,19 @@ export interface ResultInput {
   readonly origin: Readonly<Record<string, unknown>>;
   readonly provenance: Readonly<Record<string, unknown>>;
   readonly seed: number;
+  /** How the layers were asked for. */
+  readonly layers: 'auto' | 'all' | readonly number[];
 }
 
-const notesOf = ({ sample, layers }: Inspection, { shape }: AttentionTrace): readonly string[] => {
+const notesOf = (
+  { sample, layers }: Inspection,
+  { trace: { shape }, layers: asked }: ResultInput,
+): readonly string[] => {
   const notes: string[] = [];
   if (sample.layers.length < shape.layers) {
-    const recorded =
-      sample.layers.length < shape.recordedLayers.length ? 'a seeded sample' : 'what the trace records';
-    notes.push(`Layers ${sample.layers.join(', ')} of ${shape.layers}: ${recorded}.`);
+    const all = sample.layers.length === shape.recordedLayers.length;
+    const why = all ? 'what the trace records' : asked === 'auto' ? 'a seeded sample' : 'as asked';
+    notes.push(`Layers ${sample.layers.join(', ')} of ${shape.layers}: ${why}.`);
   }
   if (sample.steps.length < shape.steps)
     notes.push(`${sample.steps.length} of ${shape.steps} steps, in seeded runs of successive ones.`);
@@ -111,6 +116,6 @@ export const inspectionResult = (inspection: Inspection, input: ResultInput): In
     layers,
     overall,
     digest: digestOfJson({ experiment, seed, layers, overall }),
-    notes: notesOf(inspection, trace),
+    notes: notesOf(inspection, input),
   };
 };

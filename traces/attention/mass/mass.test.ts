@@ -9,7 +9,7 @@ import { openAttentionTrace } from '../reader.ts';
 import { writeSafetensors } from '../safetensors-writer.ts';
 import { attentionTensors, encodeAttentionMetadata } from '../writer.ts';
 import { type BlockMassOptions, blockMassOf, type HeadMass } from './block-mass.ts';
-import { encodeMassMetadata, massMetadata } from './columns.ts';
+import { encodeMassMetadata, massColumns, massMetadata } from './columns.ts';
 import { createMassTrace } from './mass-trace.ts';
 import { readMassParquet } from './parquet-reader.ts';
 import { massParquet } from './parquet-writer.ts';
@@ -185,6 +185,14 @@ describe('tables of others', () => {
       },
     });
     expect(described).toEqual(massOnly);
+  });
+
+  it('in a compression that is not known say which ones are', async () => {
+    const columnData = massColumns.map((name) => ({ name, data: Int32Array.of(0), type: 'INT32' as const }));
+    const bytes = parquetWriteBuffer({ columnData, codec: 'LZO', compressors: { LZO: (input) => input } });
+    await expect(read(new Uint8Array(bytes), { describe: () => massOnly })).rejects.toThrow(
+      'toy.parquet: compression LZO: expected Snappy, gzip, Brotli or none',
+    );
   });
 
   it.each<[string, () => Uint8Array, RegExp]>([

@@ -56,6 +56,11 @@ const guarded = async <T>(file: string, call: () => Promise<T>): Promise<T> => {
   } catch (cause) {
     if (cause instanceof TraceError) throw cause;
     const reason = (cause as Error).message.split('\n')[0].replace(/^parquet (?=\w)/, '');
+    const codec = /unsupported compression codec: (\w+)/.exec(reason)?.[1];
+    if (codec !== undefined) {
+      const message = `${file}: compression ${codec}: expected Snappy, gzip, Brotli or none (zstd needs Node 22.15)`;
+      throw new TraceError('not-supported', message, { cause });
+    }
     throw new TraceError('malformed', `${file}: expected a Parquet table of block mass (${reason})`, {
       cause,
     });
