@@ -194,7 +194,15 @@ export const compare = (input: CompareInput): CompareRun => {
   const excludedLayers = model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : []));
   const { layers, kvHeads, steps, seed } = experiment;
   const sample = chooseSample(trace.shape, { layers, kvHeads, steps, seed, excludedLayers });
-  const world = createWorld(model, experiment, commonFields(trace, sample.layers));
+  const fields = commonFields(trace, sample.layers);
+  if (!fields.has('k') || !fields.has('q')) {
+    const has = [...fields].join(', ') || 'none';
+    throw new SimError(
+      'not-supported',
+      `trace ${trace.name}: expected k and q to replay policies on, found ${has}`,
+    );
+  }
+  const world = createWorld(model, experiment, fields);
   const policies = experiment.policies.map((choice) =>
     createPolicy(choice, findPolicy(choice.name, input.extraPolicies), world),
   );
