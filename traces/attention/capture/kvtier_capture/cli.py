@@ -100,7 +100,7 @@ def capture(flags: argparse.Namespace) -> None:
     _say(flags, metadata, prompt, text)
     if flags.verify:
         report = verify(
-            TraceFile(flags.out), model, prompt.tokens, generation, sampling.temperature == 0 and not flags.ignore_stop
+            TraceFile(flags.out), model, prompt.tokens, generation, sampling
         )
         metadata["provenance"]["verified"] = {
             name: float(f"{x:.3g}") if isinstance(x, float) else x for name, x in dataclasses.asdict(report).items()

@@ -18,7 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import CaptureError
 from .hook import NAME as CAPTURE
-from .run import Generation, keeps_logits
+from .run import Generation, Sampling, keeps_logits
 from .trace_file import TraceFile
 
 NAME = "kvtier_verify"
@@ -50,29 +50,30 @@ class Report:
     meanVariationDistance: float  # noqa: N815
     relativeOutputError: float | None  # noqa: N815
     maxLogitError: float  # noqa: N815
-    tokensAgree: int  # noqa: N815
+    tokensAgree: int | None  # noqa: N815
     tokens: int
     rows: int
 
     def lines(self) -> list[str]:
         output = "not recorded" if self.relativeOutputError is None else f"{self.relativeOutputError:.3g}"
+        agree = "sampled, not chosen as the likeliest:" if self.tokensAgree is None else f"{self.tokensAgree} of"
+        tokens = f"{agree} {self.tokens} tokens"
         return [
             f"verify: {self.rows} rows of (layer, step, head) against the model's own eager attention",
             f"verify: probability error max {self.maxProbabilityError:.3g}, "
             f"total variation max {self.maxVariationDistance:.3g} mean {self.meanVariationDistance:.3g}, output error (relative RMS) {output}",
-            f"verify: teacher-forced pass agrees on {self.tokensAgree} of {self.tokens} tokens, "
-            f"logit error max {self.maxLogitError:.3g}",
+            f"verify: teacher-forced pass agrees on {tokens}, logit error max {self.maxLogitError:.3g}",
         ]
 
 
 def verify(
-    trace: TraceFile, model: torch.nn.Module, prompt: list[int], generation: Generation, greedy: bool
+    trace: TraceFile, model: torch.nn.Module, prompt: list[int], generation: Generation, sampling: Sampling
 ) -> Report:
     recorded, steps = trace.metadata["recordedLayers"], len(generation.tokens)
     if "q" not in trace.metadata["fields"] or "k" not in trace.metadata["fields"]:
         raise CaptureError("--verify: needs k and q among --fields")
     probe = Probe(tuple(recorded), _spread(range(steps), SAMPLED_STEPS))
-    forced = _teacher_forced(model, prompt, generation.tokens, probe, trace.metadata["model"]["heads"])
+    forced = _teacher_forced(model, prompt, generation.tokens, probe, trace.metadata["model"]["heads"], sampling)
     errors, distances, shift, energy = [], [], 0.0, 0.0
     for layer in probe.layers:
         keys, queries = trace.tensor("k", layer), trace.tensor("q", layer)
@@ -86,7 +87,7 @@ def verify(
                 output, own = _output(ours, values), probe.outputs[layer, step]
                 shift += float((output - own).square().sum())
                 energy += float(own.square().sum())
-    agree = sum(a == b for a, b in zip(forced.likeliest, generation.tokens, strict=True)) if greedy else steps
+    agree = sum(a == b for a, b in zip(forced.likeliest, generation.tokens, strict=True))
     differences = [abs(a - b) for a, b in zip(forced.chosen, generation.logits, strict=True)]
     return Report(
         maxProbabilityError=max(errors),
@@ -94,7 +95,7 @@ def verify(
         meanVariationDistance=sum(distances) / len(distances),
         relativeOutputError=(shift / energy) ** 0.5 if energy else None,
         maxLogitError=max(differences),
-        tokensAgree=agree,
+        tokensAgree=agree if sampling.temperature == 0 else None,
         tokens=steps,
         rows=len(probe.layers) * len(probe.steps) * trace.metadata["model"]["heads"],
     )
@@ -107,7 +108,7 @@ class _Forced:
     """The logit of each generated token, and the likeliest token, where it was to be predicted."""
 
 
-def _teacher_forced(model, prompt, generated, probe, heads):  # noqa: ANN001, ANN202
+def _teacher_forced(model, prompt, generated, probe, heads, sampling):  # noqa: ANN001, ANN202
     """Feeds prompt and generated tokens; the probe takes the decode rows on the way."""
     device = next(model.parameters()).device
     text, result, cache, first = [*prompt, *generated], _Forced(), None, 0
@@ -126,7 +127,9 @@ def _teacher_forced(model, prompt, generated, probe, heads):  # noqa: ANN001, AN
             if first >= len(prompt) - 1:
                 # Row i predicts the token after it; the last token of all predicts nothing that was recorded.
                 targets = text[first + 1 : last + 1]
-                logits = output.logits[0, : len(targets)].float()
+                logits = output.logits[0, : len(targets)].float().cpu()
+                if sampling.ignore_stop:
+                    logits[:, list(sampling.stop_tokens)] = float("-inf")
                 result.likeliest += logits.argmax(dim=-1).tolist()
                 result.chosen += logits[range(len(targets)), targets].tolist()
             first = last

@@ -1,0 +1,73 @@
+"""Takes some layers of a capture into a smaller file, as int8: `python -m kvtier_capture.compact IN --layers 4,14 …`.
+
+Promise: what is kept means the same as in the source; the new error of int8 is measured and written beside the old one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+
+from .errors import CaptureError
+from .quantise import AXES
+from .recorder import FIELDS
+from .trace_file import TraceFile, build, write
+
+
+def compact(source: str, target: str, layers: list[int] | None, steps: int | None, int8: bool) -> dict:
+    """Returns the metadata written. `layers` None = all; `steps` None = all, else the first so many."""
+    trace = TraceFile(source)
+    recorded, total = trace.metadata["recordedLayers"], trace.metadata["steps"]
+    chosen = recorded if layers is None else sorted(set(layers))
+    missing = [layer for layer in chosen if layer not in recorded]
+    if missing:
+        raise CaptureError(f"--layers {missing[0]}: {source} holds layers {','.join(map(str, recorded))}")
+    kept = total if steps is None else steps
+    if not 1 <= kept <= total:
+        raise CaptureError(f"--steps {kept}: {source} holds 1 to {total}")
+    tokens = trace.metadata["promptTokens"] + kept
+    tables = {
+        layer: {name: _cut(name, trace.tensor(name, layer), kept, tokens)
+                for name in FIELDS if name in trace.metadata["fields"]}
+        for layer in chosen
+    }
+    before = {k: v for k, v in trace.metadata.items() if k not in ("format", "quantisation")}
+    tensors, metadata = build(tables, {**before, "steps": kept}, axes=tuple(AXES) if int8 else (), dtype=torch.float16)
+    if kept < total:
+        metadata["text"] = {**metadata.get("text", {}), "generatedSteps": total}
+    write(target, tensors, metadata)
+    return metadata
+
+
+def _cut(name: str, x: torch.Tensor, steps: int, tokens: int) -> torch.Tensor:
+    if name == "q":
+        return x[:steps]
+    return x if name in ("qprompt", "prefillMass") else x[:, :tokens]
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="kvtier_capture.compact", description=__doc__.split("\n")[0])
+    p.add_argument("source", help="a kvtier.attention/1 file")
+    p.add_argument("--layers", help="a list such as 4,14,24 (default: all that it holds)")
+    p.add_argument("--steps", type=int, help="keep the first so many decode steps (default: all)")
+    p.add_argument("--no-int8", action="store_true", help="f16 instead of int8")
+    p.add_argument("--out", required=True)
+    flags = p.parse_args(argv)
+    try:
+        layers = None if flags.layers is None else [int(part) for part in flags.layers.split(",")]
+        metadata = compact(flags.source, flags.out, layers, flags.steps, not flags.no_int8)
+    except ValueError:
+        print(f"kvtier_capture.compact: --layers {flags.layers}: expected numbers such as 4,14,24", file=sys.stderr)
+        return 2
+    except CaptureError as error:
+        print(f"kvtier_capture.compact: {error}", file=sys.stderr)
+        return 2
+    for name, account in metadata.get("quantisation", {}).items():
+        print(f"{name}: {account}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
