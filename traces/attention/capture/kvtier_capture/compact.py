@@ -10,10 +10,11 @@ import sys
 
 import torch
 
+from .checkpoint import remove
 from .errors import CaptureError
 from .quantise import AXES
-from .recorder import FIELDS
-from .trace_file import TraceFile, build, write
+from .recorder import HALF_MAX
+from .trace_file import TraceFile, pack, publish
 
 
 def compact(source: str, target: str, layers: list[int] | None, steps: int | None, int8: bool) -> dict:
@@ -27,17 +28,24 @@ def compact(source: str, target: str, layers: list[int] | None, steps: int | Non
     kept = total if steps is None else steps
     if not 1 <= kept <= total:
         raise CaptureError(f"--steps {kept}: {source} holds 1 to {total}")
-    tokens = trace.metadata["promptTokens"] + kept
-    tables = {
-        layer: {name: _cut(name, trace.tensor(name, layer), kept, tokens)
-                for name in FIELDS if name in trace.metadata["fields"]}
-        for layer in chosen
-    }
-    before = {k: v for k, v in trace.metadata.items() if k not in ("format", "quantisation")}
-    tensors, metadata = build(tables, {**before, "steps": kept}, axes=tuple(AXES) if int8 else (), dtype=torch.float16)
+    metadata = {k: v for k, v in trace.metadata.items() if k not in ("format", "quantisation")}
+    metadata |= {"steps": kept, "recordedLayers": chosen}
     if kept < total:
         metadata["text"] = {**metadata.get("text", {}), "generatedSteps": total}
-    write(target, tensors, metadata)
+    partial = f"{target}.partial"
+
+    def read(name: str, layer: int) -> torch.Tensor:
+        x = _cut(name, trace.tensor(name, layer), kept, trace.metadata["promptTokens"] + kept)
+        fits = name != "vnorm" and float(x.abs().max()) <= HALF_MAX
+        return x.half() if fits else x
+
+    try:
+        container, metadata = pack(partial, read, metadata, tuple(AXES) if int8 else ())
+        container.seal(metadata)
+        container.close()
+        publish(partial, target)
+    finally:
+        remove(partial)
     return metadata
 
 
@@ -63,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except CaptureError as error:
         print(f"kvtier_capture.compact: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     for name, account in metadata.get("quantisation", {}).items():
         print(f"{name}: {account}", file=sys.stderr)
     return 0

@@ -6,6 +6,7 @@ Promise: the small files are read and judged before the weights; every refusal i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import sys
@@ -69,6 +70,18 @@ def load_model(source: Source, device: str, dtype: torch.dtype) -> torch.nn.Modu
     with bars:
         model = _attempt(source, lambda: AutoModelForCausalLM.from_pretrained(source.where, **options))
     return model.to(device).eval()
+
+
+def identity(source: Source, config: PreTrainedConfig) -> str:
+    """Tells one set of weights from another without reading them: sizes, and the hub's commit where there is one."""
+    if source.gguf is not None:
+        path = os.path.join(source.where, source.gguf)
+        with open(path, "rb") as file:
+            return f"{os.path.getsize(path)} {hashlib.sha256(file.read(1 << 20)).hexdigest()}"
+    if not os.path.isdir(source.where):
+        return str(getattr(config, "_commit_hash", None))
+    files = sorted(entry.name for entry in os.scandir(source.where) if entry.is_file())
+    return " ".join(f"{name}:{os.path.getsize(os.path.join(source.where, name))}" for name in files)
 
 
 def context_tokens(config: PreTrainedConfig) -> int | None:

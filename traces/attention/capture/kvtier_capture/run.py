@@ -7,11 +7,12 @@ and is fed at step 0. Same seed, model and machine: same tokens.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from tqdm import tqdm
 
+from .checkpoint import Checkpoint, Progress, freeze_cache, thaw_cache
 from .errors import CaptureError
 from .hook import recording
 from .recorder import Recorder
@@ -35,41 +36,78 @@ class Generation:
     """The logit of each token at its choice: what a teacher-forced pass must reproduce."""
 
 
+def survey(model: torch.nn.Module, token: int, recorder: Recorder):  # noqa: ANN201 - any cache of transformers
+    """One token through the model, nothing stored: the recorder learns layers and shapes. Returns the used cache."""
+    with torch.inference_mode(), recording(recorder, model):
+        _, cache = _forward(model, [token], 0, None, recorder)
+    recorder.check_survey()
+    return cache
+
+
 def generate(
-    model: torch.nn.Module, prompt: list[int], recorder: Recorder, sampling: Sampling, chunk: int, quiet: bool
+    model: torch.nn.Module, prompt: list[int], recorder: Recorder, sampling: Sampling, chunk: int, quiet: bool,
+    checkpoint: Checkpoint, progress: Progress, used_cache,  # noqa: ANN001
 ) -> Generation:
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(sampling.seed)
-    result = Generation()
-    steps = recorder.plan.steps
-    bar = tqdm(total=len(prompt) + steps, unit="tok", desc="prefill", disable=True if quiet else None)
+    """Run from `progress` (fresh, or loaded) to the end; `used_cache` is a cache of this model to thaw into."""
+    random = torch.Generator().manual_seed(sampling.seed)
+    if progress.random is not None:
+        random.set_state(progress.random)
+    cache, frozen = None, progress.cache
+    if frozen is not None:
+        cache, progress.cache = thaw_cache(frozen, used_cache, next(model.parameters()).device), None
+    recorder.sums = progress.sums
+    total = len(prompt) + recorder.plan.steps
+    bar = tqdm(total=total, initial=progress.fed, unit="tok", desc="prefill", disable=True if quiet else None)
     with torch.inference_mode(), recording(recorder, model), bar:
-        cache = None
-        for first in range(0, len(prompt), chunk):
-            piece = prompt[first : first + chunk]
-            logits, cache = _forward(model, piece, first, cache, recorder, device)
-            bar.update(len(piece))
-        bar.set_description("decode")
-        for step in range(steps):
-            token = _choose(logits, sampling, generator)
-            if token in sampling.stop_tokens:
-                break
-            result.tokens.append(token)
-            result.logits.append(float(logits[token]))
-            logits, cache = _forward(model, [token], len(prompt) + step, cache, recorder, device)
-            bar.update(1)
-    if not result.tokens:
+        while progress.fed < total and not progress.finished:
+            if progress.fed < len(prompt):
+                piece = prompt[progress.fed : progress.fed + chunk]
+            else:
+                bar.set_description("decode")
+                piece = _next(progress, sampling, random)
+            if piece:
+                progress.last, cache = _forward(model, piece, progress.fed, cache, recorder)
+                progress.fed += len(piece)
+                bar.update(len(piece))
+                if progress.fed == len(prompt):
+                    recorder.end_of_prompt()
+            if checkpoint.due() and piece:
+                _save(checkpoint, progress, recorder, random, freeze_cache(cache))
+    if not progress.tokens:
         raise CaptureError("the model ended its answer at once: no decode step to record (try --ignore-stop)")
-    recorder.finish(len(result.tokens))
-    return result
+    progress.finished = True
+    _save(checkpoint, progress, recorder, random, None)
+    return Generation(progress.tokens, progress.logits)
 
 
-def _forward(model, tokens, position, cache, recorder, device):  # noqa: ANN001, ANN202
+def _next(progress: Progress, sampling: Sampling, random: torch.Generator) -> list[int]:
+    assert progress.last is not None
+    token = _choose(progress.last, sampling, random)
+    if token in sampling.stop_tokens:
+        progress.finished = True
+        return []
+    progress.tokens.append(token)
+    progress.logits.append(float(progress.last[token]))
+    return [token]
+
+
+def _save(
+    checkpoint: Checkpoint, progress: Progress, recorder: Recorder, random: torch.Generator, cache: dict | None
+) -> None:
+    if cache is None and not progress.finished:
+        return  # a cache of unknown make: an interrupted run starts again
+    assert recorder.store is not None
+    recorder.store.flush()  # first the rows, then the claim that they are there
+    checkpoint.save(replace(progress, sums=recorder.sums, random=random.get_state(), cache=cache))
+
+
+def _forward(model, tokens, position, cache, recorder):  # noqa: ANN001, ANN202
     """One pass over `tokens` starting at `position`; returns (last token's logits float32 on the CPU, cache)."""
     recorder.position = position
     options = {"logits_to_keep": 1} if keeps_logits(model) else {}
     output = model(
-        input_ids=torch.tensor([tokens], device=device), past_key_values=cache, use_cache=True, **options
+        input_ids=torch.tensor([tokens], device=next(model.parameters()).device), past_key_values=cache, use_cache=True,
+        **options,
     )
     return output.logits[0, -1].float().cpu(), output.past_key_values
 

@@ -1,69 +1,75 @@
-"""Writes and reads back `kvtier.attention/1`: one safetensors file, metadata as JSON under the key `kvtier`.
+"""Packs recorded tensors into `kvtier.attention/1` and reads them back: one safetensors file, metadata under `kvtier`.
 
-Promise: a file appears under its name only when it is complete; tensors and metadata agree.
+Promise: one layer's tensor is in memory at a time; tensors and metadata agree; nothing is a trace before `seal`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
+from .container import Container, said
 from .errors import CaptureError
-from .quantise import Account, quantise_best, restore
-from .recorder import FIELDS
+from .quantise import Account, Quantised, quantise_best, restore
 
 FORMAT = "kvtier.attention/1"
-HALF_MAX = 65504.0
+CODED = ("k", "kpre", "v")
+# For what becomes known after the header's room is set: verification, errors of int8.
+SPARE_BYTES = 8192
+
+Read = Callable[[str, int], torch.Tensor]
+"""(field, layer) -> the tensor as the file is to hold it, before int8."""
 
 
-def build(
-    tables: dict[int, dict[str, torch.Tensor]], metadata: dict, *, axes: tuple[str, ...], dtype: torch.dtype
-) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of the file by name, and the metadata completed with fields, layers and quantisation.
+def header_room(metadata: dict, tensors: int) -> int:
+    """Bytes for a header with this metadata and so many tensors; JSON inside JSON escapes quotes, hence the double."""
+    return 2 * len(json.dumps(metadata, ensure_ascii=False).encode()) + 160 * tensors + SPARE_BYTES
+
+
+def pack(path: str, read: Read, metadata: dict, axes: tuple[str, ...]) -> tuple[Container, dict]:
+    """Write `recordedLayers` and `fields` of the metadata to `path`; returns it unsealed, and the metadata completed.
 
     axes: along which int8 may have its scales (quantise.AXES), the better one is taken; none of them = no int8.
     """
-    layers = sorted(tables)
-    present = [name for name in FIELDS if all(name in tables[layer] for layer in layers)]
-    tensors: dict[str, torch.Tensor] = {}
-    account: dict[str, dict] = {}
-    for name in present:
-        if axes and name in ("k", "kpre", "v"):
-            sums = Account()
-            for layer in layers:
-                queries = tables[layer].get("q") if name == "k" else None
-                part = quantise_best(tables[layer][name], axes, sums, queries)
-                tensors[f"{name}.{layer}"] = part.codes
-                tensors[f"{name}.{layer}.scale"] = part.scale
-                tensors[f"{name}.{layer}.offset"] = part.offset
-            account[name] = sums.metadata()
-            continue
-        for layer in layers:
-            tensors[f"{name}.{layer}"] = _stored(f"{name}.{layer}", tables[layer][name], dtype)
-    complete = {**metadata, "recordedLayers": layers, "fields": present}
-    if account:
-        complete["quantisation"] = account
-    return tensors, complete
+    pairs = [(name, layer) for name in metadata["fields"] for layer in metadata["recordedLayers"]]
+    coded = [pair for pair in pairs if axes and pair[0] in CODED]
+    plain = [pair for pair in pairs if pair not in coded]
+    target = Container(path, header_room(metadata, 3 * len(pairs)))
+    # Widest types first, so that each is aligned; scales and offsets come last, as only the codes tell their shape.
+    width = {pair: read(*pair).dtype.itemsize for pair in plain}
+    for name, layer in sorted(plain, key=lambda pair: -width[pair]):
+        tensor = read(name, layer)
+        target.reserve(f"{name}.{layer}", tensor.dtype, tuple(tensor.shape))
+        target.write(f"{name}.{layer}", tensor)
+    companions: dict[str, torch.Tensor] = {}
+    accounts: dict[str, Account] = {}
+    for name, layer in coded:
+        queries = read("q", layer) if name == "k" and "q" in metadata["fields"] else None
+        part = quantise_best(read(name, layer), axes, accounts.setdefault(name, Account()), queries)
+        target.reserve(f"{name}.{layer}", torch.int8, tuple(part.codes.shape))
+        target.write(f"{name}.{layer}", part.codes)
+        companions |= _companions(f"{name}.{layer}", part)
+    for name, tensor in sorted(companions.items(), key=lambda item: -item[1].dtype.itemsize):
+        target.reserve(name, tensor.dtype, tuple(tensor.shape))
+        target.write(name, tensor)
+    complete = {"format": FORMAT, **metadata}
+    if accounts:
+        complete["quantisation"] = {name: account.metadata() for name, account in accounts.items()}
+    return target, complete
 
 
-def write(path: str, tensors: dict[str, torch.Tensor], metadata: dict) -> None:
-    # No random part in the name: a second run that was cut off leaves one file to remove, not many.
-    partial = f"{path}.partial"
-    try:
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        text = json.dumps({"format": FORMAT, **metadata}, ensure_ascii=False, separators=(",", ":"))
-        save_file(contiguous, partial, metadata={"kvtier": text})
-        os.chmod(partial, 0o666 & ~_umask())  # safetensors makes it readable by its owner alone
-        os.replace(partial, path)
-    except OSError as error:
-        raise CaptureError(f"--out {path}: {error.strerror or error}") from error
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
+def _companions(name: str, part: Quantised) -> dict[str, torch.Tensor]:
+    return {f"{name}.scale": part.scale, f"{name}.offset": part.offset}
+
+
+def publish(path: str, target: str) -> None:
+    """Give a sealed file its name."""
+    with said(target):
+        os.replace(path, target)
 
 
 class TraceFile:
@@ -99,19 +105,3 @@ class TraceFile:
         if layer in self.metadata["model"]["slidingLayers"]:
             scores[:, : max(0, end - self.metadata["model"]["slidingWindowTokens"])] = float("-inf")
         return torch.softmax(scores, dim=-1)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _stored(name: str, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    if name.startswith(("prefillMass.", "vnorm.")):
-        # Sums and norms are f16 or f32: bf16 keeps two digits, and a sink of a long prompt outgrows f16.
-        fits = dtype == torch.float16 and float(x.max()) <= HALF_MAX
-        return x.half() if fits else x.float()
-    if dtype == torch.float16 and float(x.abs().max()) > HALF_MAX:
-        raise CaptureError(f"--store f16: {name} has values beyond 65504; use --store bf16 or f32")
-    return x.to(dtype)

@@ -44,6 +44,29 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far a right capture may be off: mean over (layer, step) of the worst head's total variation, and outputs."""
+
+    variation: float
+    output: float
+
+    def __add__(self, other: "Tolerance") -> "Tolerance":
+        return Tolerance(self.variation + other.variation, self.output + other.output)
+
+
+# By what was measured on SmolLM2-135M, Qwen2.5-0.5B and Gemma-3-270M up to 32K tokens, with a factor of three or so:
+# keys of Qwen2.5 reach 150, where f16 has steps of 0.1.
+_STORED = {"f32": Tolerance(1e-4, 1e-4), "f16": Tolerance(0.02, 0.005), "bf16": Tolerance(0.15, 0.03)}
+_COMPUTED = {"f32": Tolerance(1e-4, 1e-4), "f16": Tolerance(0.05, 0.02), "bf16": Tolerance(0.2, 0.1)}
+_INT8 = Tolerance(0.08, 0.08)
+
+
+def tolerance(computed: str, stored: str, int8: bool) -> Tolerance:
+    """For a model that computes in one type and a file that stores another; the device makes no difference."""
+    return _COMPUTED[computed] + _STORED[stored] + (_INT8 if int8 else Tolerance(0, 0))
+
+
+@dataclass(frozen=True)
 class Report:
     maxProbabilityError: float  # noqa: N815 - goes into the file's metadata under this name
     maxVariationDistance: float  # noqa: N815
@@ -53,6 +76,14 @@ class Report:
     tokensAgree: int | None  # noqa: N815
     tokens: int
     rows: int
+
+    def beyond(self, allowed: Tolerance) -> str | None:
+        """What exceeds the tolerance, in words; None where nothing does."""
+        if self.meanVariationDistance > allowed.variation:
+            return f"mean total variation {self.meanVariationDistance:.3g}, expected at most {allowed.variation:.3g}"
+        if self.relativeOutputError is not None and self.relativeOutputError > allowed.output:
+            return f"output error {self.relativeOutputError:.3g}, expected at most {allowed.output:.3g}"
+        return None
 
     def lines(self) -> list[str]:
         output = "not recorded" if self.relativeOutputError is None else f"{self.relativeOutputError:.3g}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 
+import gguf
+import numpy as np
 import pytest
 import torch
 
 from kvtier_capture.cli import main
 from kvtier_capture.errors import CaptureError
 from kvtier_capture.recorder import Plan, Recorder
-from kvtier_capture.trace_file import write
 
 CASES = {
     "no such folder": (["--model", "./nowhere"], "--model ./nowhere: expected a folder with a config.json"),
@@ -35,6 +36,11 @@ CASES = {
     "binary prompt": (["--prompt-file", "{binary}"], "expected UTF-8"),
     "messages garbled": (["--prompt-file", "{messages}"], "expected a list of {role, content} messages"),
     "no such folder to write": (["--out", "/nowhere/at/all.safetensors"], "no such folder"),
+    "a folder to write": (["--out", "{folder}"], "is a folder, expected the file to write"),
+    "context beyond the model": (["--context", "600"], "--context 600: the model's context holds 512"),
+    "prompt beyond the context": (["--context", "100", "--steps", "4"], "--context holds 100"),
+    "checkpoints garbled": (["--checkpoint-seconds", "-1"], "expected 0 or more"),
+    "an image model": (["--model", "{vit}"], "ViTForImageClassification is not a causal language model"),
     "no such device": (["--device", "warp:9"], "--device warp:9"),
     "depth": (["--depth", "2"], "--depth 2.0: expected 0 to 1"),
 }
@@ -68,22 +74,33 @@ def _broken_inputs(folder) -> dict[str, str]:  # noqa: ANN001
         (folder / name).write_bytes(data)
     bert = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
     t5 = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}
-    for name, config in (("bert", bert), ("t5", t5)):
+    vit = {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
+    for name, config in (("bert", bert), ("t5", t5), ("vit", vit)):
         os.makedirs(folder / f"{name}-model", exist_ok=True)
         (folder / f"{name}-model" / "config.json").write_text(json.dumps(config))
     places = {name.removesuffix(".json"): str(folder / name) for name in contents}
-    return places | {"bert": str(folder / "bert-model"), "t5": str(folder / "t5-model")}
+    models = {name: str(folder / f"{name}-model") for name in ("bert", "t5", "vit")}
+    return places | models | {"folder": str(folder)}
 
 
 def test_a_model_outside_the_common_interface_is_refused():
     plan = Plan(frozenset({"k"}), 8, 2, 4, None, torch.float32)
     with pytest.raises(CaptureError, match="common attention interface"):
-        Recorder(plan).finish(2)
+        Recorder(plan).check_survey()
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):  # noqa: ANN001
-    target = tmp_path / "taken"
-    target.mkdir()
-    with pytest.raises(CaptureError, match="--out"):
-        write(str(target), {}, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+def test_ggufs_that_hold_no_decoder_are_refused(tmp_path, prompt_file, capsys):  # noqa: ANN001
+    for kind in ("clip", "bert"):
+        path = str(tmp_path / f"{kind}.gguf")
+        writer = gguf.GGUFWriter(path, kind)
+        writer.add_tensor("a", np.zeros(8, dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        out = str(tmp_path / "a.safetensors")
+        assert main(["--gguf", path, "--prompt-file", prompt_file, "--quiet", "--out", out]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert kind in lines[0]
+        assert not os.path.exists(out)
