@@ -58,7 +58,7 @@ def from_task(
         return tokenizer(text_of(units), add_special_tokens=not chat)["input_ids"]
 
     if len(tokens_of(1)) > limit:
-        raise CaptureError(f"--max-prompt-tokens {limit}: too few for --task {task}")
+        raise CaptureError(f"--task {task}: a prompt of {limit} tokens is too short (--context, --max-prompt-tokens)")
     # Doubling first: no text much longer than the prompt is ever tokenised.
     low, high = 1, min(most, limit)
     while low * 2 <= high and len(tokens_of(low * 2)) <= limit:

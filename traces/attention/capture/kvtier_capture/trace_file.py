@@ -83,6 +83,10 @@ class TraceFile:
         self.metadata: dict = json.loads(text)
         self.names = set(self._file.keys())
 
+    def raw(self, name: str) -> torch.Tensor:
+        """As stored."""
+        return self._file.get_tensor(name)
+
     def tensor(self, field: str, layer: int) -> torch.Tensor:
         """float32, in the format's axis order."""
         name = f"{field}.{layer}"

@@ -21,6 +21,10 @@ CONFIGS = {
         **COMMON, sliding_window=24, query_pre_attn_scalar=64,
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
     ),
+    "gemma3_long": lambda: Gemma3TextConfig(
+        **{**COMMON, "max_position_embeddings": 4096}, sliding_window=24, query_pre_attn_scalar=64,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    ),
     "gemma2": lambda: Gemma2Config(**COMMON, sliding_window=24, query_pre_attn_scalar=16, attn_logit_softcapping=5.0),
     "gpt_oss": lambda: GptOssConfig(
         **COMMON, sliding_window=24, num_local_experts=2, num_experts_per_tok=1,

@@ -214,4 +214,4 @@ def test_a_small_disk_holds_the_partial_file_but_not_the_state(model_folder, pro
         assert main(command(model_folder("llama"), prompt_file, out)) == 0
         assert out.read_bytes() == whole.read_bytes()
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
