@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     prompt.add_argument("--task", choices=TASKS, help="make a long-context prompt whose answer lies far back")
     p.add_argument("--text", help="the book (UTF-8) that a task's prompt is made from")
     p.add_argument("--depth", type=float, default=0.1, help="where the fact lies, 0 = start, 1 = end (default 0.1)")
-    p.add_argument("--chat", action=argparse.BooleanOptionalAction, help="use the chat template (default: if it has one)")
+    p.add_argument("--chat", action=argparse.BooleanOptionalAction, help="use the chat template (default: if any)")
     p.add_argument("--context", type=int, help="tokens of prompt and steps together (default: the model's context)")
     p.add_argument("--max-prompt-tokens", type=int, help="longest prompt (default: what the context leaves)")
     p.add_argument("--steps", type=int, help=f"decode steps to record (default {STEPS}; "

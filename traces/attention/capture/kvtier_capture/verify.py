@@ -92,7 +92,8 @@ class Report:
         return [
             f"verify: {self.rows} rows of (layer, step, head) against the model's own eager attention",
             f"verify: probability error max {self.maxProbabilityError:.3g}, "
-            f"total variation max {self.maxVariationDistance:.3g} mean {self.meanVariationDistance:.3g}, output error (relative RMS) {output}",
+            f"total variation max {self.maxVariationDistance:.3g} mean {self.meanVariationDistance:.3g}, "
+            f"output error (relative RMS) {output}",
             f"verify: teacher-forced pass agrees on {tokens}, logit error max {self.maxLogitError:.3g}",
         ]
 
