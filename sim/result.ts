@@ -34,7 +34,7 @@ export const qualitySchema = z.object({
   topkRecall: ratio,
   /** Relative L2 error of the attention output; null when the trace has no values. */
   outputError: z.number().nonnegative().nullable(),
-  /** KV footprint: live entries over dense causal entries (policies.md §6). */
+  /** KV footprint: live entries over dense causal entries (quality/footprint.ts). */
   footprint: z.number().nonnegative(),
 });
 

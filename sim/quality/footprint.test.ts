@@ -1,4 +1,4 @@
-/** Golden vectors of the footprint's closed form (policies.md §6, from the authors' code), and its counted form. */
+/** Golden vectors of the footprint's closed form (values of princeton-pli/PruLong eval/viz/kv_footprint.py), and its counted form. */
 import { expect, test } from 'vitest';
 import { footprintOf, kvFootprint } from './footprint.ts';
 
@@ -23,7 +23,7 @@ test.each(golden)('chunk %i, head sparsity %f', (chunkTokens, headSparsity, foot
   expect(got.peak).toBeCloseTo(peak, 6);
 });
 
-test('post-fill eviction barely moves the footprint, chunked eviction does (policies.md §1.3)', () => {
+test('post-fill eviction barely moves the footprint, chunked eviction does', () => {
   const base = {
     promptTokens: 131072,
     outputTokens: 128,
