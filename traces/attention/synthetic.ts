@@ -8,23 +8,24 @@ import { createRandom, type Random } from '../../sim/engine/random.ts';
 import type { AttentionTrace, AttentionTraceShape } from '../../sim/trace/attention-trace.ts';
 import { TraceError } from '../error.ts';
 import { ArrayCache } from './lru.ts';
-import type { HeadTarget } from './presets/preset.ts';
+import type { HeadPlan } from './presets/preset.ts';
+import { encodeProfile } from './presets/profile-code.ts';
 import { calibrateHead } from './synthetic/calibrate.ts';
-import { drawGeometry, topicRank } from './synthetic/geometry.ts';
-import { drawInterests, groupQueries, type HeadScales, type QuerySource } from './synthetic/queries.ts';
+import { drawGeometry } from './synthetic/geometry.ts';
+import { groupQueries } from './synthetic/queries.ts';
 import { effectiveTheta, ropeFrequencies, rotateRows } from './synthetic/rope.ts';
-import { createIdentities, fillKeys, fillValues, type RowSource } from './synthetic/rows.ts';
+import { createNormals, fillKeys, fillValues, type HeadScales, type RowSource } from './synthetic/rows.ts';
 import { type ResolvedSpec, resolveSpec, type SyntheticSpec } from './synthetic/spec.ts';
 import { createText, type SyntheticText } from './synthetic/text.ts';
 
 /** Part of every digest: raised whenever the same specification would give other numbers. */
-const generatorVersion = 'kvtier.synthetic/1';
+const generatorVersion = 'kvtier.synthetic/2';
 
 const promptWindowTokens = 64;
 
 export interface SyntheticTrace extends AttentionTrace {
-  /** What the head was calibrated to; the trace itself is the truth. */
-  target(layer: number, kvHead: number): HeadTarget;
+  /** What the head was made from; the trace itself is the truth. */
+  plan(layer: number, kvHead: number): HeadPlan;
 }
 
 export interface SyntheticOptions {
@@ -33,9 +34,8 @@ export interface SyntheticOptions {
 }
 
 interface Head {
-  readonly target: HeadTarget;
+  readonly plan: HeadPlan;
   readonly rows: RowSource;
-  readonly queries: QuerySource;
   readonly scales: HeadScales;
 }
 
@@ -47,7 +47,7 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
   const { promptTokens, steps, recordedLayers } = spec;
   const shape: AttentionTraceShape = { layers, heads, kvHeads, headDim, promptTokens, steps, recordedLayers };
   const cache = new ArrayCache(options.cacheBytes ?? 512 * 2 ** 20);
-  const headOf = createHeads(spec, cache);
+  const headOf = createHeads(spec);
   let digest: string | null = null;
   const name = `synthetic ${model}, ${promptTokens} tokens, seed ${spec.seed}`;
   const windowTokens = Math.min(promptWindowTokens, promptTokens);
@@ -63,14 +63,14 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     const { rows, scales } = head(layer, kvHead);
     return cache.get(`${kind}.${layer}.${kvHead}`, () => {
       const data = new Float32Array((promptTokens + steps) * headDim);
-      if (kind === 'k') fillKeys(rows, scales.sinkKeys, 0, data);
+      if (kind === 'k') fillKeys(rows, scales, 0, data);
       else fillValues(rows, 0, data);
       return data;
     });
   };
   const queriesAt = (layer: number, step: number, kvHead: number): Float32Array => {
-    const { queries, scales, rows } = head(layer, kvHead);
-    const group = groupQueries(queries, scales, step);
+    const { rows, scales } = head(layer, kvHead);
+    const group = groupQueries(rows, promptTokens + step, scales.focus);
     rotateRows(group, group.length / headDim, rows.frequencies, promptTokens + step, 0);
     return group;
   };
@@ -105,19 +105,24 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     blockMass(layer) {
       throw new TraceError('missing', `${name}: mass.${layer}: not recorded in a synthetic trace`);
     },
-    target: (layer, kvHead) => head(layer, kvHead).target,
+    plan: (layer, kvHead) => head(layer, kvHead).plan,
   };
 }
 
 /** Covers the specification and all that its preset says, so a preset can change without a new name. */
 function digestOf({ preset, ...spec }: ResolvedSpec): string {
-  const { text, keys, classes } = preset;
-  const targets = spec.recordedLayers.map((layer) =>
-    Array.from({ length: spec.shape.kvHeads }, (_, kvHead) =>
-      preset.target(spec.shape, layer, kvHead, headRandom(spec.seed, layer, kvHead)),
-    ),
+  const plans = spec.recordedLayers.map((layer) =>
+    Array.from({ length: spec.shape.kvHeads }, (_, kvHead) => {
+      const { profile, target } = preset.plan(
+        spec.shape,
+        layer,
+        kvHead,
+        headRandom(spec.seed, layer, kvHead),
+      );
+      return { profile: encodeProfile(profile), target };
+    }),
   );
-  return digestOfJson({ generator: generatorVersion, ...spec, text, keys, classes, targets });
+  return digestOfJson({ generator: generatorVersion, ...spec, text: preset.text, plans });
 }
 
 const headRandom = (seed: number, layer: number, kvHead: number): Random =>
@@ -128,44 +133,33 @@ function checkIndex(name: string, what: string, index: number, count: number): v
   throw new TraceError('invalid-input', `${name}: ${what}: expected 0..${count - 1}, found ${index}`);
 }
 
-/** Draws and calibrates each head on first use; keeps the small part of it for good, interests in the cache. */
-function createHeads(spec: ResolvedSpec, cache: ArrayCache): (layer: number, kvHead: number) => Head {
+/** Draws and calibrates each head on first use, and keeps the small part of it for good. */
+function createHeads(spec: ResolvedSpec): (layer: number, kvHead: number) => Head {
   const { preset, shape, promptTokens, steps, seed } = spec;
   const { headDim } = shape;
   const tokens = promptTokens + steps;
   const frequencies = ropeFrequencies(headDim, effectiveTheta(shape.ropeTheta, tokens));
   const heads = new Map<string, Head>();
   let text: SyntheticText | null = null;
-  let identities: Float32Array | null = null;
+  let normals: Float32Array | null = null;
   const create = (layer: number, kvHead: number): Head => {
-    text ??= createText(preset.text, tokens, topicRank(headDim, preset.keys.topicRank), seed);
-    identities ??= createIdentities(headDim, seed);
+    text ??= createText(preset.text, tokens, seed);
+    normals ??= createNormals(headDim, seed);
     const random = headRandom(seed, layer, kvHead);
-    const target = preset.target(shape, layer, kvHead, random);
-    const geometry = drawGeometry(headDim, frequencies, target, preset.keys, preset.text, random);
+    const plan = preset.plan(shape, layer, kvHead, random);
+    const geometry = drawGeometry(headDim, frequencies, tokens, plan.profile, random);
     const rows: RowSource = {
       layer,
       kvHead,
       seed,
       headDim,
+      promptTokens,
       text,
-      keys: preset.keys,
       geometry,
       frequencies,
-      identities,
+      normals,
     };
-    const process = {
-      rows,
-      group: shape.heads / shape.kvHeads,
-      profile: preset.classes[target.class],
-      promptTokens,
-      windowTokens: Math.min(promptWindowTokens, promptTokens),
-      steps,
-    };
-    const interests = (): Float32Array =>
-      cache.get(`interest.${layer}.${kvHead}`, () => drawInterests(process));
-    const queries: QuerySource = { ...process, interests };
-    return { target, rows, queries, scales: calibrateHead(queries, target) };
+    return { plan, rows, scales: calibrateHead(rows, steps, plan) };
   };
   return (layer, kvHead) => {
     const key = `${layer}.${kvHead}`;

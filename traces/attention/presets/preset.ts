@@ -1,6 +1,8 @@
 /**
- * What a preset of the synthetic generator says: the parameters of the text, of each class of heads, and which head
- * of the model is of which class with which targets. All the numbers that shape a synthetic trace live in presets.
+ * What a preset of the synthetic generator says: the model's shape, the coherence of the text, and for each KV head the
+ * first and second moments of its keys and queries before rotation. All numbers that shape a synthetic trace live in
+ * presets. A rotary pair's moments are those of a complex number; its own phase means nothing, since rotation turns it
+ * with position, so phases are told relative to the mean key's.
  */
 import type { Random } from '../../../sim/engine/random.ts';
 
@@ -12,69 +14,95 @@ export interface SyntheticShape {
   readonly ropeTheta: number;
 }
 
-export type HeadClass = 'sink' | 'local' | 'retrieval' | 'diffuse' | 'periodic';
+/** Shares of a unit variance by how far along the text it stays the same; what is left is new at every token. */
+export interface Coherence {
+  /** The same at every occurrence of a token. */
+  readonly identity: number;
+  /** The same over a word, a sentence, a passage (mean lengths in TextProfile). */
+  readonly word: number;
+  readonly sentence: number;
+  readonly passage: number;
+}
 
-/** What one KV head's attention is to look like, averaged over steps and its query heads. */
+/**
+ * Queries of one head of a group. Arrays of moduli and phases have an entry per rotary pair, deviations one per channel:
+ * first along the mean key of each pair, then across it.
+ */
+export interface QueryProfile {
+  /** Mean query: modulus, and phase relative to the mean key's in radians. */
+  readonly mean: Float64Array;
+  readonly phase: Float64Array;
+  /** Standard deviation of each channel. */
+  readonly deviation: Float64Array;
+  /** Correlation of a query's deviation with its own token's key, -1 .. 1: what a token sees in itself and its likes. */
+  readonly self: number;
+  /**
+   * How much the logit on the mean far key varies, and how much that on the mean near key varies beside it, over what
+   * independent channels would give. Below 1 where what is new in a query is kept out of the directions that tell near
+   * tokens and sinks from the rest.
+   */
+  readonly farSteadiness: number;
+  readonly nearSteadiness: number;
+}
+
+export interface HeadProfile {
+  /** Mean key: modulus of each pair. */
+  readonly keyMean: Float64Array;
+  /** Standard deviation of each channel: along the mean key of each pair, then across it. */
+  readonly keyDeviation: Float64Array;
+  /** Variance, between token identities, of the square of their keys' deviations over its mean: some tokens stand out. */
+  readonly keySpread: number;
+  /** How much the logit of a near key varies under the group's mean query, over what independent channels would give. */
+  readonly keySteadiness: number;
+  /** Key of the first token, the attention sink: modulus, and phase relative to the mean key's. */
+  readonly sinkKey: Float64Array;
+  readonly sinkPhase: Float64Array;
+  /** Marks of a chat template near the start whose keys are nearly the sink's: how many, and how far on the way to it. */
+  readonly marks: number;
+  readonly markShare: number;
+  /** How far the keys of the first dozens of tokens lie towards the sink's, as a share of the way; later ones less. */
+  readonly early: number;
+  readonly queries: readonly QueryProfile[];
+  readonly keyCoherence: Coherence;
+  readonly queryCoherence: Coherence;
+  /** Correlation of the deviations of two query heads of the group. */
+  readonly agreement: number;
+  /** Share of the tokens that are salient (delimiters and the like), and their logit above others under the mean query. */
+  readonly salientRatio: number;
+  readonly salientNats: number;
+  /** By how much an answer's own tokens lie above others under its queries: a model writes what it then looks for. */
+  readonly answerNats: number;
+  /** What the head's attention came to where it was measured, mean over its query heads. */
+  readonly measured: MeasuredHead;
+}
+
+/** What a head can be brought to: attention of one KV head, averaged over steps and its query heads. */
 export interface HeadTarget {
-  readonly class: HeadClass;
-  /** Share of the mass beyond the sink tokens that the top 1 % and 10 % of the keys hold. */
+  /** Share of the mass beyond the first four tokens that the top 1 % and 10 % of the keys hold. */
   readonly massTop1: number;
   readonly massTop10: number;
   /** Share of all mass on the first four tokens. */
   readonly sinkRatio: number;
-  /** Share of the mass beyond the sinks on the last 256 tokens; an upper wish where attention is to be flat. */
-  readonly localRatio: number;
-  /** Reach of the positional kernel; for periodic heads, its period. */
-  readonly kernelTokens: number;
 }
 
-/** How the logits of a class vary over keys and over steps. The three variance shares add up to 1. */
-export interface ClassProfile {
-  /** Variance from the passages' topics: coherent along the text, so blocks rise and fall as one. */
-  readonly topicRatio: number;
-  /** Variance from fixed token preferences: the same tokens stay heavy at every step. */
-  readonly staticRatio: number;
-  /** Variance from what is new in each query. */
-  readonly freshRatio: number;
-  /** AR(1) coefficient of the topic interest from step to step. */
-  readonly persistence: number;
-  /** Chance a step that the head turns to another far passage. */
-  readonly jumpRatio: number;
-  /** How far interest is that one passage (0..1), and how far it is the passage being written. */
-  readonly latch: number;
-  readonly here: number;
-  /** Share of the interest that the query heads of a group have in common. */
-  readonly agreement: number;
+export interface MeasuredHead extends HeadTarget {
+  /** Share of all mass on the last 256 tokens. */
+  readonly localRatio: number;
+}
+
+export interface HeadPlan {
+  readonly profile: HeadProfile;
+  /** What the head is brought to by scaling its profile; null takes the profile as it is. */
+  readonly target: HeadTarget | null;
 }
 
 export interface TextProfile {
-  /** Passage lengths are minTokens plus an exponential; the mean includes minTokens. */
-  readonly passageMinTokens: number;
-  readonly passageMeanTokens: number;
-  readonly topics: number;
-  /** Chance that the next passage keeps the topic, and the topic's share of a passage's variance. */
-  readonly topicStay: number;
-  readonly topicRatio: number;
-  /** Distinct tokens, Zipf with exponent 1; the most frequent `functionWords` belong to no topic. */
+  /** Mean lengths, tokens; lengths are geometric, so coherence decays exponentially with distance. */
+  readonly wordTokens: number;
+  readonly sentenceTokens: number;
+  readonly passageTokens: number;
+  /** Distinct tokens, Zipf with exponent 1. */
   readonly vocabulary: number;
-  readonly functionWords: number;
-}
-
-export interface KeyProfile {
-  /** Latent dimensions of the topics, at most. */
-  readonly topicRank: number;
-  /** Standard deviation of a topic coefficient; token noise has 1 per channel. */
-  readonly topicScale: number;
-  /** Share of the token noise that belongs to the token's identity. */
-  readonly identityRatio: number;
-  /** Standard deviation of the common mean of all keys in the turning channels: what position is read from. */
-  readonly turningMean: number;
-  /** Standard deviation of token noise in the channels that a head's kernel reads; 1 in the others. */
-  readonly kernelNoise: number;
-  /** Norm of the common mean in the slow channels, over sqrt(headDim). */
-  readonly meanScale: number;
-  /** Share of content words that are salient in a head (persistent heavy hitters). */
-  readonly salientRatio: number;
 }
 
 export interface SyntheticPreset {
@@ -82,7 +110,5 @@ export interface SyntheticPreset {
   /** The model's shape where the preset is of one model; null leaves it to the caller. */
   readonly shape: SyntheticShape | null;
   readonly text: TextProfile;
-  readonly keys: KeyProfile;
-  readonly classes: Readonly<Record<HeadClass, ClassProfile>>;
-  target(shape: SyntheticShape, layer: number, kvHead: number, random: Random): HeadTarget;
+  plan(shape: SyntheticShape, layer: number, kvHead: number, random: Random): HeadPlan;
 }

@@ -1,166 +1,133 @@
 /**
- * The directions of one KV head: where its keys have their common mean, their topics, their sink and their salient
- * tokens, and which rotary pairs carry its positional kernel. Content lives in the slowest quarter of the pairs, which
- * hardly turn over the context; position lives in the others, whose rotation itself makes attention decay or repeat.
+ * The directions of one KV head in the channels of its keys. A profile leaves each rotary pair's own phase open: here the
+ * mean key lies along the pair's first channel, and rotation does the rest.
  */
+import { cos, sin } from '../../../sim/engine/math.ts';
 import type { Random } from '../../../sim/engine/random.ts';
-import type { HeadTarget, KeyProfile } from '../presets/preset.ts';
+import type { HeadProfile } from '../presets/preset.ts';
+import { meanFarKey } from './rope.ts';
+
+/** A direction, and what vectors tend to that have a component along it: deviations squared times direction. */
+export interface Axis {
+  readonly along: Float64Array;
+  /** Scaled so that its product with `along` is 1. */
+  readonly tends: Float64Array;
+}
 
 export interface HeadGeometry {
-  /** Mean of all keys before rotation [headDim]. */
-  readonly mean: Float64Array;
-  /** The part of the mean in the slow pairs, which all positions share after rotation. */
-  readonly slowMean: Float64Array;
-  /** Orthonormal rows [rank, headDim] that carry the topic coefficients. */
-  readonly topicMap: Float64Array;
-  /** Unit vectors in the slowest pair: the sink's and the salient tokens'. */
-  readonly sinkAxis: Float64Array;
+  readonly profile: HeadProfile;
+  /** Mean and standard deviation of keys before rotation [headDim]. */
+  readonly keyMean: Float64Array;
+  readonly keyDeviation: Float64Array;
+  /** The group's mean query: logits of near keys along it vary less than channels say. */
+  readonly keyAxis: Axis;
+  /** Key of the first token before rotation [headDim]. */
+  readonly sinkKey: Float64Array;
+  /** What a salient token's key has more than others', one nat of it [headDim]. */
   readonly salientAxis: Float64Array;
-  /** Query direction whose logit against the mean is 1 at distance 0, over sqrt(headDim). */
-  readonly kernel: Float64Array;
-  /** Standard deviation of token noise in each channel: small where the kernel reads position. */
-  readonly noise: Float64Array;
+  /** What the keys of an answer's own tokens have more than others' [headDim]. */
+  readonly answerShift: Float64Array;
+  /** Mean and standard deviation of the group's queries before rotation [group, headDim]. */
+  readonly queryMean: Float64Array;
+  readonly queryDeviation: Float64Array;
+  /** By query head: the mean key as met on average over far keys, and what near keys have beside it. */
+  readonly farAxes: readonly Axis[];
+  readonly nearAxes: readonly Axis[];
   readonly valueMean: Float64Array;
-  readonly valueMap: Float64Array;
-  /** How salient each token identity is: 0 for most, else about 1. */
-  readonly salience: Float32Array;
 }
 
-/** First pair of the content band: the slowest quarter, at least one pair. */
-export const contentPair = (headDim: number): number =>
-  Math.min(headDim / 2 - 1, Math.floor((headDim / 2) * 0.75));
-
-/** Channels that topics may use; the slowest pair is kept for sink and salience where there is more than one. */
-function topicChannels(headDim: number): readonly number[] {
-  const pairs = headDim / 2;
-  const first = contentPair(headDim);
-  const end = pairs - first > 1 ? pairs - 1 : pairs;
-  const slow = Array.from({ length: end - first }, (_, i) => first + i);
-  return [...slow, ...slow.map((pair) => pair + pairs)];
-}
-
-/** Latent dimensions that fit this head size. */
-export const topicRank = (headDim: number, wanted: number): number =>
-  Math.min(wanted, topicChannels(headDim).length);
-
-/** Draws a head. `functionWords` and `vocabulary` say which token identities may be salient. */
+/** `tokens` of the whole trace: how far salience has to reach. */
 export function drawGeometry(
   headDim: number,
   frequencies: Float64Array,
-  target: HeadTarget,
-  keys: KeyProfile,
-  text: { readonly vocabulary: number; readonly functionWords: number },
+  tokens: number,
+  profile: HeadProfile,
   random: Random,
 ): HeadGeometry {
-  const { mean, slowMean } = drawMean(headDim, keys, random);
-  const rank = topicRank(headDim, keys.topicRank);
-  const sinkAxis = new Float64Array(headDim);
-  const salientAxis = new Float64Array(headDim);
-  sinkAxis[headDim / 2 - 1] = 1;
-  salientAxis[headDim - 1] = 1;
-  const all = Array.from({ length: headDim }, (_, channel) => channel);
-  const salience = new Float32Array(text.vocabulary);
-  for (let type = text.functionWords; type < text.vocabulary; type++) {
-    if (random.uniform() < keys.salientRatio) salience[type] = 0.9 + 0.2 * random.uniform();
+  const { keyDeviation, queries } = profile;
+  const keyMean = place(profile.keyMean, null);
+  const queryMean = new Float64Array(queries.length * headDim);
+  const queryDeviation = new Float64Array(queries.length * headDim);
+  for (const [head, query] of queries.entries()) {
+    queryMean.set(place(query.mean, query.phase), head * headDim);
+    queryDeviation.set(query.deviation, head * headDim);
   }
-  const kernel = kernelOf(mean, frequencies, target);
+  const meanQuery = groupMean(queryMean, headDim);
+  const farKey = meanFarKey(keyMean, frequencies, tokens);
+  const nearKey = keyMean.map((x, c) => x - farKey[c]);
+  const keyAxis = axisOf(meanQuery, keyDeviation);
   return {
-    mean,
-    slowMean,
-    topicMap: orthonormalRows(rank, headDim, topicChannels(headDim), random),
-    sinkAxis,
-    salientAxis,
-    kernel,
-    noise: kernel.map((x) => (x === 0 ? 1 : keys.kernelNoise)),
+    profile,
+    keyMean,
+    keyDeviation,
+    keyAxis,
+    sinkKey: place(profile.sinkKey, profile.sinkPhase),
+    answerShift: keyAxis.tends.map((x) => x * profile.answerNats * Math.sqrt(headDim)),
+    salientAxis: salientAxis(meanQuery, keyDeviation, frequencies, tokens),
+    queryMean,
+    queryDeviation,
+    farAxes: queries.map(({ deviation }) => axisOf(farKey, deviation)),
+    nearAxes: queries.map(({ deviation }) => axisOf(nearKey, deviation)),
     valueMean: Float64Array.from({ length: headDim }, () => 0.3 * random.normal()),
-    valueMap: orthonormalRows(rank, headDim, all, random),
-    salience,
   };
 }
 
-/** Normal in the turning pairs; a few outlier channels (cubes of normals) in the slow ones, as real keys have. */
-function drawMean(
-  headDim: number,
-  keys: KeyProfile,
-  random: Random,
-): { mean: Float64Array; slowMean: Float64Array } {
-  const mean = new Float64Array(headDim);
-  const slowMean = new Float64Array(headDim);
-  const pairs = headDim / 2;
-  for (let pair = 0; pair < contentPair(headDim); pair++) {
-    mean[pair] = keys.turningMean * random.normal();
-    mean[pair + pairs] = keys.turningMean * random.normal();
+/** Channels of pairs with these moduli and phases; without phases, along the first channel of each. */
+export function place(moduli: Float64Array, phases: Float64Array | null): Float64Array {
+  const pairs = moduli.length;
+  const channels = new Float64Array(2 * pairs);
+  for (let pair = 0; pair < pairs; pair++) {
+    const phase = phases === null ? 0 : phases[pair];
+    channels[pair] = moduli[pair] * cos(phase);
+    channels[pair + pairs] = moduli[pair] * sin(phase);
   }
-  let square = 0;
-  for (const channel of topicChannels(headDim)) {
-    const normal = random.normal();
-    slowMean[channel] = normal * normal * normal;
-    square += slowMean[channel] * slowMean[channel];
-  }
-  const scale = keys.meanScale * Math.sqrt(headDim / square);
-  for (let channel = 0; channel < headDim; channel++) {
-    slowMean[channel] *= scale;
-    mean[channel] += slowMean[channel];
-  }
-  return { mean, slowMean };
+  return channels;
 }
 
-/** Gram-Schmidt on normal draws over the given channels. */
-function orthonormalRows(
-  rank: number,
-  headDim: number,
-  channels: readonly number[],
-  random: Random,
-): Float64Array {
-  const rows = new Float64Array(rank * headDim);
-  for (let row = 0; row < rank; row++) {
-    const v = rows.subarray(row * headDim, (row + 1) * headDim);
-    for (const channel of channels) v[channel] = random.normal();
-    for (let before = 0; before < row; before++) {
-      const u = rows.subarray(before * headDim, (before + 1) * headDim);
-      const along = dot(u, v);
-      for (const channel of channels) v[channel] -= along * u[channel];
-    }
-    const norm = Math.sqrt(dot(v, v));
-    for (const channel of channels) v[channel] /= norm;
-  }
-  return rows;
+/** Mean over the rows of [group, width]. */
+export function groupMean(rows: Float64Array, width: number): Float64Array {
+  const mean = new Float64Array(width);
+  for (let i = 0; i < rows.length; i++) mean[i % width] += (rows[i] * width) / rows.length;
+  return mean;
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
-  return sum;
+export function axisOf(along: Float64Array, deviation: Float64Array): Axis {
+  const tends = along.map((x, c) => x * deviation[c] * deviation[c]);
+  const square = tends.reduce((sum, x, c) => sum + x * along[c], 0);
+  return { along, tends: square > 0 ? tends.map((x) => x / square) : tends };
 }
+
+/** Scales the component of vectors [count, width] along an axis, with what it tends to bring along. */
+export function scaleAlong(axis: Axis, factor: number, vectors: Float32Array, at: number): void {
+  const { along, tends } = axis;
+  const width = along.length;
+  let component = 0;
+  for (let c = 0; c < width; c++) component += vectors[at + c] * along[c];
+  const excess = (1 - factor) * component;
+  for (let c = 0; c < width; c++) vectors[at + c] -= excess * tends[c];
+}
+
+/** Most that one nat of salience may move a key, in standard deviations: where mean queries say little, little is salient. */
+const mostDeviations = 3;
 
 /**
- * The mean's own direction in the pairs that tell the wanted distances apart: evenly over the logarithm of the
- * periods up to 64 times the reach, which decays like a power of the distance; for periodic heads mostly the pair whose
- * period comes nearest.
+ * The key that keys tend to when their logit under the group's mean query is one nat above the mean. Of the pairs that
+ * turn by less than a quarter over the trace (four at least), so that it is salient from anywhere.
  */
-function kernelOf(mean: Float64Array, frequencies: Float64Array, target: HeadTarget): Float64Array {
+function salientAxis(
+  meanQuery: Float64Array,
+  keyDeviation: Float64Array,
+  frequencies: Float64Array,
+  tokens: number,
+): Float64Array {
   const pairs = frequencies.length;
-  const positional = Math.max(1, contentPair(2 * pairs));
-  const weights = Float64Array.from({ length: positional }, (_, pair) =>
-    2 * Math.PI <= frequencies[pair] * 64 * target.kernelTokens ? 1 : 0,
-  );
-  if (weights.reduce((sum, weight) => sum + weight, 0) < 2) weights.fill(1);
-  if (target.class === 'periodic') {
-    const wanted = (2 * Math.PI) / target.kernelTokens;
-    let nearest = 0;
-    for (let pair = 1; pair < positional; pair++) {
-      if (Math.abs(frequencies[pair] - wanted) < Math.abs(frequencies[nearest] - wanted)) nearest = pair;
-    }
-    weights[nearest] = 8;
-  }
-  const kernel = new Float64Array(2 * pairs);
-  let peak = 0;
-  for (let pair = 0; pair < positional; pair++) {
-    const amplitude = Math.sqrt(mean[pair] * mean[pair] + mean[pair + pairs] * mean[pair + pairs]);
-    kernel[pair] = (weights[pair] * mean[pair]) / amplitude;
-    kernel[pair + pairs] = (weights[pair] * mean[pair + pairs]) / amplitude;
-    peak += weights[pair] * amplitude;
-  }
-  const scale = Math.sqrt(2 * pairs) / peak;
-  return kernel.map((x) => x * scale);
+  const slow = meanQuery.map((x, c) => {
+    const pair = c % pairs;
+    return frequencies[pair] * tokens > Math.PI / 2 && pair < pairs - 4 ? 0 : x;
+  });
+  const axis = axisOf(slow, keyDeviation).tends.map((x) => x * Math.sqrt(2 * pairs));
+  let square = 0;
+  for (let c = 0; c < axis.length; c++) square += (axis[c] * axis[c]) / (keyDeviation[c] * keyDeviation[c]);
+  const most = mostDeviations / Math.max(mostDeviations, Math.sqrt(square));
+  return axis.map((x) => x * most);
 }

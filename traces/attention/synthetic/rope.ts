@@ -46,3 +46,28 @@ export function rotateRows(
     }
   }
 }
+
+/**
+ * The mean key as a query at the end of the prompt meets it on average over far keys: the pairs that turn often cancel.
+ * Unrotated, relative to the query's position.
+ */
+export function meanFarKey(
+  keyMean: Float64Array,
+  frequencies: Float64Array,
+  promptTokens: number,
+): Float64Array {
+  const pairs = frequencies.length;
+  const samples = 256;
+  const key = new Float64Array(2 * pairs);
+  for (let pair = 0; pair < pairs; pair++) {
+    let [x, y] = [0, 0];
+    for (let i = 0; i < samples; i++) {
+      const angle = frequencies[pair] * (((i + 0.5) / samples) * promptTokens);
+      x += cos(angle) / samples;
+      y -= sin(angle) / samples;
+    }
+    key[pair] = keyMean[pair] * x - keyMean[pair + pairs] * y;
+    key[pair + pairs] = keyMean[pair] * y + keyMean[pair + pairs] * x;
+  }
+  return key;
+}

@@ -1,145 +1,178 @@
 /**
  * Keys and values of one head of a synthetic trace, in blocks of 64 tokens with a random stream each, so that any part
- * can be made without the rest. A key is the head's mean, plus its passage's topics, plus its token's identity and
- * salience, plus noise of its own, rotated to its position.
+ * can be made without the rest. A key is the head's mean, plus its deviation times a unit normal that is shared along
+ * the text as the profile says, rotated to its position.
  */
+import { exp, log } from '../../../sim/engine/math.ts';
 import { createRandom } from '../../../sim/engine/random.ts';
-import type { KeyProfile } from '../presets/preset.ts';
-import type { HeadGeometry } from './geometry.ts';
+import type { Coherence } from '../presets/preset.ts';
+import { type HeadGeometry, scaleAlong } from './geometry.ts';
 import { rotateRows } from './rope.ts';
 import type { SyntheticText } from './text.ts';
 
 export const blockTokens = 64;
-/** Tokens at the start that act as attention sinks. */
+/** Tokens at the start that count as attention sinks; the first one is. */
 export const sinkTokens = 4;
-/** Key component of a salient token, and query component of the sink, over sqrt(headDim). */
-export const salientKeyNorm = 8;
-export const sinkQueryScale = 0.5;
 
-const identityEntries = 65536;
+const normalEntries = 65536;
 
 export interface RowSource {
   readonly layer: number;
   readonly kvHead: number;
   readonly seed: number;
   readonly headDim: number;
+  readonly promptTokens: number;
   readonly text: SyntheticText;
-  readonly keys: KeyProfile;
   readonly geometry: HeadGeometry;
   readonly frequencies: Float64Array;
-  /** identityEntries + headDim normals; identities are windows of it, so none is stored. */
-  readonly identities: Float32Array;
+  /** normalEntries + headDim normals; the vector of a word or identity is a window of it, so none is stored. */
+  readonly normals: Float32Array;
 }
 
-export function createIdentities(headDim: number, seed: number): Float32Array {
-  const identities = new Float32Array(identityEntries + headDim);
-  createRandom(seed, 'identities').fillNormal(identities);
-  return identities;
+export function createNormals(headDim: number, seed: number): Float32Array {
+  const normals = new Float32Array(normalEntries + headDim);
+  createRandom(seed, 'identities').fillNormal(normals);
+  return normals;
+}
+
+/** What a window of normals stands for; salts tell keys, values and each query head's own apart. */
+export const partOf = { identity: 0, word: 1, sentence: 2, passage: 3, size: 4 } as const;
+export const saltOf = { key: 0, value: 1, query: 2 } as const;
+
+/** Start of the window of normals of item `id` of a part. */
+export function windowAt(source: RowSource, part: number, salt: number, id: number): number {
+  const stream = ((source.layer * 1024 + source.kvHead) * 256 + salt) * 8 + part + 1;
+  const head = Math.imul(stream, 0x9e3779b1);
+  const mixed = Math.imul((id + 1) ^ (head >>> 7), 0x85ebca6b) ^ head;
+  return (Math.imul(mixed ^ (mixed >>> 15), 0xc2b2ae35) >>> 16) & (normalEntries - 1);
+}
+
+/** Square roots of the shares, and of what is left for each token alone. */
+export interface Mixture {
+  readonly identity: number;
+  readonly word: number;
+  readonly sentence: number;
+  readonly passage: number;
+  readonly own: number;
+}
+
+export function mixtureOf({ identity, word, sentence, passage }: Coherence): Mixture {
+  return {
+    identity: Math.sqrt(identity),
+    word: Math.sqrt(word),
+    sentence: Math.sqrt(sentence),
+    passage: Math.sqrt(passage),
+    own: Math.sqrt(Math.max(0, 1 - identity - word - sentence - passage)),
+  };
+}
+
+/** Strengths that calibration may change: of a head's queries, and nats by which salient tokens and the sink stand out. */
+export interface HeadScales {
+  readonly focus: number;
+  readonly salientNats: number;
+  readonly sinkNats: number;
 }
 
 /** Fills post-RoPE keys of tokens first .. first + dst.length / headDim; `first` is a multiple of blockTokens. */
-export function fillKeys(source: RowSource, sinkKeys: Float64Array, first: number, dst: Float32Array): void {
-  const { headDim, layer, kvHead, seed } = source;
+export function fillKeys(source: RowSource, scales: HeadScales, first: number, dst: Float32Array): void {
+  const { headDim, layer, kvHead, seed, geometry } = source;
   for (let at = 0; at < dst.length; at += blockTokens * headDim) {
     const block = dst.subarray(at, at + blockTokens * headDim);
     const start = first + at / headDim;
     createRandom(seed, `k.${layer}.${kvHead}.${start / blockTokens}`).fillNormal(block);
-    dressKeys(source, block, start, 1);
-    if (start === 0) plantSinks(source, sinkKeys, block);
+    mixRows(source, geometry.profile.keyCoherence, saltOf.key, block, start, 1);
+    dressKeys(source, scales, block, start);
     rotateRows(block, block.length / headDim, source.frequencies, start, 1);
   }
 }
 
-/** Turns rows of normals into unrotated keys of tokens first, first + stride, … */
-export function dressKeys(source: RowSource, rows: Float32Array, first: number, stride: number): void {
-  const { headDim, text, geometry, keys } = source;
-  const base = new Float64Array(headDim);
-  const own = geometry.noise.map((x) => x * Math.sqrt(1 - keys.identityRatio));
-  const shared = geometry.noise.map((x) => x * Math.sqrt(keys.identityRatio));
-  let passage = -1;
-  for (let at = 0, token = first; at < rows.length; at += headDim, token += stride) {
-    if (text.passageOf[token] !== passage) {
-      passage = text.passageOf[token];
-      projectTopics(text, passage, geometry.topicMap, geometry.mean, keys.topicScale, base);
-    }
-    const type = text.types[token];
-    addIdentity(source, rows, at, base, own, shared, identityAt(source, type, 0));
-    rows[at + headDim - 1] += salientKeyNorm * geometry.salience[type];
-  }
-}
-
-/** base = mean + scale · latents of the passage through the map. */
-function projectTopics(
-  text: SyntheticText,
-  passage: number,
-  map: Float64Array,
-  mean: Float64Array,
-  scale: number,
-  base: Float64Array,
-): void {
-  const { rank, latents } = text;
-  const width = base.length;
-  base.set(mean);
-  for (let i = 0; i < rank; i++) {
-    const coefficient = scale * latents[passage * rank + i];
-    for (let c = 0; c < width; c++) base[c] += coefficient * map[i * width + c];
-  }
-}
-
-/** Start of an identity's window; a different one for each head, and for values. */
-function identityAt(source: RowSource, type: number, salt: number): number {
-  const head = Math.imul(source.layer * 1024 + source.kvHead * 2 + salt + 1, 0x9e3779b1);
-  const mixed = Math.imul((type + 1) ^ (head >>> 7), 0x85ebca6b) ^ head;
-  return (Math.imul(mixed ^ (mixed >>> 15), 0xc2b2ae35) >>> 16) & (identityEntries - 1);
-}
-
-function addIdentity(
+/** Turns rows of normals into unit normals that tokens first, first + stride, … share along the text. */
+export function mixRows(
   source: RowSource,
+  coherence: Coherence,
+  salt: number,
   rows: Float32Array,
-  at: number,
-  base: Float64Array,
-  own: Float64Array,
-  shared: Float64Array,
-  window: number,
+  first: number,
+  stride: number,
 ): void {
-  const { identities, headDim } = source;
-  for (let c = 0; c < headDim; c++) {
-    rows[at + c] = base[c] + own[c] * rows[at + c] + shared[c] * identities[window + c];
-  }
-}
-
-/** Sink keys lose most of what a normal key has and point along the sink axis. */
-export function plantSinks(source: RowSource, sinkKeys: Float64Array, rows: Float32Array): void {
-  const { headDim, geometry } = source;
-  const sinks = Math.min(sinkTokens, rows.length / headDim);
-  for (let token = 0; token < sinks; token++) {
+  const { headDim, text, normals } = source;
+  const { identity, word, sentence, passage, own } = mixtureOf(coherence);
+  const base = new Float64Array(headDim);
+  let [lastSentence, lastPassage] = [-1, -1];
+  for (let at = 0, token = first; at < rows.length; at += headDim, token += stride) {
+    if (text.sentences[token] !== lastSentence || text.passages[token] !== lastPassage) {
+      lastSentence = text.sentences[token];
+      lastPassage = text.passages[token];
+      const a = windowAt(source, partOf.sentence, salt, lastSentence);
+      const b = windowAt(source, partOf.passage, salt, lastPassage);
+      for (let c = 0; c < headDim; c++) base[c] = sentence * normals[a + c] + passage * normals[b + c];
+    }
+    const a = windowAt(source, partOf.word, salt, text.words[token]);
+    const b = windowAt(source, partOf.identity, salt, text.types[token]);
     for (let c = 0; c < headDim; c++) {
-      const at = token * headDim + c;
-      rows[at] = 0.3 * rows[at] + sinkKeys[token] * geometry.sinkAxis[c];
+      rows[at + c] = own * rows[at + c] + word * normals[a + c] + identity * normals[b + c] + base[c];
     }
   }
 }
 
-/** Values: topics, identity and noise, no rotation; the sinks' are nearly nothing, as in real models. */
+/** Unit normals of tokens first, first + stride, … become deviations of unrotated keys. */
+export function spreadKeys(source: RowSource, rows: Float32Array, first: number, stride: number): void {
+  const { headDim, geometry, normals, text } = source;
+  const { keyDeviation, keyAxis, profile } = geometry;
+  const spread = Math.sqrt(log(1 + profile.keySpread));
+  for (let at = 0, token = first; at < rows.length; at += headDim, token += stride) {
+    // The square of the size is log-normal over identities, with mean 1.
+    const own = normals[windowAt(source, partOf.size, saltOf.key, text.types[token])];
+    const size = exp((spread * own - (spread * spread) / 2) / 2);
+    for (let c = 0; c < headDim; c++) rows[at + c] *= size * keyDeviation[c];
+    scaleAlong(keyAxis, profile.keySteadiness, rows, at);
+  }
+}
+
+/** Where a chat template has its marks, in Qwen2.5's system prompt of a few dozen tokens. */
+export const markPositions: readonly number[] = [2, 3, 7, 12, 18, 20, 23];
+
+/** Tokens over which the pull of the sink on early keys stays, before it falls by the square root of the position. */
+export const earlyTokens = 16;
+
+/** Unit normals of tokens first, first + 1, … become unrotated keys; the first token of all the sink. */
+function dressKeys(source: RowSource, scales: HeadScales, rows: Float32Array, first: number): void {
+  const { headDim, text, geometry, promptTokens } = source;
+  const { keyMean, salientAxis, answerShift, profile } = geometry;
+  const sinkKey = geometry.sinkKey.map((x, c) => x + scales.sinkNats * salientAxis[c]);
+  spreadKeys(source, rows, first, 1);
+  for (let at = 0, token = first; at < rows.length; at += headDim, token++) {
+    const share = profile.early / Math.sqrt(1 + token / earlyTokens);
+    const own = 1 - share / 4;
+    for (let c = 0; c < headDim; c++)
+      rows[at + c] = keyMean[c] + own * rows[at + c] + share * (sinkKey[c] - keyMean[c]);
+    if (token >= promptTokens) for (let c = 0; c < headDim; c++) rows[at + c] += answerShift[c];
+    if (text.salience[text.types[token]] >= profile.salientRatio) continue;
+    for (let c = 0; c < headDim; c++) rows[at + c] += scales.salientNats * salientAxis[c];
+  }
+  if (first !== 0) return;
+  const plant = (token: number, share: number): void => {
+    const at = token * headDim;
+    for (let c = 0; c < headDim; c++) rows[at + c] = keyMean[c] + share * (sinkKey[c] - keyMean[c]);
+  };
+  plant(0, 1);
+  for (const mark of markPositions.slice(0, profile.marks))
+    if (mark < promptTokens) plant(mark, profile.markShare);
+}
+
+/** Of SmolLM2-135M's values at middle depth; scorers don't read values, so they have no profile of their own. */
+const valueCoherence: Coherence = { identity: 0.4, word: 0.1, sentence: 0.1, passage: 0.05 };
+
+/** Values: a mean, identity, coherence and noise, no rotation; the sink's is nearly nothing, as in real models. */
 export function fillValues(source: RowSource, first: number, dst: Float32Array): void {
-  const { headDim, layer, kvHead, seed, text, geometry } = source;
-  const base = new Float64Array(headDim);
-  const half = new Float64Array(headDim).fill(Math.sqrt(0.5));
-  let passage = -1;
+  const { headDim, layer, kvHead, seed, geometry } = source;
   for (let at = 0; at < dst.length; at += blockTokens * headDim) {
     const block = dst.subarray(at, at + blockTokens * headDim);
     const start = first + at / headDim;
     createRandom(seed, `v.${layer}.${kvHead}.${start / blockTokens}`).fillNormal(block);
-    for (let row = 0, token = start; row < block.length; row += headDim, token++) {
-      if (text.passageOf[token] !== passage) {
-        passage = text.passageOf[token];
-        projectTopics(text, passage, geometry.valueMap, geometry.valueMean, 1.5, base);
-      }
-      addIdentity(source, block, row, base, half, half, identityAt(source, text.types[token], 1));
-    }
-    if (start === 0) {
-      const sinks = Math.min(block.length, sinkTokens * headDim);
-      for (let i = 0; i < sinks; i++) block[i] *= 0.05;
-    }
+    mixRows(source, valueCoherence, saltOf.value, block, start, 1);
+    for (let row = 0; row < block.length; row += headDim)
+      for (let c = 0; c < headDim; c++) block[row + c] += geometry.valueMean[c];
+    if (start === 0) for (let c = 0; c < headDim; c++) block[c] *= 0.05;
   }
 }

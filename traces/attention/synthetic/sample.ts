@@ -1,32 +1,31 @@
 /**
- * A sample of a head's queries and keys, and their logits by part: enough to know the head's attention under any weights
- * of the parts, since logits are linear in them. Keys are taken by stride, with noise of their own.
+ * A sample of a head's queries and keys, and their logits by part: enough to know the head's attention under any
+ * strength of the parts, since logits are linear in them. Keys are taken by stride, with noise of their own.
  */
 import { createRandom } from '../../../sim/engine/random.ts';
-import { constantQuery, contentQueries, latchedPassage, type QuerySource, salientQuery } from './queries.ts';
+import { groupQueries } from './queries.ts';
 import { rotateRows } from './rope.ts';
-import { dressKeys, type RowSource, sinkTokens } from './rows.ts';
+import { mixRows, type RowSource, saltOf, sinkTokens, spreadKeys } from './rows.ts';
 
 const farSamples = 2048;
 const nearTokens = 256;
-const latchedTokens = 64;
 const sampledSteps = 4;
-const sampledHeads = 3;
+const sampledHeads = 4;
 
-/** Most keys that a sample can have. */
-export const maxSampleKeys = farSamples * 2 + nearTokens + sampledSteps * latchedTokens;
+/** Most keys that a sample can have: a stride of less than two is one. */
+export const maxSampleKeys = farSamples * 2 + nearTokens;
 
-/** Logits of sampled queries (rows) over sampled keys (columns), by part; each key stands for `weights` keys. */
+/** Logits of sampled queries (rows) over sampled keys (columns) [queries, keys]; each key stands for `weights` keys. */
 export interface Sample {
   readonly queries: number;
   readonly keys: number;
-  readonly near: number;
   readonly weights: Float64Array;
-  /** [queries, keys] */
-  readonly content: Float64Array;
+  /** Of keys without salience, and of one nat of it. */
+  readonly plain: Float64Array;
   readonly salient: Float64Array;
-  readonly kernel: Float64Array;
-  readonly constant: Float64Array;
+  /** Of the first token's key, and of one nat more of it [queries]. */
+  readonly sink: Float64Array;
+  readonly sinkNat: Float64Array;
 }
 
 /** Steps in the middle of equal parts of the run. */
@@ -35,23 +34,15 @@ function sampledStepsOf(steps: number): readonly number[] {
   return Array.from({ length: count }, (_, i) => Math.floor(((i + 0.5) * steps) / count));
 }
 
-/** Rotated content queries of some steps and heads, then the three parts that all of them share. */
-export function sampleQueries(source: QuerySource): Float32Array {
-  const { rows, group, promptTokens, steps } = source;
-  const { headDim, geometry, frequencies } = rows;
-  const taken = sampledStepsOf(steps);
-  const heads = Math.min(sampledHeads, group);
-  const queries = new Float32Array((taken.length * heads + 3) * headDim);
-  for (const [i, step] of taken.entries()) {
-    const content = contentQueries(source, step);
-    queries.set(content.subarray(0, heads * headDim), i * heads * headDim);
-  }
-  const shared = taken.length * heads * headDim;
-  queries.set(salientQuery(geometry), shared);
-  queries.set(geometry.kernel, shared + headDim);
-  queries.set(constantQuery(geometry), shared + 2 * headDim);
-  rotateRows(queries, queries.length / headDim, frequencies, promptTokens, 0);
-  return queries;
+/** Rotated queries of some steps and heads. */
+function sampleQueries(rows: RowSource, steps: number): readonly Float32Array[] {
+  const { headDim, frequencies, geometry, promptTokens } = rows;
+  const heads = Math.min(sampledHeads, geometry.profile.queries.length);
+  return sampledStepsOf(steps).flatMap((step) => {
+    const group = groupQueries(rows, promptTokens + step);
+    rotateRows(group, group.length / headDim, frequencies, promptTokens + step, 0);
+    return Array.from({ length: heads }, (_, head) => group.subarray(head * headDim, (head + 1) * headDim));
+  });
 }
 
 interface KeyRun {
@@ -62,70 +53,77 @@ interface KeyRun {
   readonly weight: number;
 }
 
-/** Far keys by stride, passages that sampled steps are latched to (a stride would miss them), then the last tokens. */
-function sampleRuns(source: QuerySource): readonly KeyRun[] {
-  const { rows, promptTokens, steps } = source;
+/** Far keys by stride, then the last tokens. */
+function sampleRuns(promptTokens: number): readonly KeyRun[] {
   const near = Math.min(nearTokens, Math.floor(promptTokens / 4));
   const firstNear = promptTokens - near + 1;
   const farTokens = firstNear - sinkTokens;
   const stride = Math.max(1, Math.floor(farTokens / farSamples));
   const far = Math.floor(farTokens / stride);
-  const runs: KeyRun[] = [{ first: sinkTokens, stride, count: far, weight: farTokens / far }];
-  const latched = new Set(sampledStepsOf(steps).map((step) => latchedPassage(source, step)));
-  for (const passage of stride > 1 ? latched : []) {
-    const first = rows.text.starts[passage];
-    const length = Math.min(rows.text.starts[passage + 1], firstNear) - first;
-    const count = Math.min(length, latchedTokens);
-    if (first >= sinkTokens && count > 0) runs.push({ first, stride: 1, count, weight: length / count });
-  }
-  return [...runs, { first: firstNear, stride: 1, count: near, weight: 1 }];
+  return [
+    { first: sinkTokens, stride, count: far, weight: farTokens / far },
+    { first: firstNear, stride: 1, count: near, weight: 1 },
+  ];
 }
 
-/** `noisy` false leaves out each key's own noise, for sums that account for it by its variance. */
-export function sampleLogits(source: QuerySource, queries: Float32Array, noisy: boolean): Sample {
-  const { rows } = source;
-  const { headDim } = rows;
-  const runs = sampleRuns(source);
-  const count = runs.reduce((sum, run) => sum + run.count, 0);
-  const keys = new Float32Array(count * headDim);
-  const weights = new Float64Array(count);
-  if (noisy) createRandom(rows.seed, `calibrate.${rows.layer}.${rows.kvHead}`).fillNormal(keys);
+/** Rotated rows of all runs; `fill` makes a run's unrotated rows. */
+function placeRows(
+  source: RowSource,
+  runs: readonly KeyRun[],
+  fill: (rows: Float32Array, run: KeyRun) => void,
+): Float32Array {
+  const { headDim, frequencies } = source;
+  const keys = new Float32Array(runs.reduce((sum, run) => sum + run.count, 0) * headDim);
   let at = 0;
   for (const run of runs) {
-    placeKeys(rows, keys.subarray(at * headDim, (at + run.count) * headDim), run.first, run.stride);
-    weights.fill(run.weight, at, at + run.count);
+    const rows = keys.subarray(at * headDim, (at + run.count) * headDim);
+    fill(rows, run);
+    rotateRows(rows, run.count, frequencies, run.first, run.stride);
     at += run.count;
   }
-  const sampled = queries.length / headDim - 3;
-  const part = (index: number): Float64Array =>
-    logitsOf(keys, queries.subarray(index * headDim, (index + 1) * headDim));
-  const content = new Float64Array(sampled * count);
-  for (let q = 0; q < sampled; q++) content.set(part(q), q * count);
+  return keys;
+}
+
+export function sampleLogits(source: RowSource, steps: number): Sample {
+  const { headDim, geometry, text, seed, layer, kvHead } = source;
+  const { keyMean, salientAxis, sinkKey, profile } = geometry;
+  const queries = sampleQueries(source, steps);
+  const runs = sampleRuns(source.promptTokens);
+  const random = createRandom(seed, `calibrate.${layer}.${kvHead}`);
+  const plain = placeRows(source, runs, (rows, { first, stride }) => {
+    random.fillNormal(rows);
+    mixRows(source, profile.keyCoherence, saltOf.key, rows, first, stride);
+    spreadKeys(source, rows, first, stride);
+    for (let i = 0; i < rows.length; i++) rows[i] += keyMean[i % headDim];
+  });
+  const salient = placeRows(source, runs, (rows, { first, stride }) => {
+    for (let at = 0, token = first; at < rows.length; at += headDim, token += stride)
+      if (text.salience[text.types[token]] < profile.salientRatio) rows.set(salientAxis, at);
+  });
   return {
-    queries: sampled,
-    keys: count,
-    near: runs[runs.length - 1].count,
-    weights,
-    content,
-    salient: part(sampled),
-    kernel: part(sampled + 1),
-    constant: part(sampled + 2),
+    queries: queries.length,
+    keys: plain.length / headDim,
+    weights: Float64Array.from(runs.flatMap((run) => new Array<number>(run.count).fill(run.weight))),
+    plain: logitsOf(plain, queries),
+    salient: logitsOf(salient, queries),
+    sink: logitsOf(Float32Array.from(sinkKey), queries),
+    sinkNat: logitsOf(Float32Array.from(salientAxis), queries),
   };
 }
 
-function placeKeys(rows: RowSource, keys: Float32Array, first: number, stride: number): void {
-  dressKeys(rows, keys, first, stride);
-  rotateRows(keys, keys.length / rows.headDim, rows.frequencies, first, stride);
-}
-
-export function logitsOf(keys: Float32Array, query: Float32Array): Float64Array {
-  const headDim = query.length;
+/** Logits [queries, keys]. */
+function logitsOf(keys: Float32Array, queries: readonly Float32Array[]): Float64Array {
+  const headDim = queries[0].length;
+  const count = keys.length / headDim;
   const scale = 1 / Math.sqrt(headDim);
-  const logits = new Float64Array(keys.length / headDim);
-  for (let key = 0, at = 0; key < logits.length; key++) {
-    let sum = 0;
-    for (let c = 0; c < headDim; c++, at++) sum += query[c] * keys[at];
-    logits[key] = sum * scale;
+  const logits = new Float64Array(queries.length * count);
+  let out = 0;
+  for (const query of queries) {
+    for (let key = 0, at = 0; key < count; key++) {
+      let sum = 0;
+      for (let c = 0; c < headDim; c++, at++) sum += query[c] * keys[at];
+      logits[out++] = sum * scale;
+    }
   }
   return logits;
 }

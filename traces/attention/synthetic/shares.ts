@@ -1,26 +1,24 @@
 /**
- * What a sampled head attends to under given weights of its parts: the share of the last tokens, of the heaviest keys,
- * and the mass of all. One shared buffer of logits, so that the solver allocates nothing a trial.
+ * What a sampled head attends to under given strengths of its parts: the share of the heaviest keys, and the mass of
+ * all. One shared buffer of logits, so that the solver allocates nothing a trial.
  */
 import { exp, log } from '../../../sim/engine/math.ts';
 import { maxSampleKeys, type Sample } from './sample.ts';
 
-/** How strongly a query weighs its parts: nats of standard deviation, of a salient token, of the kernel's peak. */
-export interface Weights {
-  content: number;
-  salient: number;
-  kernel: number;
+/** How strongly a query asks, and how salient tokens are. */
+export interface Strengths {
+  focus: number;
+  salientNats: number;
 }
 
 const logits = new Float64Array(maxSampleKeys);
 
-/** Logits of one query under the given weights into the shared buffer; returns their maximum. */
-function weigh(sample: Sample, query: number, weights: Weights): number {
-  const { keys, content, salient, kernel, constant } = sample;
+/** Logits of one query under the given strengths into the shared buffer; returns their maximum. */
+function weigh(sample: Sample, query: number, { focus, salientNats }: Strengths): number {
+  const { keys } = sample;
   let top = Number.NEGATIVE_INFINITY;
   for (let key = 0, at = query * keys; key < keys; key++, at++) {
-    const shared = weights.salient * salient[key] + weights.kernel * kernel[key] + constant[key];
-    const logit = weights.content * content[at] + shared;
+    const logit = focus * (sample.plain[at] + salientNats * sample.salient[at]);
     logits[key] = logit;
     if (logit > top) top = logit;
   }
@@ -33,32 +31,13 @@ const bucketsPerNat = 16;
 const bucketKeys = new Float64Array(buckets);
 const bucketMass = Float64Array.from({ length: buckets }, (_, i) => exp(-(i + 0.5) / bucketsPerNat));
 
-/** Mean share of the last tokens in the mass beyond the sinks. */
-export function nearShare(sample: Sample, weights: Weights): number {
-  const { keys, near } = sample;
-  let share = 0;
-  for (let query = 0; query < sample.queries; query++) {
-    const top = weigh(sample, query, weights);
-    let all = 0;
-    let last = 0;
-    for (let key = 0; key < keys; key++) {
-      const bucket = Math.floor((top - logits[key]) * bucketsPerNat);
-      const mass = bucket < buckets ? sample.weights[key] * bucketMass[bucket] : 0;
-      all += mass;
-      if (key >= keys - near) last += mass;
-    }
-    share += last / all;
-  }
-  return share / sample.queries;
-}
-
 /** Mean share of the mass beyond the sinks that the heaviest `fraction` of the keys hold, by 1/16-nat buckets. */
-export function topShare(sample: Sample, weights: Weights, fraction: number): number {
+export function topShare(sample: Sample, strengths: Strengths, fraction: number): number {
   let allKeys = 0;
   for (let key = 0; key < sample.keys; key++) allKeys += sample.weights[key];
   let share = 0;
   for (let query = 0; query < sample.queries; query++) {
-    const top = weigh(sample, query, weights);
+    const top = weigh(sample, query, strengths);
     bucketKeys.fill(0);
     for (let key = 0; key < sample.keys; key++) {
       const bucket = Math.floor((top - logits[key]) * bucketsPerNat);
@@ -80,21 +59,9 @@ export function topShare(sample: Sample, weights: Weights, fraction: number): nu
   return share / sample.queries;
 }
 
-/** Standard deviation of one part's logits over the far keys. */
-export function farDeviation(sample: Sample, part: Float64Array): number {
-  const far = sample.keys - sample.near;
-  let sum = 0;
-  let square = 0;
-  for (let key = 0; key < far; key++) {
-    sum += part[key];
-    square += part[key] * part[key];
-  }
-  return Math.sqrt(Math.max(1e-12, square / far - (sum / far) * (sum / far)));
-}
-
 /** Logarithm of the mass of all sampled keys for one query. */
-export function logMass(sample: Sample, query: number, weights: Weights): number {
-  const top = weigh(sample, query, weights);
+export function logMass(sample: Sample, query: number, strengths: Strengths): number {
+  const top = weigh(sample, query, strengths);
   let all = 0;
   for (let key = 0; key < sample.keys; key++) all += sample.weights[key] * exp(logits[key] - top);
   return top + log(all);

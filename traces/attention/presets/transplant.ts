@@ -1,0 +1,118 @@
+/**
+ * Heads for models that no one captured: a measured head of another model, its rotary pairs taken over by frequency, so
+ * that its attention by distance stays what it was, whatever the head's size and base.
+ */
+import { log } from '../../../sim/engine/math.ts';
+import type { Random } from '../../../sim/engine/random.ts';
+import type { HeadStatistics } from '../statistics/llama-3.1-8b.ts';
+import type { HeadPlan, HeadProfile, SyntheticShape } from './preset.ts';
+import { preset as qwen } from './qwen2.5-0.5b.ts';
+import { preset as smollm2 } from './smollm2-135m.ts';
+
+/** Fitted presets whose heads may be taken. */
+const sources = [smollm2, qwen];
+
+interface Donor {
+  readonly profile: HeadProfile;
+  readonly shape: SyntheticShape;
+  /** Place in its model, 0 .. 1, and index of the layer. */
+  readonly depth: number;
+  readonly layer: number;
+}
+
+let known: readonly Donor[] | null = null;
+
+function donors(): readonly Donor[] {
+  known ??= sources.flatMap(({ shape, profile }) =>
+    Array.from({ length: shape.layers * shape.kvHeads }, (_, i) => {
+      const layer = Math.floor(i / shape.kvHeads);
+      return {
+        profile: profile(layer, i % shape.kvHeads),
+        shape,
+        depth: (layer + 0.5) / shape.layers,
+        layer,
+      };
+    }),
+  );
+  return known;
+}
+
+/** How far a donor may stand from the wanted depth, of the nearest so many one is drawn, and weight of the far need. */
+const depthWindow = 0.2;
+const drawnFrom = 3;
+const farWeight = 0.3;
+/** The first two layers have hardly any sink and belong together. */
+const firstLayers = 2;
+
+/**
+ * A plan that is brought to the published concentration of a head, on the geometry of a measured head that comes near
+ * it: of about the same depth, with about the same mass in its top keys and the same need of far tokens.
+ */
+export function planFrom(
+  statistics: HeadStatistics,
+  shape: SyntheticShape,
+  layer: number,
+  random: Random,
+): HeadPlan {
+  const { massTop1, massTop10, farScore, farGate } = statistics;
+  const depth = (layer + 0.5) / shape.layers;
+  const distance = ({ profile, depth: at, layer: own }: Donor): number => {
+    const { measured } = profile;
+    const near = measured.localRatio + measured.sinkRatio;
+    const misplaced = own < firstLayers !== layer < firstLayers || Math.abs(at - depth) > depthWindow;
+    const top = Math.abs(measured.massTop1 - massTop1) + Math.abs(measured.massTop10 - massTop10);
+    return top + farWeight * Math.abs((farScore + farGate) / 2 - (1 - near)) + (misplaced ? 10 : 0);
+  };
+  const ranked = donors()
+    .map((donor, at) => ({ donor, at, distance: distance(donor) }))
+    .sort((a, b) => a.distance - b.distance || a.at - b.at);
+  const { donor } = ranked[random.integer(Math.min(drawnFrom, ranked.length))];
+  const profile = transplant(donor.profile, donor.shape, shape);
+  return { profile, target: { massTop1, massTop10, sinkRatio: profile.measured.sinkRatio } };
+}
+
+/**
+ * The profile on another shape. A target pair takes the moduli and phases of the donor's pair that turns most nearly as
+ * fast; moduli are scaled for the number of pairs an octave and for the head size in the softmax, so that logits of the
+ * mean query on the mean key and on keys' deviations keep their size.
+ */
+export function transplant(profile: HeadProfile, from: SyntheticShape, to: SyntheticShape): HeadProfile {
+  const pairs = to.headDim / 2;
+  const ownPairs = from.headDim / 2;
+  const ratio = log(to.ropeTheta) / log(from.ropeTheta) / (pairs / ownPairs);
+  const at = Int32Array.from({ length: pairs }, (_, pair) =>
+    Math.min(ownPairs - 1, Math.round(pair * ratio)),
+  );
+  const size = Math.sqrt(to.headDim / from.headDim);
+  const density = ratio;
+  const meanScale = Math.sqrt(density * size);
+  const keyScale = Math.sqrt(size);
+  const queryScale = Math.sqrt(density * size);
+  const take = (values: Float64Array, scale: number): Float64Array =>
+    Float64Array.from(at, (pair) => values[pair] * scale);
+  const takeChannels = (values: Float64Array, scale: number): Float64Array =>
+    Float64Array.from({ length: 2 * pairs }, (_, c) => {
+      const channel = c < pairs ? at[c] : at[c - pairs] + ownPairs;
+      return values[channel] * scale;
+    });
+  const group = to.heads / to.kvHeads;
+  const own = profile.queries.length;
+  return {
+    ...profile,
+    keyMean: take(profile.keyMean, meanScale),
+    keyDeviation: takeChannels(profile.keyDeviation, keyScale),
+    sinkKey: take(profile.sinkKey, meanScale),
+    sinkPhase: take(profile.sinkPhase, 1),
+    queries: Array.from({ length: group }, (_, head) => {
+      const query = profile.queries[Math.floor((head * own) / group)];
+      return {
+        mean: take(query.mean, meanScale),
+        phase: take(query.phase, 1),
+        deviation: takeChannels(query.deviation, queryScale),
+        self: query.self,
+        farSteadiness: query.farSteadiness,
+        nearSteadiness: query.nearSteadiness,
+      };
+    }),
+  };
+}
