@@ -6,10 +6,10 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type ExtraPolicies, findPolicy } from '../sim/decode/compare.ts';
 import type { PolicyChoice } from '../sim/experiment.ts';
 import { nearNames, unknownName } from '../sim/near-names.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
+import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
 import { UsageError } from './verb.ts';
 

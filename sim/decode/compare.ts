@@ -5,13 +5,13 @@
 import { createDigest, digestOfJson } from '../engine/digest.ts';
 import { quantiles } from '../engine/stats.ts';
 import { SimError } from '../error.ts';
-import type { CompareExperiment, PolicyChoice } from '../experiment.ts';
+import type { CompareExperiment } from '../experiment.ts';
 import { loadProfile, loadStack } from '../hardware/load.ts';
 import { kvRowBytes } from '../model/ledger.ts';
 import { loadModel } from '../model/models.ts';
 import type { ModelShape } from '../model/shape.ts';
-import { catalog } from '../policy/catalog.generated.ts';
-import type { Policy, PolicyPlugin, World } from '../policy/policy.ts';
+import { createPolicy, type ExtraPolicies, findPolicy } from '../policy/find-policy.ts';
+import type { World } from '../policy/policy.ts';
 import { footprintOf } from '../quality/footprint.ts';
 import { type CompareResult, type PolicyResult, type Quality, RESULT_FORMAT } from '../result.ts';
 import { costOf, type Machine, resolveMachine } from '../timing/cost.ts';
@@ -22,9 +22,6 @@ import { formsOf } from './head-replay.ts';
 import { type LayerRecord, type PolicyReplay, type QualitySamples, replayPolicies } from './replay.ts';
 import { chooseSample, representativeOf, type Sample } from './sampling.ts';
 import { stepSummary, type TimedRun, timePolicy } from './timing-run.ts';
-
-/** A policy that is not in the catalog (a user's own file), by the name that the experiment uses. */
-export type ExtraPolicies = Readonly<Record<string, PolicyPlugin>>;
 
 export interface CompareInput {
   readonly experiment: CompareExperiment;
@@ -45,14 +42,6 @@ export interface CompareRun {
 
 /** A prediction counts as calibrated while no more of its critical path than this is extrapolated. */
 const EXTRAPOLATED_SHARE = 0.1;
-
-export const findPolicy = (name: string, extra: ExtraPolicies = {}): PolicyPlugin => {
-  const plugins: Readonly<Record<string, unknown>> = { ...catalog, ...extra };
-  if (!Object.hasOwn(plugins, name)) {
-    throw new SimError('unknown-name', `unknown policy "${name}"; known: ${Object.keys(plugins).join(', ')}`);
-  }
-  return plugins[name] as PolicyPlugin;
-};
 
 const commonFields = (trace: AttentionTrace, layers: readonly number[]): ReadonlySet<TraceField> =>
   new Set(traceFields.filter((field) => layers.every((layer) => trace.has(field, layer))));
@@ -75,17 +64,6 @@ const createWorld = (
     maxTokens: experiment.contextTokens + experiment.steps,
     fields,
   };
-};
-
-const createPolicy = (choice: PolicyChoice, plugin: PolicyPlugin, world: World): Policy => {
-  const missing = plugin.requires.filter((field) => !world.fields.has(field));
-  if (missing.length > 0) {
-    throw new SimError(
-      'not-supported',
-      `policy ${choice.label} requires ${plugin.requires.join(', ')}, and the trace lacks ${missing.join(', ')}`,
-    );
-  }
-  return plugin.create(plugin.config.parse(choice.config), world);
 };
 
 /** The trace must be of the model that is timed: same heads, same dimensions. */
@@ -204,7 +182,7 @@ export const compare = (input: CompareInput): CompareRun => {
   }
   const world = createWorld(model, experiment, fields);
   const policies = experiment.policies.map((choice) =>
-    createPolicy(choice, findPolicy(choice.name, input.extraPolicies), world),
+    createPolicy(findPolicy(choice.name, input.extraPolicies), choice.config, world, choice.label),
   );
   // A sample of steps would teach a learning policy less than it would see.
   const replayed = policies.some(({ learns }) => learns) ? { ...sample, everySteps: 1 } : sample;

@@ -152,6 +152,12 @@ export interface PolicyPlugin<S extends z.ZodObject = z.ZodObject> {
   readonly requires: readonly TraceField[];
   readonly prefers?: readonly TraceField[];
   readonly config: S;
+  /**
+   * Parameters at which one query head attends to at most `tokens` tokens (mean over heads and layers), beside those
+   * generated since the prompt, with no layer left dense: the common measure by which policies of all families are
+   * compared. Absent where a policy has no such size (full attention, quantisation). `tokens` is 16 or more.
+   */
+  atBudget?(tokens: number, world: World): Partial<z.input<S>>;
   create(config: z.infer<S>, world: World): Policy;
 }
 

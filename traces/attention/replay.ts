@@ -2,8 +2,9 @@
  * Runs a resolved experiment again from its own words, anywhere (a worker, the page): the trace comes from the
  * generator, or from the bytes of the file that the experiment names by digest.
  */
-import { type CompareRun, compare, type ExtraPolicies } from '../../sim/decode/compare.ts';
+import { type CompareRun, compare } from '../../sim/decode/compare.ts';
 import { compareExperimentSchema } from '../../sim/experiment.ts';
+import type { ExtraPolicies } from '../../sim/policy/find-policy.ts';
 import type { AttentionTrace } from '../../sim/trace/attention-trace.ts';
 import { windowTrace } from '../../sim/trace/window.ts';
 import { TraceError } from '../error.ts';

@@ -5,11 +5,7 @@
 import { replayPolicies } from '../../sim/decode/replay.ts';
 import type { Sample } from '../../sim/decode/sampling.ts';
 import { mean } from '../../sim/engine/stats.ts';
-import { policy as pariskv } from '../../sim/policy/policies/pariskv.ts';
-import { policy as quest } from '../../sim/policy/policies/quest.ts';
-import { policy as snapkv } from '../../sim/policy/policies/snapkv.ts';
-import { policy as streamingLlm } from '../../sim/policy/policies/streaming-llm.ts';
-import { policy as ttkv } from '../../sim/policy/policies/ttkv.ts';
+import { createPolicy, findPolicy } from '../../sim/policy/find-policy.ts';
 import type { Policy, World } from '../../sim/policy/policy.ts';
 import { type AttentionTrace, traceFields } from '../../sim/trace/attention-trace.ts';
 
@@ -47,38 +43,13 @@ export interface OutcomeRequest {
   readonly onProgress?: ((share: number) => void) | undefined;
 }
 
-/**
- * Each policy with its parameters scaled to `budget` tokens. Half of TTKV's and ParisKV's budget is the recent window;
- * TTKV's blocks shrink with small budgets, so that it always has at least four to choose. All layers are replayed: no
- * policy keeps dense ones. Quest's pages live in DRAM, so its traffic shows how far choices persist.
- */
+/** Quest's pages live in DRAM, so that its traffic shows how far choices persist. */
+const own: Partial<Record<OutcomePolicy, Record<string, unknown>>> = { quest: { tier: 'dram' } };
+
+/** A policy with its parameters at `budget` tokens. All layers are replayed: no policy keeps dense ones. */
 export function policyAt(name: OutcomePolicy, budget: number, world: World): Policy {
-  const half = Math.floor(budget / 2);
-  switch (name) {
-    case 'streaming-llm':
-      return streamingLlm.create(streamingLlm.config.parse({ sinkTokens: 4, windowTokens: budget - 4 }));
-    case 'snapkv':
-      return snapkv.create(snapkv.config.parse({ budgetTokens: budget }), world);
-    case 'quest':
-      return quest.create(quest.config.parse({ budgetTokens: budget, denseLayers: 0, tier: 'dram' }), world);
-    case 'ttkv': {
-      const blockTokens = Math.min(128, Math.max(8, Math.floor(half / 4)));
-      const slowBlocks = Math.floor(half / blockTokens);
-      return ttkv.create(ttkv.config.parse({ blockTokens, fastTokens: half, slowBlocks }), world);
-    }
-    case 'pariskv':
-      return pariskv.create(
-        pariskv.config.parse({
-          topK: half,
-          localTokens: half - 4,
-          updateTokens: Math.max(16, Math.floor(budget / 8)),
-          minTokens: 0,
-        }),
-        world,
-      );
-    default:
-      return name satisfies never;
-  }
+  const plugin = findPolicy(name);
+  return createPolicy(plugin, { ...plugin.atBudget?.(budget, world), ...own[name] }, world);
 }
 
 function worldOf({ trace, steps, layers }: OutcomeRequest): World {

@@ -217,6 +217,17 @@ export const policy = {
   source: 'arXiv 2602.07721; amy-77/ParisKV',
   requires: ['k', 'q'],
   config,
+  atBudget: (tokens) => {
+    // Half is retrieved, half is the local window with its sinks; the update buffer holds generated tokens.
+    const half = Math.floor(tokens / 2);
+    return {
+      topK: half,
+      sinkTokens: 4,
+      localTokens: half - 4,
+      updateTokens: Math.max(16, Math.floor(tokens / 8)),
+      minTokens: 0,
+    };
+  },
   create: (c, world): Policy => {
     const full = Math.max(c.minTokens, c.sinkTokens + c.localTokens + 2 * c.topK);
     const bytes = ParisIndex.bytesPerKey(world.headDim);

@@ -136,6 +136,7 @@ export const policy = {
   source: 'arXiv 2406.10774; mit-han-lab/Quest',
   requires: ['k', 'q'],
   config,
+  atBudget: (tokens) => ({ budgetTokens: tokens, minPages: 1, denseLayers: 0 }),
   create: (given, world): Policy => {
     const isWide = given.group === 'per-query' && world.groupSize > MAX_QUERIES;
     const c: Config = isWide ? { ...given, group: 'max' } : given;

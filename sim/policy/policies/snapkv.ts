@@ -134,6 +134,7 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['qprompt'],
   config,
+  atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: Math.min(32, Math.floor(tokens / 4)) }),
   create: (given, world): Policy => {
     const perQuery = given.group === 'per-query' && world.groupSize > 1 && world.groupSize <= MAX_QUERIES;
     const c: Config = perQuery ? given : { ...given, group: given.group === 'max' ? 'max' : 'mean' };

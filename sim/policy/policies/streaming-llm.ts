@@ -19,6 +19,7 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['kpre'],
   config,
+  atBudget: (tokens) => ({ sinkTokens: 4, windowTokens: tokens - 4 }),
   create: ({ sinkTokens, windowTokens }): Policy => ({
     ...policyDefaults,
     inputs: 'original positions (no renumbering inside the cache)',

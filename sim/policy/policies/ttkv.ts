@@ -202,6 +202,12 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['v'],
   config,
+  atBudget: (tokens) => {
+    // Half for slow blocks, small enough that there are eight or more; the fast tier may be a block short of full.
+    const blockTokens = Math.min(128, Math.max(2, Math.floor(tokens / 16)));
+    const slowBlocks = Math.floor(tokens / 2 / blockTokens);
+    return { blockTokens, slowBlocks, fastTokens: tokens + 1 - (slowBlocks + 1) * blockTokens };
+  },
   create: (c, world): Policy => {
     const fastTokens = c.fastTokens ?? Math.min(FAST_TOKENS, Math.ceil(world.promptTokens / 4));
     const scaleBytes = c.scales === 'hbm' ? 0 : k8v4.scaleBytes(world.headDim, c.blockTokens) / c.blockTokens;
