@@ -7,6 +7,7 @@ export { SimError } from './sim/error.ts';
 export { type CompareExperiment, compareExperimentSchema } from './sim/experiment.ts';
 export type { Codec, CodedBlock } from './sim/policy/codec.ts';
 export type {
+  HeadRows,
   HeadView,
   LayerPolicy,
   LayerView,
@@ -14,8 +15,10 @@ export type {
   Policy,
   PolicyPlugin,
   PrefillView,
+  PromptView,
   StepView,
   Transfer,
+  WindowQueries,
   Work,
   World,
 } from './sim/policy/policy.ts';

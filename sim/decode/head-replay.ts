@@ -4,7 +4,16 @@
  */
 import { createRandom } from '../engine/random.ts';
 import { HeadCache, IN_HBM, type StoredForm } from '../memory/head-cache.ts';
-import type { HeadView, LayerPolicy, Pick, Policy, StepView, World } from '../policy/policy.ts';
+import type {
+  HeadRows,
+  HeadView,
+  LayerPolicy,
+  Pick,
+  Policy,
+  PromptView,
+  StepView,
+  World,
+} from '../policy/policy.ts';
 import type { ExactAttention } from '../quality/exact-attention.ts';
 import { EVERY_QUERY, Selection } from '../quality/selection.ts';
 import { CodedRanges } from './coded-ranges.ts';
@@ -39,13 +48,7 @@ export class LayerReplay {
   /** What the last scored step's choice asked for; reused at steps that are not scored. */
   private chosen: LayerDemand;
 
-  constructor(
-    policy: Policy,
-    world: World,
-    layer: number,
-    heads: readonly Omit<HeadView, 'cache' | 'random'>[],
-    seed: number,
-  ) {
+  constructor(policy: Policy, world: World, layer: number, heads: readonly HeadRows[], seed: number) {
     this.policy = policy;
     this.world = world;
     this.layer = layer;
@@ -64,18 +67,9 @@ export class LayerReplay {
   }
 
   /** The prompt is read; returns what placing it asked for. */
-  prefill(
-    promptQueries: (head: number) => { windowTokens: number; q: Float32Array } | null,
-    promptMass: (head: number) => Float32Array | null,
-  ): LayerDemand {
+  prefill(prompt: PromptView): LayerDemand {
     for (const head of this.heads) head.cache.append(this.world.promptTokens);
-    this.hooks.onPrefill?.({
-      layer: this.layer,
-      heads: this.heads,
-      length: this.world.promptTokens,
-      promptQueries,
-      promptMass,
-    });
+    this.hooks.onPrefill?.({ ...prompt, heads: this.heads });
     return this.drained();
   }
 

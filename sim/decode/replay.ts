@@ -3,7 +3,7 @@
  * (layer, head, step) and shared; each policy's choices become demands (for the lowering) and quality samples.
  */
 import { SimError } from '../error.ts';
-import type { Policy, World } from '../policy/policy.ts';
+import type { HeadRows, Policy, PromptView, WindowQueries, World } from '../policy/policy.ts';
 import { attendSteps, createExactSteps, type ExactSteps } from '../quality/exact-attention.ts';
 import { MeasureRoom, measureGroup } from '../quality/measure.ts';
 import type { AttentionTrace } from '../trace/attention-trace.ts';
@@ -61,6 +61,53 @@ const promptMassOf = (
   return sum;
 };
 
+/** The queries of all decode steps of one KV head, as a window that follows the prompt. */
+const futureOf = ({ trace, world, steps }: ReplayRequest, layer: number, kvHead: number): WindowQueries => {
+  const size = world.groupSize * world.headDim;
+  const q = new Float32Array(steps * size);
+  for (let step = 0; step < steps; step++) q.set(trace.queries(layer, step, kvHead), step * size);
+  return { windowTokens: steps, q };
+};
+
+const rowsOf = ({ trace, sample }: ReplayRequest, layer: number): readonly HeadRows[] =>
+  sample.kvHeads.map((kvHead) => ({
+    kvHead,
+    keys: trace.keys(layer, kvHead),
+    values: trace.has('v', layer) ? trace.values(layer, kvHead) : null,
+  }));
+
+const promptOf = (
+  request: ReplayRequest,
+  layer: number,
+  heads: readonly HeadRows[],
+  oracle: boolean,
+): PromptView => {
+  const { trace, world } = request;
+  const kvHead = (head: number): number => heads[head].kvHead;
+  return {
+    layer,
+    heads,
+    length: world.promptTokens,
+    promptQueries: (head) => (trace.has('qprompt', layer) ? trace.promptQueries(layer, kvHead(head)) : null),
+    promptMass: (head) => promptMassOf(trace, layer, kvHead(head), world),
+    learnedScores: (field, head) =>
+      trace.has(field, layer) ? trace.learnedScores(field, layer, kvHead(head)) : null,
+    futureQueries: (head) => (oracle ? futureOf(request, layer, kvHead(head)) : null),
+  };
+};
+
+/** Lets policies whose layers share a budget see all replayed layers before the first is placed. */
+const surveyLayers = (request: ReplayRequest): void => {
+  const surveyors = request.policies.filter(({ survey }) => survey !== undefined);
+  if (surveyors.length === 0) return;
+  for (const layer of request.sample.layers) {
+    const heads = rowsOf(request, layer);
+    for (const policy of surveyors) {
+      if (!policy.isDenseLayer(layer)) policy.survey?.(promptOf(request, layer, heads, policy.oracle));
+    }
+  }
+};
+
 interface LayerRun {
   readonly replay: LayerReplay;
   readonly record: LayerRecord;
@@ -68,18 +115,11 @@ interface LayerRun {
 }
 
 const startLayer = (request: ReplayRequest, layer: number, runs: readonly PolicyReplay[]): LayerRun[] => {
-  const { trace, world, sample, seed } = request;
-  const heads = sample.kvHeads.map((kvHead) => ({
-    kvHead,
-    keys: trace.keys(layer, kvHead),
-    values: trace.has('v', layer) ? trace.values(layer, kvHead) : null,
-  }));
+  const { world, seed } = request;
+  const heads = rowsOf(request, layer);
   return runs.map(({ policy, records, quality }) => {
     const replay = new LayerReplay(policy, world, layer, heads, seed);
-    const prefill = replay.prefill(
-      (head) => (trace.has('qprompt', layer) ? trace.promptQueries(layer, sample.kvHeads[head]) : null),
-      (head) => promptMassOf(trace, layer, sample.kvHeads[head], world),
-    );
+    const prefill = replay.prefill(promptOf(request, layer, heads, policy.oracle));
     const record: LayerRecord = {
       prefill,
       afterPrefill: replay.residency(),
@@ -216,6 +256,7 @@ export const replayPolicies = (request: ReplayRequest): readonly PolicyReplay[] 
     }),
   );
   const room = createRoom(request);
+  surveyLayers(request);
   sample.layers.forEach((layer, at) => {
     // A layer that a policy leaves dense says nothing about its choices, unless there is no other.
     const choosing = replays.filter(

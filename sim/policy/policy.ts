@@ -9,7 +9,7 @@ import type * as z from 'zod';
 import type { Random } from '../engine/random.ts';
 import type { HeadCache } from '../memory/head-cache.ts';
 import type { TierBytes, TransferMode } from '../program/operation.ts';
-import type { TraceField } from '../trace/attention-trace.ts';
+import type { LearnedField, TraceField } from '../trace/attention-trace.ts';
 import type { Codec } from './codec.ts';
 
 /** What a policy may know of the model and of the request before it starts. All counts per sequence. */
@@ -30,13 +30,17 @@ export interface World {
   readonly fields: ReadonlySet<TraceField>;
 }
 
-/** One KV head as a policy sees it. Rows at or past `length` are the future: reading them is a bug. */
-export interface HeadView {
+/** The rows of one KV head. Those at or past a view's `length` are the future: reading them is a bug. */
+export interface HeadRows {
   readonly kvHead: number;
   /** Post-RoPE keys, row-major [maxTokens, headDim]. */
   readonly keys: Float32Array;
   /** Values, row-major [maxTokens, headDim]; null when the trace has none. */
   readonly values: Float32Array | null;
+}
+
+/** One KV head as a policy sees it. */
+export interface HeadView extends HeadRows {
   readonly cache: HeadCache;
   readonly random: Random;
 }
@@ -48,12 +52,34 @@ export interface LayerView {
   readonly length: number;
 }
 
-/** What exists only when the prompt has just been read. */
-export interface PrefillView extends LayerView {
-  /** Post-RoPE queries of the last prompt tokens of a KV head's group: row-major [windowTokens, groupSize, headDim]. */
-  promptQueries(head: number): { readonly windowTokens: number; readonly q: Float32Array } | null;
+/** Post-RoPE queries of consecutive tokens for one KV head's group: row-major [windowTokens, groupSize, headDim]. */
+export interface WindowQueries {
+  readonly windowTokens: number;
+  readonly q: Float32Array;
+}
+
+/** What is known of one layer when its prompt has just been read; `head` is an index into `heads`. */
+export interface PromptView {
+  readonly layer: number;
+  readonly heads: readonly HeadRows[];
+  /** Tokens written so far: the prompt's. */
+  readonly length: number;
+  /** Queries of the last prompt tokens; null when not recorded. */
+  promptQueries(head: number): WindowQueries | null;
   /** Column sums of the prompt's own attention, summed over the group: [promptTokens]; null when not recorded. */
   promptMass(head: number): Float32Array | null;
+  /** A trained module's score per token, of the prompt's tokens at least; null when not recorded. */
+  learnedScores(field: LearnedField, head: number): Float32Array | null;
+  /**
+   * Queries of all tokens yet to be generated, the first at position `length`, and with them leave to read every row of
+   * `keys`: what no real system knows. Null unless the policy says that it is an `oracle`.
+   */
+  futureQueries(head: number): WindowQueries | null;
+}
+
+/** The same when the policy may place, recode and drop. */
+export interface PrefillView extends PromptView {
+  readonly heads: readonly HeadView[];
 }
 
 export interface StepView extends LayerView {
@@ -137,8 +163,15 @@ export interface Policy {
   readonly replicated: boolean;
   /** True when `observe` decides what later steps keep: then no step may be left out of the replay. */
   readonly learns: boolean;
+  /** True when it reads the future on purpose, as a bound on what a better score could do; `inputs` then says so. */
+  readonly oracle: boolean;
   /** "exact", or the fallback that was taken because the trace lacks a field. */
   readonly inputs: string;
+  /**
+   * Called with each replayed layer that is not dense, in order, before the first `onPrefill`: for budgets that layers
+   * share, which one layer's view cannot decide.
+   */
+  survey?(view: PromptView): void;
   layer(layer: number): LayerPolicy;
 }
 
@@ -177,5 +210,6 @@ export const policyDefaults = {
   prefillWaits: false,
   replicated: false,
   learns: false,
+  oracle: false,
   inputs: 'exact',
 } as const;

@@ -21,6 +21,9 @@ export const traceFields = [
 
 export type TraceField = (typeof traceFields)[number];
 
+/** Scores per token from a trained module: an admission gate, a predicted importance. */
+export type LearnedField = 'gate' | 'utility';
+
 export interface AttentionTraceShape {
   /** Layers of the whole model, recorded or not. */
   readonly layers: number;
@@ -62,4 +65,9 @@ export interface AttentionTrace {
   prefillMass(layer: number): Float32Array;
   /** Mass by block of every decode step. Only if has('mass', layer). */
   blockMass(layer: number): BlockMass;
+  /**
+   * What a trained module said of each token of one KV head: of the prompt's tokens at least, of the generated ones
+   * where the module ran on them. Only if has(field, layer).
+   */
+  learnedScores(field: LearnedField, layer: number, kvHead: number): Float32Array;
 }

@@ -64,5 +64,8 @@ export const createRandomTrace = ({
     blockMass: () => {
       throw new SimError('invalid-input', 'a random trace has no block mass');
     },
+    learnedScores: (field) => {
+      throw new SimError('invalid-input', `a random trace has no ${field}`);
+    },
   };
 };

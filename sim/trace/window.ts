@@ -79,5 +79,9 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
       const { blockTokens, mass } = trace.blockMass(layer);
       return { blockTokens, mass: mass.subarray(0, (mass.length / shape.steps) * steps) };
     },
+    learnedScores(field, layer, kvHead) {
+      const scores = trace.learnedScores(field, layer, kvHead);
+      return cutRows(scores, 1, sinks, cut, Math.min(scores.length, tokens));
+    },
   };
 };

@@ -87,6 +87,7 @@ export function openAttentionTrace(
       blockTokens: metadata.massBlockTokens ?? 1,
       mass: slab('mass', layer, null),
     }),
+    learnedScores: (field, layer, kvHead) => slab(field, layer, kvHead),
   };
   return trace;
 }

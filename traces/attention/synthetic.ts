@@ -105,6 +105,9 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     blockMass(layer) {
       throw new TraceError('missing', `${name}: mass.${layer}: not recorded in a synthetic trace`);
     },
+    learnedScores(field, layer) {
+      throw new TraceError('missing', `${name}: ${field}.${layer}: not recorded in a synthetic trace`);
+    },
     plan: (layer, kvHead) => head(layer, kvHead).plan,
   };
 }

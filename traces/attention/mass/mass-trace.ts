@@ -37,5 +37,6 @@ export const createMassTrace = (name: string, { metadata, mass }: BlockMassTable
       if (dense === undefined) throw new TraceError('missing', `${name}: mass.${layer}: not recorded`);
       return { blockTokens: massBlockTokens ?? 1, mass: dense };
     },
+    learnedScores: (field) => lacks(field)(),
   };
 };
