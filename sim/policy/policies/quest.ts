@@ -5,8 +5,8 @@
  * in their HBM slots.
  */
 import * as z from 'zod';
-import { topKPositions } from '../../quality/top-k.ts';
 import { ChannelBounds } from '../channel-bounds.ts';
+import { HotSet } from '../hot-set.ts';
 import {
   type HeadView,
   type Pick,
@@ -16,6 +16,7 @@ import {
   type StepView,
   type World,
 } from '../policy.ts';
+import { Ranking, reduceRows } from '../ranking.ts';
 
 const config = z.object({
   pageTokens: z.int().min(1).default(16).describe('tokens of one page'),
@@ -35,6 +36,11 @@ const config = z.object({
     .boolean()
     .default(true)
     .describe('pages chosen in the previous step stay in HBM slots (tier dram)'),
+  hotPages: z
+    .int()
+    .min(1)
+    .optional()
+    .describe("HBM slots, least recently chosen pages leave first (tier dram); default: each step's choice"),
 });
 type Config = z.infer<typeof config>;
 
@@ -46,20 +52,12 @@ interface HeadState {
   /** Row-major [groupSize, pages]. */
   readonly scores: Float32Array;
   readonly group: Float32Array;
-  readonly ranks: Float32Array;
+  readonly ranking: Ranking;
+  /** Pages that some query head chose in this step: marked, then listed. */
+  readonly marks: Uint8Array;
   readonly chosen: Int32Array;
-  /** Page → in an HBM slot (tier dram). */
-  readonly slots: Uint8Array;
+  readonly hot: HotSet;
 }
-
-/** Shifts scores to be non-negative (order kept) and picks the best k of the first n pages. */
-const bestPages = (scores: Float32Array, n: number, k: number, state: HeadState): number => {
-  const { ranks } = state;
-  let least = Infinity;
-  for (let page = 0; page < n; page++) if (scores[page] < least) least = scores[page];
-  for (let page = 0; page < n; page++) ranks[page] = scores[page] - least;
-  return topKPositions(ranks, n, k, state.chosen);
-};
 
 const choosePages = (
   state: HeadState,
@@ -85,20 +83,13 @@ const choosePages = (
   pick.none();
   const last = pages - 1;
   state.bounds.scoreInto(q, groupSize, pages, state.scores, pages);
-  for (let g = 0; g < groupSize; g++) {
-    const scores = state.scores.subarray(g * pages, (g + 1) * pages);
-    if (c.group === 'per-query') {
-      takePages(bestPages(scores, last, budget - 1, state), state, last, pick, c, g);
-      continue;
-    }
-    for (let page = 0; page < pages; page++) {
-      const s = scores[page];
-      state.group[page] =
-        g === 0 ? s : c.group === 'max' ? Math.max(state.group[page], s) : state.group[page] + s;
-    }
+  const perQuery = c.group === 'per-query';
+  if (c.group !== 'per-query') reduceRows(state.scores, groupSize, pages, pages, c.group, state.group);
+  for (let g = 0; g < (perQuery ? groupSize : 1); g++) {
+    const scores = perQuery ? state.scores.subarray(g * pages, (g + 1) * pages) : state.group;
+    const count = state.ranking.best(scores, 0, last, budget - 1);
+    takePages(count, state, last, pick, c, perQuery ? g : undefined);
   }
-  if (c.group !== 'per-query')
-    takePages(bestPages(state.group, last, budget - 1, state), state, last, pick, c);
 };
 
 const takePages = (
@@ -110,23 +101,20 @@ const takePages = (
   query?: number,
 ): void => {
   for (let i = 0; i < count; i++) {
-    const page = state.chosen[i];
-    state.slots[page] |= 2;
+    const page = state.ranking.positions[i];
+    state.marks[page] = 1;
     pick.take(page * c.pageTokens, (page + 1) * c.pageTokens, query);
   }
   pick.take(last * c.pageTokens, (last + 1) * c.pageTokens, query);
 };
 
-/** Chosen pages enter HBM slots (a copy over the link), pages no longer chosen leave theirs. */
+/** Chosen full pages enter HBM slots (a copy over the link), pages that find no slot any more leave theirs. */
 const keepInSlots = (state: HeadState, head: HeadView, length: number, c: Config): void => {
   const full = Math.floor(length / c.pageTokens);
-  for (let page = 0; page < full; page++) {
-    const from = page * c.pageTokens;
-    if (state.slots[page] === 2 || state.slots[page] === 3)
-      head.cache.move(from, from + c.pageTokens, 'hbm', true);
-    else if (state.slots[page] === 1) head.cache.move(from, from + c.pageTokens, 'dram');
-    state.slots[page] >>= 1;
-  }
+  let count = 0;
+  for (let page = 0; page < full; page++) if (state.marks[page] === 1) state.chosen[count++] = page;
+  state.marks.fill(0);
+  state.hot.turnOver(head.cache, state.chosen, count, c.hotPages ?? 0);
 };
 
 export const policy = {
@@ -168,9 +156,10 @@ export const policy = {
                 bounds: new ChannelBounds(world.maxTokens, world.headDim, c.pageTokens),
                 scores: new Float32Array(world.groupSize * pages),
                 group: new Float32Array(pages),
-                ranks: new Float32Array(pages),
+                ranking: new Ranking(pages),
+                marks: new Uint8Array(pages),
                 chosen: new Int32Array(pages),
-                slots: new Uint8Array(pages),
+                hot: new HotSet(world.maxTokens, c.pageTokens),
               };
               state.bounds.update(head.keys, 0, view.length);
               states.push(state);
