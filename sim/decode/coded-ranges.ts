@@ -1,23 +1,37 @@
 /**
- * The coded runs of tokens of one KV head: coded when a selection first touches them (rows never change), decoded again
- * for measuring. Decoded rows are kept while they fit a budget, since selections change slowly from step to step.
+ * What one KV head stores in coded form: runs of keys and of values, coded when a selection first touches them (rows
+ * never change) and decoded again for measuring. Decoded rows are kept while they fit a budget, since selections
+ * change slowly from step to step.
  */
+import { SimError } from '../error.ts';
 import type { Codec, CodedBlock } from '../policy/codec.ts';
-import type { DecodedBlock } from '../quality/measure.ts';
+import type { DecodedRows } from '../quality/measure.ts';
 import type { Selection } from '../quality/selection.ts';
 
+/** Tokens that were coded together. */
 interface CodedRange {
   readonly from: number;
   readonly tokens: number;
   readonly codec: Codec;
   block: CodedBlock | null;
-  decoded: DecodedBlock | null;
-  /** When the range was last touched, in calls. */
+}
+
+/** Neighbouring ranges whose rows are decoded into one piece. */
+interface Run {
+  readonly ranges: CodedRange[];
+  readonly from: number;
+  tokens: number;
+  rows: Float32Array | null;
+  /** Ranges of which `rows` holds the rows. */
+  decodedRanges: number;
+  /** When the run was last touched, in calls. */
   touched: number;
 }
 
-/** Decoded rows that one head keeps beyond those of the current step. */
-const KEPT_BYTES = 16 * 2 ** 20;
+/** Short ranges share a run up to this many tokens: a policy that codes token by token makes thousands. */
+const RUN_TOKENS = 64;
+/** Decoded rows that one head keeps of its keys, and of its values, beyond those of the current step. */
+const KEPT_BYTES = 8 * 2 ** 20;
 
 /** What a head's rows are coded from. */
 export interface CodedSource {
@@ -25,58 +39,122 @@ export interface CodedSource {
   readonly values: Float32Array | null;
 }
 
-export class CodedRanges {
-  /** Token → covered by a coded range. */
+/** The keys, or the values, of a head that are coded. */
+class CodedPart {
+  /** Token → stored in coded form. */
   readonly isCoded: Uint8Array;
-  private readonly source: CodedSource;
+  private readonly decodeInto: (range: CodedRange, out: Float32Array) => void;
   private readonly headDim: number;
-  private readonly ranges: CodedRange[] = [];
+  private runs: Run[] = [];
   private calls = 0;
   private keptBytes = 0;
+
+  constructor(
+    headDim: number,
+    capacityTokens: number,
+    decodeInto: (range: CodedRange, out: Float32Array) => void,
+  ) {
+    this.isCoded = new Uint8Array(capacityTokens);
+    this.headDim = headDim;
+    this.decodeInto = decodeInto;
+  }
+
+  add(range: CodedRange): void {
+    const end = range.from + range.tokens;
+    if (this.isCoded.subarray(range.from, end).includes(1)) this.replace(range.from, end);
+    this.isCoded.fill(1, range.from, end);
+    const last = this.runs.at(-1);
+    const adjoins = last !== undefined && last.from + last.tokens === range.from;
+    if (adjoins && last.tokens + range.tokens <= RUN_TOKENS) {
+      last.ranges.push(range);
+      last.tokens += range.tokens;
+      return;
+    }
+    const { from, tokens } = range;
+    this.runs.push({ ranges: [range], from, tokens, rows: null, decodedRanges: 0, touched: 0 });
+  }
+
+  /** Decoded rows of the runs that the selection touches. */
+  decodedIn(selection: Selection): readonly DecodedRows[] {
+    this.calls++;
+    const pieces: DecodedRows[] = [];
+    for (const run of this.runs) {
+      if (!selection.touches(run.from, run.from + run.tokens)) continue;
+      run.touched = this.calls;
+      pieces.push({ from: run.from, tokens: run.tokens, rows: this.rowsOf(run) });
+    }
+    if (this.keptBytes > KEPT_BYTES) this.forgetUntouched();
+    return pieces;
+  }
+
+  /** Coded rows that are coded anew: whole runs only, because a part of a block has no form of its own. */
+  private replace(from: number, to: number): void {
+    this.runs = this.runs.filter((run) => {
+      const end = run.from + run.tokens;
+      if (end <= from || run.from >= to) return true;
+      if (run.from < from || end > to) {
+        throw new SimError(
+          'not-supported',
+          `tokens ${from} to ${to} coded anew, but ${run.from} to ${end} were coded together`,
+        );
+      }
+      this.forget(run);
+      return false;
+    });
+  }
+
+  private rowsOf(run: Run): Float32Array {
+    if (run.rows === null) {
+      run.rows = new Float32Array(Math.max(run.tokens, RUN_TOKENS) * this.headDim);
+      run.decodedRanges = 0;
+      this.keptBytes += run.rows.byteLength;
+    }
+    for (; run.decodedRanges < run.ranges.length; run.decodedRanges++) {
+      const range = run.ranges[run.decodedRanges];
+      const at = (range.from - run.from) * this.headDim;
+      this.decodeInto(range, run.rows.subarray(at, at + range.tokens * this.headDim));
+    }
+    return run.rows;
+  }
+
+  private forgetUntouched(): void {
+    for (const run of this.runs) if (run.touched !== this.calls) this.forget(run);
+  }
+
+  private forget(run: Run): void {
+    this.keptBytes -= run.rows?.byteLength ?? 0;
+    run.rows = null;
+  }
+}
+
+export class CodedRanges {
+  readonly keys: CodedPart;
+  readonly values: CodedPart;
+  private readonly source: CodedSource;
+  private readonly headDim: number;
 
   constructor(source: CodedSource, headDim: number, capacityTokens: number) {
     this.source = source;
     this.headDim = headDim;
-    this.isCoded = new Uint8Array(capacityTokens);
+    this.keys = new CodedPart(headDim, capacityTokens, (range, out) => this.blockOf(range).decodeKeys(out));
+    this.values = new CodedPart(headDim, capacityTokens, (range, out) =>
+      this.blockOf(range).decodeValues(out),
+    );
   }
 
-  /** Tokens [from, to) take a coded form. Ranges are disjoint and come in ascending order. */
+  /** Tokens [from, to) take a coded form, coded as one block. */
   add(from: number, to: number, codec: Codec): void {
-    this.isCoded.fill(1, from, to);
-    this.ranges.push({ from, tokens: to - from, codec, block: null, decoded: null, touched: 0 });
+    // Without values there is nothing to compare with.
+    if (this.source.values === null) return;
+    const range = { from, tokens: to - from, codec, block: null };
+    if (codec.keeps !== 'keys') this.keys.add(range);
+    if (codec.keeps !== 'values') this.values.add(range);
   }
 
-  /** Decoded rows of the ranges that the selection touches; none where the trace has no values to compare with. */
-  decodedIn(selection: Selection): readonly DecodedBlock[] {
-    if (this.source.values === null) return [];
-    this.calls++;
-    const blocks: DecodedBlock[] = [];
-    for (const range of this.ranges) {
-      if (!selection.touches(range.from, range.from + range.tokens)) continue;
-      range.touched = this.calls;
-      range.decoded ??= this.decode(range, this.source.values);
-      blocks.push(range.decoded);
-    }
-    if (this.keptBytes > KEPT_BYTES) this.forgetUntouched();
-    return blocks;
-  }
-
-  private decode(range: CodedRange, values: Float32Array): DecodedBlock {
+  private blockOf(range: CodedRange): CodedBlock {
+    const { keys, values } = this.source;
     const { from, tokens, codec } = range;
-    range.block ??= codec.encode(this.source.keys, values, this.headDim, from, tokens);
-    const size = tokens * this.headDim;
-    const decoded = { from, tokens, keys: new Float32Array(size), values: new Float32Array(size) };
-    range.block.decodeKeys(decoded.keys);
-    range.block.decodeValues(decoded.values);
-    this.keptBytes += 8 * size;
-    return decoded;
-  }
-
-  private forgetUntouched(): void {
-    for (const range of this.ranges) {
-      if (range.decoded === null || range.touched === this.calls) continue;
-      this.keptBytes -= 2 * range.decoded.keys.byteLength;
-      range.decoded = null;
-    }
+    range.block ??= codec.encode(keys, values ?? keys, this.headDim, from, tokens);
+    return range.block;
   }
 }

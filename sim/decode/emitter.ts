@@ -157,13 +157,15 @@ export class Emitter {
   /** Codes and copies out what left HBM in this step; runs behind the layer's own work. */
   spill(demand: LayerDemand, appended: number): number[] {
     const { forms, model, batch, policy } = this.input;
-    const rawBytes = forms[0].kBytesPerToken + forms[0].vBytesPerToken;
     const heads = model.kvHeads * batch;
     let ready = appended;
     demand.encodeTokens.forEach((tokens, form) => {
       if (tokens === 0) return;
-      const outBytes = tokens * heads * (forms[form].kBytesPerToken + forms[form].vBytesPerToken);
-      const inBytes = tokens * heads * rawBytes;
+      const { keeps } = policy.codecs[form - 1];
+      const codedBytes = ({ kBytesPerToken, vBytesPerToken }: StoredForm): number =>
+        (keeps === 'keys' ? 0 : kBytesPerToken) + (keeps === 'values' ? 0 : vBytesPerToken);
+      const outBytes = tokens * heads * codedBytes(forms[form]);
+      const inBytes = tokens * heads * codedBytes(forms[0]);
       const flops = tokens * heads * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
       ready = this.builder.add({
         kind: 'encode',

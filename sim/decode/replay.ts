@@ -192,8 +192,9 @@ const measureStep = (
         queries: queries[at],
         headDim,
         values,
-        decoded: coded.decodedIn(selection),
-        coded: coded.isCoded,
+        decodedKeys: coded.keys.decodedIn(selection),
+        decodedValues: coded.values.decodedIn(selection),
+        codedValues: coded.values.isCoded,
       };
       measureGroup(input, measure);
       for (const result of measure.results) {

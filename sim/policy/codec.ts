@@ -14,13 +14,34 @@ export interface CodedBlock {
 export interface Codec {
   readonly name: string;
   readonly title: string;
-  /** Payload bytes per token of one KV head, scales excluded. */
+  /** Payload bytes per token of one KV head, scales excluded; throws SimError where it cannot take `headDim`. */
   kBytesPerToken(headDim: number): number;
   vBytesPerToken(headDim: number): number;
   /** Bytes of scales and offsets of one block of `tokens` tokens. */
   scaleBytes(headDim: number, tokens: number): number;
+  /** Bytes of tables that all blocks of one KV head share (code books, bases); 0 when absent. */
+  tableBytes?(headDim: number): number;
   /** Flops of decoding one token's K and V. */
   decodeFlopsPerToken(headDim: number): number;
-  /** Codes rows [from, from + tokens) of keys and values (row-major, headDim columns). */
+  /** The half of a token that stays in its earlier form: keys and values may be coded at different times. */
+  readonly keeps?: 'keys' | 'values';
+  /**
+   * Codes rows [from, from + tokens) of keys and values (row-major, headDim columns). Rows before `from` may be read
+   * too (tables are learned from the first of them); later ones are the future.
+   */
   encode(keys: Float32Array, values: Float32Array, headDim: number, from: number, tokens: number): CodedBlock;
 }
+
+/** Bytes per token of one KV head with the scales of blocks of `blockTokens` tokens; shared tables apart. */
+export const codedBytesPerToken = (codec: Codec, headDim: number, blockTokens: number): number =>
+  codec.kBytesPerToken(headDim) +
+  codec.vBytesPerToken(headDim) +
+  codec.scaleBytes(headDim, blockTokens) / blockTokens;
+
+/** The codec with its scales counted as payload, for policies that keep and move scales beside their block. */
+export const withScales = (codec: Codec, blockTokens: number): Codec => ({
+  ...codec,
+  kBytesPerToken: (headDim) =>
+    codec.kBytesPerToken(headDim) + codec.scaleBytes(headDim, blockTokens) / blockTokens,
+  scaleBytes: () => 0,
+});

@@ -116,13 +116,14 @@ describe('quality of a selection', () => {
       range(500).filter((t) => t < 4 || t >= 450 || (t >= extra(g) && t < extra(g) + 20));
     return { selection, listed };
   };
-  const input = { exact, queries, headDim: 32, values, coded: new Uint8Array(500) };
+  const raw = { decodedKeys: [], decodedValues: [], codedValues: new Uint8Array(500) };
+  const input = { exact, queries, headDim: 32, values, ...raw };
   const query = (g: number): Float32Array => queries.subarray(g * 32, (g + 1) * 32);
 
   test.each([false, true])('raw rows, per query head: %s', (perQuery) => {
     const { selection, listed } = selected(perQuery);
     room.forget();
-    measureGroup({ ...input, selection, decoded: [] }, room);
+    measureGroup({ ...input, selection }, room);
     for (let g = 0; g < 4; g++) {
       const whole = oracle(query(g), keys, values, 32, range(500));
       const subset = oracle(query(g), keys, values, 32, listed(g));
@@ -141,17 +142,21 @@ describe('quality of a selection', () => {
 
   test.each([false, true])('coded rows replace their own, per query head: %s', (perQuery) => {
     const { selection, listed } = selected(perQuery);
-    const [from, tokens] = [470, 16];
-    const decodedKeys = keys.slice(from * 32, (from + tokens) * 32).map((x) => Math.round(4 * x) / 4);
-    const decodedValues = values.slice(from * 32, (from + tokens) * 32).map((x) => Math.round(2 * x) / 2);
-    const coded = new Uint8Array(500).fill(1, from, from + tokens);
-    const block = { from, tokens, keys: decodedKeys, values: decodedValues };
+    // Keys and values are coded at different times: their pieces overlap without being the same.
+    const piece = (rows: Float32Array, from: number, tokens: number, step: number) => ({
+      from,
+      tokens,
+      rows: rows.slice(from * 32, (from + tokens) * 32).map((x) => Math.round(step * x) / step),
+    });
+    const [decodedKeys, decodedValues] = [piece(keys, 466, 24, 4), piece(values, 470, 16, 2)];
+    const codedValues = new Uint8Array(500).fill(1, 470, 486);
     room.forget();
-    measureGroup({ ...input, selection, decoded: [block], coded }, room);
+    const coded = { decodedKeys: [decodedKeys], decodedValues: [decodedValues], codedValues };
+    measureGroup({ ...input, selection, ...coded }, room);
     const otherKeys = keys.slice();
     const otherValues = values.slice();
-    otherKeys.set(decodedKeys, from * 32);
-    otherValues.set(decodedValues, from * 32);
+    otherKeys.set(decodedKeys.rows, decodedKeys.from * 32);
+    otherValues.set(decodedValues.rows, decodedValues.from * 32);
     for (let g = 0; g < 4; g++) {
       const whole = oracle(query(g), keys, values, 32, range(500));
       const subset = oracle(query(g), otherKeys, otherValues, 32, listed(g));

@@ -3,17 +3,17 @@
  * at k = |T|, and the relative error of the attention output. For an exact subset KL(ã‖a) = -ln(mass recall), so
  * no separate divergence is reported.
  */
-import { addWeightedRows, dotRows, exponentiate, scaleEntries } from '../engine/simd.ts';
-import type { ExactAttention } from './exact-attention.ts';
+import { addWeightedRows, exponentiate, scaleEntries } from '../engine/simd.ts';
+import { type ExactAttention, logitsInto } from './exact-attention.ts';
 import type { Selection } from './selection.ts';
 import { RankedRow } from './top-k.ts';
 
-/** Coded KV that overrides the trace's own rows: decoded keys and values of tokens [from, from + tokens). */
-export interface DecodedBlock {
+/** Coded keys, or values, that override the trace's own: decoded rows of tokens [from, from + tokens). */
+export interface DecodedRows {
   readonly from: number;
   readonly tokens: number;
-  readonly keys: Float32Array;
-  readonly values: Float32Array | null;
+  /** Row-major, at least `tokens` rows. */
+  readonly rows: Float32Array;
 }
 
 export interface HeadQuality {
@@ -32,10 +32,11 @@ export interface MeasureInput {
   readonly queries: Float32Array;
   readonly headDim: number;
   readonly values: Float32Array | null;
-  /** Blocks whose stored form is coded; disjoint, ascending; empty when everything is raw. */
-  readonly decoded: readonly DecodedBlock[];
-  /** Token → covered by `decoded`; read only where there are such blocks. */
-  readonly coded: Uint8Array;
+  /** What is coded of the selection; disjoint pieces; empty when everything is raw. */
+  readonly decodedKeys: readonly DecodedRows[];
+  readonly decodedValues: readonly DecodedRows[];
+  /** Token → its value is coded; read only where there are `decodedValues`. */
+  readonly codedValues: Uint8Array;
 }
 
 /** Room that measuring needs, and the ranks of the current step's rows, which all policies share. */
@@ -44,8 +45,10 @@ export class MeasureRoom {
   readonly raw: Int32Array;
   readonly sums: Float64Array;
   readonly weights: Float64Array;
-  /** Weights over one decoded block, row-major [groupSize, tokens]; grows. */
-  blockWeights = new Float32Array(0);
+  /** Unnormalised weights that the policy's own keys give, row-major [groupSize, capacityTokens]; made when needed. */
+  private ownWeights = new Float32Array(0);
+  /** Weights over one decoded piece, row-major [groupSize, tokens]; grows. */
+  private pieceWeights = new Float32Array(0);
   private readonly ranked: readonly RankedRow[];
   private readonly isRanked: Uint8Array;
 
@@ -66,6 +69,16 @@ export class MeasureRoom {
   /** Another head or step is about to be measured. */
   forget(): void {
     this.isRanked.fill(0);
+  }
+
+  weightRows(size: number): Float32Array {
+    if (this.ownWeights.length < size) this.ownWeights = new Float32Array(size);
+    return this.ownWeights;
+  }
+
+  weightsOfPiece(size: number): Float32Array {
+    if (this.pieceWeights.length < size) this.pieceWeights = new Float32Array(size);
+    return this.pieceWeights;
   }
 
   ranksOf(exact: ExactAttention, g: number): RankedRow {
@@ -108,34 +121,54 @@ const measureMass = (
     }
     out.topkRecall = (hits + Math.min(tied, ties)) / count;
   }
-  room.weights[g] = mass;
   out.massRecall = Math.min(1, mass);
 };
 
-/** Adds the rows of the first `count` listed positions that are raw, for query heads [g, g + queries). */
+/** Softmax numerators over the stored keys, on the scale of the exact ones; rows as in `exact.probabilities`. */
+const ownWeights = (input: MeasureInput, room: MeasureRoom): Float32Array => {
+  const { exact, decodedKeys, queries, headDim } = input;
+  const { groupSize, stride, length } = exact;
+  if (decodedKeys.length === 0) return exact.probabilities;
+  const weights = room.weightRows(groupSize * stride);
+  for (let g = 0; g < groupSize; g++)
+    weights.set(exact.probabilities.subarray(g * stride, g * stride + length), g * stride);
+  for (const { from, tokens, rows } of decodedKeys) {
+    const out = weights.subarray(from);
+    logitsInto(queries, groupSize, rows, headDim, tokens, out, stride);
+    for (let g = 0; g < groupSize; g++) {
+      const row = out.subarray(g * stride, g * stride + tokens);
+      exponentiate(row, tokens, exact.maxLogit[g]);
+      scaleEntries(row, tokens, 1 / exact.normaliser[g]);
+    }
+  }
+  return weights;
+};
+
+/** Adds the values of the first `count` listed positions that are raw, for query heads [g, g + queries). */
 const addRaw = (
-  { exact, selection, values, decoded, coded }: MeasureInput,
+  { exact, selection, values, decodedValues, codedValues }: MeasureInput,
+  own: Float32Array,
   g: number,
   queries: number,
   count: number,
   room: MeasureRoom,
 ): void => {
-  if (values === null) return;
   const { stride, valueDim } = exact;
-  const weights = exact.probabilities.subarray(g * stride);
+  const weights = own.subarray(g * stride);
+  for (let q = 0; q < queries; q++) {
+    let weight = 0;
+    for (let i = 0; i < count; i++) weight += weights[q * stride + selection.positions[i]];
+    room.weights[g + q] = weight;
+  }
+  if (values === null) return;
   let positions = selection.positions;
   let size = count;
-  if (decoded.length > 0) {
+  if (decodedValues.length > 0) {
     positions = room.raw;
     size = 0;
     for (let i = 0; i < count; i++) {
       const token = selection.positions[i];
-      if (coded[token] === 0) positions[size++] = token;
-    }
-    for (let q = 0; q < queries; q++) {
-      let weight = 0;
-      for (let i = 0; i < size; i++) weight += weights[q * stride + positions[i]];
-      room.weights[g + q] = weight;
+      if (codedValues[token] === 0) positions[size++] = token;
     }
   }
   const out = room.sums.subarray(g * valueDim, (g + queries) * valueDim);
@@ -143,38 +176,21 @@ const addRaw = (
   addWeightedRows(job, positions);
 };
 
-/** Adds what a decoded block contributes: its keys give other logits, its values other rows. */
-const addDecoded = (input: MeasureInput, block: DecodedBlock, room: MeasureRoom): void => {
-  const { exact, selection, queries, headDim } = input;
-  const { groupSize, valueDim } = exact;
-  const { tokens } = block;
-  if (room.blockWeights.length < groupSize * tokens) room.blockWeights = new Float32Array(groupSize * tokens);
-  const weights = room.blockWeights;
-  dotRows({
-    queries,
-    queryCount: groupSize,
-    rows: block.keys,
-    rowCount: tokens,
-    channels: headDim,
-    out: weights,
-    stride: tokens,
-    scale: 1 / Math.sqrt(headDim),
-  });
+/** Adds a piece of decoded values, as far as they are attended. */
+const addDecoded = (input: MeasureInput, own: Float32Array, piece: DecodedRows, room: MeasureRoom): void => {
+  const { groupSize, valueDim, stride } = input.exact;
+  const { marks } = input.selection;
+  const { from, tokens, rows } = piece;
+  const weights = room.weightsOfPiece(groupSize * tokens);
   for (let g = 0; g < groupSize; g++) {
-    const row = weights.subarray(g * tokens, (g + 1) * tokens);
-    exponentiate(row, tokens, exact.maxLogit[g]);
-    scaleEntries(row, tokens, 1 / exact.normaliser[g]);
-    for (let t = 0; t < tokens; t++) {
-      if (!selection.all && ((selection.marks[block.from + t] >> g) & 1) === 0) row[t] = 0;
-      room.weights[g] += row[t];
-    }
+    for (let t = 0; t < tokens; t++)
+      weights[g * tokens + t] = (marks[from + t] >> g) & 1 ? own[g * stride + from + t] : 0;
   }
-  if (block.values === null) return;
   addWeightedRows({
     weights,
     queryCount: groupSize,
     stride: tokens,
-    rows: block.values,
+    rows,
     rowCount: tokens,
     channels: valueDim,
     out: room.sums,
@@ -196,7 +212,7 @@ const relativeError = (exact: ExactAttention, g: number, { sums, weights }: Meas
 
 /** Measures every query head of the group into `room.results`. */
 export const measureGroup = (input: MeasureInput, room: MeasureRoom): void => {
-  const { exact, selection, values, decoded } = input;
+  const { exact, selection, values, decodedKeys, decodedValues } = input;
   const { groupSize, length } = exact;
   for (const out of room.results) {
     out.massRecall = 1;
@@ -204,16 +220,17 @@ export const measureGroup = (input: MeasureInput, room: MeasureRoom): void => {
     out.outputError = values === null ? -1 : 0;
     out.tokens = length;
   }
-  if (selection.all && decoded.length === 0) return;
+  if (selection.all && decodedKeys.length === 0 && decodedValues.length === 0) return;
   room.sums.fill(0);
   if (selection.all) selection.take(0, length);
+  const own = ownWeights(input, room);
   for (let g = 0; g < groupSize; g++) {
     const count = selection.list(g);
     measureMass(exact, g, count, selection, room);
-    if (selection.perQuery) addRaw(input, g, 1, count, room);
+    if (selection.perQuery) addRaw(input, own, g, 1, count, room);
   }
-  if (!selection.perQuery) addRaw(input, 0, groupSize, selection.count, room);
+  if (!selection.perQuery) addRaw(input, own, 0, groupSize, selection.count, room);
   if (values === null) return;
-  for (const block of decoded) addDecoded(input, block, room);
+  for (const piece of decodedValues) addDecoded(input, own, piece, room);
   for (let g = 0; g < groupSize; g++) room.results[g].outputError = relativeError(exact, g, room);
 };
