@@ -75,8 +75,13 @@ export class Emitter {
     });
   }
 
-  /** Attention of one query token a sequence over tokens in HBM, by stored form (per KV head). */
-  attend(contextTokens: number, tokens: readonly number[], after: readonly number[]): number {
+  /** Attention of one query token a sequence over tokens in HBM, or in DRAM on the CPU, by stored form (per KV head). */
+  attend(
+    contextTokens: number,
+    tokens: readonly number[],
+    after: readonly number[],
+    where: 'gpu' | 'cpu' = 'gpu',
+  ): number {
     const { model, batch, forms, policy } = this.input;
     const rows = model.kvHeads * batch;
     let bytes = 0;
@@ -94,15 +99,39 @@ export class Emitter {
       heads: model.heads,
       kvHeads: model.kvHeads,
       headDim: model.headDim,
-      readBytes: { hbm: bytes },
+      readBytes: where === 'gpu' ? { hbm: bytes } : { dram: bytes },
       flops,
-      where: 'gpu',
-      stream: 'compute',
+      where,
+      stream: where === 'gpu' ? 'compute' : 'cpu',
       after,
     });
   }
 
-  score(work: Work, tokens: number): void {
+  /** Log-sum-exp merge of `parts` partial outputs in float32. */
+  merge(parts: number, after: readonly number[]): number {
+    const { heads, valueHeadDim } = this.input.model;
+    const bytes = parts * heads * (valueHeadDim + 2) * 4 * this.input.batch;
+    return this.builder.add({ kind: 'merge', parts, bytes, stream: 'compute', after });
+  }
+
+  /** The step's queries go to the CPU. */
+  queriesOut(appended: number): number {
+    const { model, batch, elementBytes } = this.input;
+    const rowBytes = model.heads * model.headDim * elementBytes;
+    const copy = { kind: 'spill', from: 'hbm', to: 'dram', rows: batch, rowBytes, mode: 'dma' } as const;
+    return this.builder.add({ ...copy, stream: 'd2h', after: [appended] });
+  }
+
+  /** Outputs of attention on the CPU come back, with one float32 log-sum-exp a query head. */
+  outputsIn(attended: number): number {
+    const { model, batch, elementBytes } = this.input;
+    const rowBytes = model.heads * (model.valueHeadDim * elementBytes + 4);
+    const copy = { kind: 'fetch', from: 'dram', to: 'hbm', rows: batch, rowBytes, mode: 'dma' } as const;
+    return this.builder.add({ ...copy, stream: 'h2d', after: [attended] });
+  }
+
+  /** Declared work; on the CPU it waits for `asked`, on the GPU for what was submitted before it. */
+  score(work: Work, tokens: number, asked: readonly number[] = []): void {
     const factor = this.input.model.kvHeads * this.input.batch * tokens;
     const where = work.where ?? 'gpu';
     this.builder.add({
@@ -114,7 +143,7 @@ export class Emitter {
       kernels: work.kernels,
       where,
       stream: where === 'gpu' ? 'compute' : 'cpu',
-      after: [],
+      after: where === 'gpu' ? [] : asked,
     });
   }
 

@@ -123,6 +123,35 @@ describe('the lowering of a step', () => {
     expect(only(second.operations, 'fetch')[0].after).toEqual([attends[30]]);
   });
 
+  test('a layer ahead, choice and copy are submitted while an earlier layer is, and attention waits for them', () => {
+    const operations = stepOf(loweringOf({ ...pages, leadLayers: 2 }), 0, demand(100, 64));
+    const at = (kind: Operation['kind'], layer: number): number =>
+      operations.findIndex((operation) => operation.kind === kind && operation.layer === layer);
+    expect(moved(operations)).toBe(64 * 512 * 8 * 32);
+    // The first two layers choose for themselves, the others two layers before.
+    expect(at('fetch', 1)).toBeGreaterThan(at('append', 1));
+    for (let layer = 2; layer < 32; layer++) {
+      expect(at('select', layer)).toBeGreaterThan(at('append', layer - 2));
+      expect(at('fetch', layer)).toBeLessThan(at('attend', layer - 2));
+      expect(operations[at('attend', layer)].after).toEqual([at('fetch', layer)]);
+    }
+  });
+
+  test('attention on the CPU moves queries and outputs, no KV', () => {
+    const operations = stepOf(loweringOf({ ...pages, attendAt: 'cpu' }, 3), 0, demand(100, 64)).filter(
+      ({ layer }) => layer === 0,
+    );
+    const [out] = only(operations, 'spill');
+    const [back] = only(operations, 'fetch');
+    expect(out).toMatchObject({ rows: 3, rowBytes: 32 * 128 * 2, stream: 'd2h' });
+    expect(back).toMatchObject({ rows: 3, rowBytes: 32 * (128 * 2 + 4), stream: 'h2d' });
+    const [far, near] = only(operations, 'attend');
+    expect(far).toMatchObject({ where: 'cpu', stream: 'cpu', after: [operations.indexOf(out)] });
+    expect(far.readBytes).toEqual({ dram: 64 * 512 * 8 * 3 });
+    expect(near.readBytes).toEqual({ hbm: 100 * 512 * 8 * 3 });
+    expect(only(operations, 'merge')).toMatchObject([{ parts: 2, after: [operations.indexOf(back)] }]);
+  });
+
   test('leaves out projections, MLP and head on request, and nothing else', () => {
     const withDense = stepOf(loweringOf(pages, 1, true), 0, demand(100, 64));
     const without = stepOf(loweringOf(pages, 1, false), 0, demand(100, 64));

@@ -17,6 +17,12 @@ export interface LayerPrefill {
   readonly demand: LayerDemand;
 }
 
+const sumOf = (tokens: readonly number[]): number => tokens.reduce((a, b) => a + b, 0);
+
+/** Tokens that cross into HBM for a layer, by stored form. */
+const fetchedIn = ({ append, choice }: LayerStep): readonly number[] =>
+  choice.fetchTokens.map((tokens, form) => tokens + append.fetchTokens[form]);
+
 export class Lowering {
   private readonly emit: Emitter;
   private readonly input: LoweringInput;
@@ -34,14 +40,23 @@ export class Lowering {
 
   /** Program of decode step `step` (0-based); `layers[l]` null = dense attention in HBM. */
   step(step: number, layers: readonly (LayerStep | null)[]) {
-    const { model, batch, promptTokens } = this.input;
+    const { model, batch, promptTokens, policy } = this.input;
+    const lead = policy.transfer.leadLayers ?? 0;
+    /** Per layer, the copies that an earlier layer started for it. */
+    const ahead: (readonly number[] | undefined)[] = [];
     layers.forEach((demand, layer) => {
       this.emit.builder.setLayer(layer);
       this.emit.dense('attention-input', attentionInputGemms(model, batch, model.weightElementBytes));
       const appended = this.emit.append(batch);
+      const later = lead > 0 ? layers[layer + lead] : undefined;
+      if (later) {
+        this.emit.builder.setLayer(layer + lead);
+        ahead[layer + lead] = this.fetch(fetchedIn(later), 1, [this.choose(later.choice, appended)]);
+        this.emit.builder.setLayer(layer);
+      }
       if (demand === null)
         this.attendHbm(layerContextTokens(model, layer, promptTokens + step + 1), appended);
-      else this.policyLayer(demand, appended);
+      else this.policyLayer(demand, appended, ahead[layer]);
       this.emit.dense('output-mlp', outputAndMlpGemms(model, layer, batch, model.weightElementBytes));
     });
     this.outputHead();
@@ -81,12 +96,28 @@ export class Lowering {
     this.attends.push(this.emit.attend(tokens, raw, [appended]));
   }
 
-  private policyLayer({ append, choice }: LayerStep, appended: number): void {
-    const { policy } = this.input;
+  private policyLayer(layerStep: LayerStep, appended: number, ahead: readonly number[] | undefined): void {
+    const { append, choice } = layerStep;
+    const { overlap, attendAt } = this.input.policy.transfer;
     this.emit.spill(append, appended);
     this.emit.spill(choice, appended);
-    for (const work of choice.works) this.emit.score(work, 1);
-    let chosen = appended;
+    const fetched = fetchedIn(layerStep);
+    if (ahead !== undefined) {
+      this.attendAfter(choice, fetched, ahead);
+      return;
+    }
+    const asked = attendAt === 'cpu' ? this.emit.queriesOut(appended) : appended;
+    const chosen = this.choose(choice, asked);
+    if (sumOf(fetched) === 0) this.attendAfter(choice, fetched, []);
+    else if (attendAt === 'cpu') this.attendOnHost(choice, fetched, asked);
+    else if (overlap === 'stream') this.streamed(choice, fetched, chosen);
+    else this.fetchThenAttend(choice, fetched, chosen);
+  }
+
+  /** The declared work of a choice; returns the operation that ends it. */
+  private choose(choice: LayerDemand, asked: number): number {
+    for (const work of choice.works) this.emit.score(work, 1, [asked]);
+    let chosen = asked;
     for (const { of, k, rows } of choice.topks) {
       const all = Math.max(1, Math.round(rows * this.input.model.kvHeads * this.input.batch));
       chosen = this.emit.builder.add({
@@ -98,15 +129,7 @@ export class Lowering {
         after: [],
       });
     }
-    if (choice.works.length > 0 && choice.topks.length === 0) chosen = this.emit.builder.lastId;
-    const fetched = choice.fetchTokens.map((tokens, form) => tokens + append.fetchTokens[form]);
-    const total = fetched.reduce((a, b) => a + b, 0);
-    if (total === 0) {
-      this.attends.push(this.emit.attend(choice.attendTokens, choice.residentTokens, []));
-      return;
-    }
-    if (policy.transfer.overlap === 'stream') this.streamed(choice, fetched, chosen);
-    else this.fetchThenAttend(choice, fetched, chosen);
+    return choice.works.length > 0 && choice.topks.length === 0 ? this.emit.builder.lastId : chosen;
   }
 
   private fetch(tokens: readonly number[], share: number, after: readonly number[]): number[] {
@@ -120,16 +143,29 @@ export class Lowering {
     const { overlap, buffers = 1 } = this.input.policy.transfer;
     const freed = this.attends[this.attends.length - buffers];
     const after = overlap === 'ahead' ? (freed === undefined ? [] : [freed]) : [chosen];
-    const copies = this.fetch(fetched, 1, after);
+    this.attendAfter(choice, fetched, this.fetch(fetched, 1, after));
+  }
+
+  private attendAfter(choice: LayerDemand, fetched: readonly number[], copies: readonly number[]): void {
     const inHbm = choice.residentTokens.map((tokens, form) => tokens + fetched[form]);
     this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies));
+  }
+
+  /** The CPU attends what lies in DRAM while the GPU attends what it holds; the parts are merged on the GPU. */
+  private attendOnHost(choice: LayerDemand, fetched: readonly number[], asked: number): void {
+    const resident = sumOf(choice.residentTokens);
+    const far = sumOf(fetched);
+    const perToken = choice.attendTokens / (resident + far);
+    const answered = this.emit.outputsIn(this.emit.attend(far * perToken, fetched, [asked], 'cpu'));
+    if (resident > 0) this.emit.attend(resident * perToken, choice.residentTokens, []);
+    this.attends.push(this.emit.merge(resident > 0 ? 2 : 1, [answered]));
   }
 
   /** Copies in pieces through staging buffers; attention over what is resident, and over each piece, meanwhile. */
   private streamed(choice: LayerDemand, fetched: readonly number[], chosen: number): void {
     const { chunks = 1, buffers = 2, speculative = false } = this.input.policy.transfer;
-    const resident = choice.residentTokens.reduce((a, b) => a + b, 0);
-    const total = fetched.reduce((a, b) => a + b, 0);
+    const resident = sumOf(choice.residentTokens);
+    const total = sumOf(fetched);
     const perToken = choice.attendTokens / (resident + total);
     const piece = fetched.map((tokens) => tokens / chunks);
     const base = this.pieces.length;
@@ -152,8 +188,6 @@ export class Lowering {
       this.pieces.push(this.emit.attend((total / chunks) * perToken, piece, copies[chunk]));
       copyWhereFree();
     }
-    const { heads, valueHeadDim } = this.input.model;
-    const bytes = parts * heads * (valueHeadDim + 2) * 4 * this.input.batch;
-    this.attends.push(this.emit.builder.add({ kind: 'merge', parts, bytes, stream: 'compute', after: [] }));
+    this.attends.push(this.emit.merge(parts, []));
   }
 }

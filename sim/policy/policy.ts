@@ -131,6 +131,16 @@ export interface Transfer {
   readonly buffers?: number;
   /** With 'stream': the choice was made without this step's queries, so copies need not wait for it. */
   readonly speculative?: boolean;
+  /**
+   * With 'step': layers by which choice and copy run ahead of the layer that attends, from a guess at its queries made
+   * while an earlier layer computes. The first layers of a step have no earlier one and choose for themselves.
+   */
+  readonly leadLayers?: number;
+  /**
+   * Where KV outside HBM is attended: on the GPU once it has crossed (default), or where it lies, on the CPU: then
+   * queries go out, outputs with their log-sum-exp come back, and no KV crosses.
+   */
+  readonly attendAt?: 'gpu' | 'cpu';
 }
 
 export interface LayerPolicy {
