@@ -7,6 +7,7 @@ export { SimError } from './sim/error.ts';
 export { type CompareExperiment, compareExperimentSchema } from './sim/experiment.ts';
 export type { Codec, CodedBlock } from './sim/policy/codec.ts';
 export type {
+  ExtraPass,
   HeadRows,
   HeadView,
   LayerPolicy,

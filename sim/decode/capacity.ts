@@ -57,12 +57,16 @@ const residentAt = (input: CapacityInput, tokens: number, of: (record: LayerReco
 export const residencyOf = (input: CapacityInput): Residency => {
   const { model, batch, promptTokens, steps, records, policy, elementBytes, dense } = input;
   const prefilled = residentAt(input, promptTokens, (record) => record.afterPrefill);
-  // While a layer is being prefilled its whole prompt is in HBM, whatever its policy keeps afterwards.
+  // While a layer is being prefilled its whole prompt is in HBM, whatever its policy keeps afterwards; passes of the
+  // model that follow the prompt read all layers of it.
   const layerBytes = promptTokens * model.kvRowElements * elementBytes;
+  const readsAll = policy.extraPass !== null && policy.extraPass.passes > 0;
   let transient = 0;
-  for (const record of records)
-    if (record) transient = Math.max(transient, layerBytes - record.afterPrefill.hbmBytes);
-  let hbm = prefilled.hbm + Math.max(0, transient) * model.kvHeads * batch;
+  for (const record of records) {
+    const freed = record === null ? 0 : Math.max(0, layerBytes - record.afterPrefill.hbmBytes);
+    transient = readsAll ? transient + freed : Math.max(transient, freed);
+  }
+  let hbm = prefilled.hbm + transient * model.kvHeads * batch;
   let dram = prefilled.dram;
   for (let step = 0; step < steps; step++) {
     const now = residentAt(input, promptTokens + step + 1, (record) => record.residency[step]);

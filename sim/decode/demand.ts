@@ -50,6 +50,7 @@ const scaleWork = (work: Work, share: number): Work => ({
     Object.entries(work.writeBytes ?? {}).map(([tier, bytes]) => [tier, bytes * share]),
   ),
   flops: work.flops * share,
+  ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * share }),
 });
 
 const addBytes = (a: Work['readBytes'], b: Work['readBytes']): Work['readBytes'] => {
@@ -72,6 +73,9 @@ export const mergeWork = (merged: Work[], work: Work, share: number): void => {
     readBytes: addBytes(before.readBytes, scaled.readBytes),
     writeBytes: addBytes(before.writeBytes ?? {}, scaled.writeBytes ?? {}),
     flops: before.flops + scaled.flops,
+    ...(scaled.matrixFlops === undefined
+      ? {}
+      : { matrixFlops: (before.matrixFlops ?? 0) + scaled.matrixFlops }),
     kernels: Math.max(before.kernels, work.kernels),
   };
 };

@@ -5,7 +5,7 @@
 import type { StoredForm } from '../memory/head-cache.ts';
 import { layerContextTokens } from '../model/ledger.ts';
 import type { ModelShape } from '../model/shape.ts';
-import type { Policy, Work } from '../policy/policy.ts';
+import type { ExtraPass, Policy, Work } from '../policy/policy.ts';
 import { ProgramBuilder } from '../program/builder.ts';
 import type { Gemm, StreamName, TierBytes } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
@@ -69,6 +69,27 @@ export class Emitter {
       headDim: model.headDim,
       readBytes: { hbm: kvBytes },
       flops: 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * promptTokens * seen,
+      where: 'gpu',
+      stream: 'compute',
+      after: [],
+    });
+  }
+
+  /** Attention of tokens that go through the model beside the prompt; each sees all of its context. */
+  passAttention(layer: number, { tokens, contextTokens }: ExtraPass): number {
+    const { model, batch, forms } = this.input;
+    const seen = layerContextTokens(model, layer, contextTokens);
+    const rowBytes = forms[0].kBytesPerToken + forms[0].vBytesPerToken;
+    return this.builder.add({
+      kind: 'attend',
+      sequences: batch,
+      queries: tokens,
+      contextTokens: seen,
+      heads: model.heads,
+      kvHeads: model.kvHeads,
+      headDim: model.headDim,
+      readBytes: { hbm: batch * model.kvHeads * seen * rowBytes },
+      flops: 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * tokens * seen,
       where: 'gpu',
       stream: 'compute',
       after: [],
@@ -140,6 +161,7 @@ export class Emitter {
       readBytes: scaled(work.readBytes, factor),
       writeBytes: scaled(work.writeBytes, factor),
       flops: work.flops * factor,
+      ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * factor }),
       kernels: work.kernels,
       where,
       stream: where === 'gpu' ? 'compute' : 'cpu',

@@ -2,8 +2,10 @@
  * Lowering: the demands of a policy in one step become a program. One mechanism for all policies; what differs is
  * data (where the tokens lie, how they cross the link, whether copies run ahead), never a special case by name.
  */
-import { attentionInputGemms, headGemms, outputAndMlpGemms } from '../model/gemms.ts';
+import { adapterGemms, attentionInputGemms, headGemms, outputAndMlpGemms } from '../model/gemms.ts';
 import { layerContextTokens } from '../model/ledger.ts';
+import type { ExtraPass } from '../policy/policy.ts';
+import type { Gemm } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
 import { Emitter, type LoweringInput } from './emitter.ts';
 
@@ -30,6 +32,8 @@ export class Lowering {
   private readonly attends: number[] = [];
   /** Ids of the attentions over streamed pieces, over all layers and steps: each frees a staging buffer. */
   private readonly pieces: number[] = [];
+  /** Id of the operation that last wrote a layer's new rows while the prompt was read. */
+  private appended = 0;
   /** The prompt's last copy out; the first copy in waits for it, all others follow that one in order. */
   private copiedOut: readonly number[] = [];
 
@@ -63,26 +67,59 @@ export class Lowering {
     return this.emit.builder.take();
   }
 
-  /** Program of the whole prompt, one layer after the other. */
+  /** Program of the whole prompt, one layer after the other, and of the passes that a policy adds to it. */
   prefill(layers: readonly (LayerPrefill | null)[]) {
-    const { model, batch, promptTokens, policy } = this.input;
+    const { promptTokens, policy } = this.input;
+    const { extraPass } = policy;
+    const passes = extraPass?.passes ?? 0;
+    const riders = passes === 0 ? extraPass : null;
     layers.forEach((layerPrefill, layer) => {
-      this.emit.builder.setLayer(layer);
-      const tokens = batch * promptTokens;
-      this.emit.dense('attention-input', attentionInputGemms(model, tokens, model.weightElementBytes));
-      const appended = this.emit.append(tokens);
-      this.emit.prefillAttention(layer);
-      if (layerPrefill !== null) {
-        for (const work of policy.prefillWork) this.emit.score(work, promptTokens);
-        const spilled = this.emit.spill(layerPrefill.demand, appended);
-        this.copiedOut = spilled.length > 0 ? spilled : this.copiedOut;
-        if (policy.prefillWaits && spilled.length > 0)
-          this.emit.builder.add({ kind: 'wait', stream: 'compute', after: spilled });
-      }
-      this.emit.dense('output-mlp', outputAndMlpGemms(model, layer, tokens, model.weightElementBytes));
+      this.forward(layer, promptTokens, riders, () => {
+        this.emit.prefillAttention(layer);
+        if (riders !== null) this.emit.passAttention(layer, riders);
+        if (passes === 0) this.place(layerPrefill, promptTokens, true);
+      });
     });
+    for (let pass = 1; extraPass !== null && pass <= passes; pass++) {
+      layers.forEach((layerPrefill, layer) => {
+        this.forward(layer, 0, extraPass, () => {
+          this.emit.passAttention(layer, extraPass);
+          this.place(layerPrefill, promptTokens / passes, pass === passes);
+        });
+      });
+    }
     this.outputHead();
     return this.emit.builder.take();
+  }
+
+  /** One layer of tokens of the prompt (per sequence) and of an extra pass; `attend` stands between its products. */
+  private forward(layer: number, promptTokens: number, extra: ExtraPass | null, attend: () => void): void {
+    const { model, batch } = this.input;
+    const elementBytes = model.weightElementBytes;
+    const tokens = batch * (promptTokens + (extra?.tokens ?? 0));
+    const dense = (part: string, gemms: readonly Gemm[]): void => {
+      const rank = extra?.adapterRank ?? 0;
+      const adapters =
+        extra === null || rank === 0 ? [] : adapterGemms(gemms, batch * extra.tokens, rank, elementBytes);
+      this.emit.dense(part, [...gemms, ...adapters]);
+    };
+    this.emit.builder.setLayer(layer);
+    dense('attention-input', attentionInputGemms(model, tokens, elementBytes));
+    this.appended = this.emit.append(tokens);
+    attend();
+    dense('output-mlp', outputAndMlpGemms(model, layer, tokens, elementBytes));
+  }
+
+  /** A policy's own work on `tokens` tokens of a layer's prompt, and what leaves HBM when it is `done`. */
+  private place(layerPrefill: LayerPrefill | null, tokens: number, done: boolean): void {
+    const { policy } = this.input;
+    if (layerPrefill === null) return;
+    for (const work of policy.prefillWork) this.emit.score(work, tokens);
+    if (!done) return;
+    const spilled = this.emit.spill(layerPrefill.demand, this.appended);
+    this.copiedOut = spilled.length > 0 ? spilled : this.copiedOut;
+    if (policy.prefillWaits && spilled.length > 0)
+      this.emit.builder.add({ kind: 'wait', stream: 'compute', after: spilled });
   }
 
   private outputHead(): void {

@@ -94,9 +94,22 @@ export interface Work {
   readonly readBytes: TierBytes;
   readonly writeBytes?: TierBytes;
   readonly flops: number;
+  /** Flops of matrix products (many queries at a time), which tensor cores take; not counted in `flops`. */
+  readonly matrixFlops?: number;
   /** Kernels launched for the whole layer (not per head). */
   readonly kernels: number;
   readonly where?: 'gpu' | 'cpu';
+}
+
+/** Tokens that go through the whole model beside the prompt, once, before anything is dropped. Counts of one sequence. */
+export interface ExtraPass {
+  /** Tokens of one pass, and the keys that each of them attends to. */
+  readonly tokens: number;
+  readonly contextTokens: number;
+  /** 0: they ride behind the prompt, in its own pass. Else as many passes follow the prompt one after another. */
+  readonly passes: number;
+  /** Rank of the adapters that these tokens take beside the frozen weights of every product; 0 = none. */
+  readonly adapterRank: number;
 }
 
 /** What one KV head attends to in this step. */
@@ -167,6 +180,8 @@ export interface Policy {
   readonly stagingBytes: number;
   /** Work of one KV head and layer per prompt token, done once after prefill (index building, encoding). */
   readonly prefillWork: readonly Work[];
+  /** What the model itself computes beside the prompt for the policy's sake; null = nothing. */
+  readonly extraPass: ExtraPass | null;
   /** True when a layer's prefill waits for its own copies out. */
   readonly prefillWaits: boolean;
   /** True when KV is replicated to query heads before a per-query-head choice: stored and read once a query head. */
@@ -217,6 +232,7 @@ export const policyDefaults = {
   isDenseLayer: (_layer: number): boolean => false,
   stagingBytes: 0,
   prefillWork: [] as readonly Work[],
+  extraPass: null as ExtraPass | null,
   prefillWaits: false,
   replicated: false,
   learns: false,

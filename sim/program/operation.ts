@@ -29,6 +29,8 @@ export interface ScoreOperation extends OperationBase {
   readonly readBytes: TierBytes;
   readonly writeBytes: TierBytes;
   readonly flops: number;
+  /** Flops of matrix products in the KV's precision, on tensor cores where there are any; absent = none. */
+  readonly matrixFlops?: number;
   readonly kernels: number;
   readonly where: 'gpu' | 'cpu';
 }

@@ -122,22 +122,23 @@ interface Streamed {
   readonly readBytes: number;
   readonly writeBytes: number;
   readonly flops: number;
+  readonly matrixFlops?: number;
   readonly kernels: number;
   /** Bytes that the kernel reads from host memory over the link. */
   readonly farBytes?: number;
 }
 
-/** A kernel that streams bytes through HBM and computes on them with plain cores. */
+/** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
-  const { launch, uva, link, flopsPerNs } = machine;
-  const { readBytes, writeBytes, flops, kernels, farBytes = 0 } = work;
+  const { launch, uva, link, flopsPerNs, gemm } = machine;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0 } = work;
   const bytes = readBytes + writeBytes + farBytes;
   return toCost(machine, {
     fixedNs: kernels * kernelStartNs(machine) + (farBytes > 0 ? uva.roundTripNs : 0),
-    amount: bytes > 0 ? bytes : flops,
+    amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
-      { label: 'compute', ns: flops / flopsPerNs.fp32 },
+      { label: 'compute', ns: flops / flopsPerNs.fp32 + matrixFlops / gemm.flopsPerNs.bf16 },
     ],
     takes: { hbm: hbmBytes(machine, readBytes, writeBytes), h2d: farBytes, host: farBytes, dram: farBytes },
     trust: ROOFLINE_TRUST,
@@ -147,21 +148,22 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
 };
 
 export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
-  const { readBytes, writeBytes, flops, kernels, where } = operation;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where } = operation;
   if (where === 'gpu') {
     return streamedCost(machine, {
       readBytes: readBytes.hbm ?? 0,
       writeBytes: writeBytes.hbm ?? 0,
       farBytes: readBytes.dram ?? 0,
       flops,
+      matrixFlops,
       kernels,
     });
   }
   const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);
   return toCost(machine, {
     fixedNs: machine.dram.latencyNs,
-    amount: bytes > 0 ? bytes : flops,
-    bounds: [{ label: 'cpu', ns: flops / machine.cpu.flopsPerNs }],
+    amount: bytes > 0 ? bytes : flops + matrixFlops,
+    bounds: [{ label: 'cpu', ns: (flops + matrixFlops) / machine.cpu.flopsPerNs }],
     takes: { dram: bytes },
     trust: ROOFLINE_TRUST,
     inDomain: true,
