@@ -73,7 +73,7 @@ export const residencyOf = (input: CapacityInput): Residency => {
     hbm = Math.max(hbm, now.hbm + policy.stagingBytes * batch);
     dram = Math.max(dram, now.dram);
   }
-  const other = activationBytes(input) + (dense ? weightBytes(model) : 0);
+  const other = activationBytes(input) + (dense ? weightBytes(model) + policy.weightBytes : 0);
   return { hbm: { peakBytes: hbm + other, kvPeakBytes: hbm }, dram: { peakBytes: dram, kvPeakBytes: dram } };
 };
 

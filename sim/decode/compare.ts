@@ -17,10 +17,11 @@ import { type CompareResult, type PolicyResult, type Quality, RESULT_FORMAT } fr
 import { costOf, type Machine, resolveMachine } from '../timing/cost.ts';
 import type { Timeline } from '../timing/timeline.ts';
 import { type AttentionTrace, type TraceField, traceFields } from '../trace/attention-trace.ts';
+import { representativeOf } from '../trace/represent.ts';
 import { type CapacityInput, liveTokensPerStep, residencyOf, shortfall } from './capacity.ts';
 import { formsOf } from './head-replay.ts';
 import { type LayerRecord, type PolicyReplay, type QualitySamples, replayPolicies } from './replay.ts';
-import { chooseSample, representativeOf, type Sample } from './sampling.ts';
+import { chooseSample, type Sample } from './sampling.ts';
 import { stepSummary, type TimedRun, timePolicy } from './timing-run.ts';
 
 export interface CompareInput {
@@ -50,6 +51,8 @@ const createWorld = (
   model: ModelShape,
   experiment: CompareExperiment,
   fields: ReadonlySet<TraceField>,
+  recordedLayers: readonly number[],
+  { layers, kvHeads }: Sample,
 ): World => {
   const kBytesPerToken = model.headDim * experiment.elementBytes;
   return {
@@ -63,6 +66,8 @@ const createWorld = (
     promptTokens: experiment.contextTokens,
     maxTokens: experiment.contextTokens + experiment.steps,
     fields,
+    recordedLayers,
+    replayed: { layers, kvHeads },
   };
 };
 
@@ -180,7 +185,7 @@ export const compare = (input: CompareInput): CompareRun => {
       `trace ${trace.name}: expected k and q to replay policies on, found ${has}`,
     );
   }
-  const world = createWorld(model, experiment, fields);
+  const world = createWorld(model, experiment, fields, trace.shape.recordedLayers, sample);
   const policies = experiment.policies.map((choice) =>
     createPolicy(findPolicy(choice.name, input.extraPolicies), choice.config, world, choice.label),
   );

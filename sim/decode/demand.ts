@@ -2,17 +2,11 @@
  * What a policy asked of one layer in one step, averaged over the KV heads that were replayed: plain numbers per KV
  * head of one sequence. The lowering scales them to all KV heads, all layers and the batch.
  */
-import type { Work } from '../policy/policy.ts';
-
-export interface TopK {
-  readonly of: number;
-  readonly k: number;
-  readonly rows: number;
-}
+import type { TopK, Work } from '../policy/policy.ts';
 
 /** Indexed by stored form (0 = raw). Tokens may be fractional: they are means over heads. */
 export interface LayerDemand {
-  /** Tokens that one query head attends to, mean over the group. */
+  /** Tokens that one query head attends to, mean over the group; of a prompt, 0 = all before it. */
   attendTokens: number;
   /** Attended tokens that lie in HBM already. */
   residentTokens: number[];

@@ -32,6 +32,9 @@ interface Rows {
 const scaled = (bytes: TierBytes | undefined, factor: number): TierBytes =>
   Object.fromEntries(Object.entries(bytes ?? {}).map(([tier, value]) => [tier, value * factor]));
 
+const withWeights = (bytes: TierBytes, weightBytes = 0): TierBytes =>
+  weightBytes === 0 ? bytes : { ...bytes, hbm: (bytes.hbm ?? 0) + weightBytes };
+
 export class Emitter {
   readonly builder = new ProgramBuilder();
   private readonly input: LoweringInput;
@@ -52,11 +55,13 @@ export class Emitter {
     return this.builder.add({ kind: 'append', bytes, stream: 'compute', after: [] });
   }
 
-  prefillAttention(layer: number): void {
+  /** `attended`: keys that a query sees on average where the policy's prefill is sparse; 0 = causal. */
+  prefillAttention(layer: number, attended: number): void {
     const { model, batch, promptTokens, forms } = this.input;
     const keys = layerContextTokens(model, layer, promptTokens);
     // Causal: a query sees half of the prompt on average, or its window once the prompt is longer.
-    const seen = keys < promptTokens ? keys - (keys * keys) / (2 * promptTokens) : promptTokens / 2;
+    const causal = keys < promptTokens ? keys - (keys * keys) / (2 * promptTokens) : promptTokens / 2;
+    const seen = attended > 0 ? attended : causal;
     const kvBytes =
       batch * model.kvHeads * promptTokens * (forms[0].kBytesPerToken + forms[0].vBytesPerToken);
     this.builder.add({
@@ -158,7 +163,7 @@ export class Emitter {
     this.builder.add({
       kind: 'score',
       index: work.index,
-      readBytes: scaled(work.readBytes, factor),
+      readBytes: withWeights(scaled(work.readBytes, factor), work.weightBytes),
       writeBytes: scaled(work.writeBytes, factor),
       flops: work.flops * factor,
       ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * factor }),

@@ -8,23 +8,19 @@ import type {
   HeadRows,
   HeadView,
   LayerPolicy,
+  OtherLayer,
   Pick,
   Policy,
   PromptView,
   StepView,
+  TopK,
+  Work,
   World,
 } from '../policy/policy.ts';
 import type { ExactAttention } from '../quality/exact-attention.ts';
 import { EVERY_QUERY, Selection } from '../quality/selection.ts';
 import { CodedRanges } from './coded-ranges.ts';
-import {
-  emptyDemand,
-  type LayerDemand,
-  type LayerResidency,
-  mergeTopK,
-  mergeWork,
-  type TopK,
-} from './demand.ts';
+import { emptyDemand, type LayerDemand, type LayerResidency, mergeTopK, mergeWork } from './demand.ts';
 
 export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => [
   { name: 'raw', kBytesPerToken: world.kBytesPerToken, vBytesPerToken: world.vBytesPerToken },
@@ -68,20 +64,42 @@ export class LayerReplay {
 
   /** The prompt is read; returns what placing it asked for. */
   prefill(prompt: PromptView): LayerDemand {
-    for (const head of this.heads) head.cache.append(this.world.promptTokens);
-    this.hooks.onPrefill?.({ ...prompt, heads: this.heads });
-    return this.drained();
+    const length = this.world.promptTokens;
+    for (const head of this.heads) head.cache.append(length);
+    // A causal query sees half of the prompt on average.
+    const attended = this.heads.map(() => length / 2);
+    let isSparse = false;
+    this.hooks.onPrefill?.({
+      ...prompt,
+      heads: this.heads,
+      attend(head, tokens) {
+        attended[head] = tokens;
+        isSparse = true;
+      },
+    });
+    const demand = this.drained();
+    if (isSparse) demand.attendTokens = attended.reduce((a, b) => a + b, 0) / attended.length;
+    return demand;
   }
 
   /** One token is written; returns what that alone asked for (demotions, evictions, encoding). */
   append(): LayerDemand {
     for (const head of this.heads) head.cache.append(1);
-    this.hooks.onAppend?.({ layer: this.layer, heads: this.heads, length: this.heads[0].cache.tokens });
-    return this.drained();
+    const works: Work[] = [];
+    const length = this.heads[0].cache.tokens;
+    const work = (declared: Work): void => mergeWork(works, declared, 1 / this.heads.length);
+    this.hooks.onAppend?.({ layer: this.layer, heads: this.heads, length, work });
+    const demand = this.drained();
+    demand.works = works;
+    return demand;
   }
 
   /** Lets the policy choose for this step's queries. The selections hold what each head attends to afterwards. */
-  select(step: number, queries: (head: number) => Float32Array): LayerDemand {
+  select(
+    step: number,
+    queries: (head: number) => Float32Array,
+    other: (layer: number) => OtherLayer | null,
+  ): LayerDemand {
     const length = this.heads[0].cache.tokens;
     const demand = emptyDemand(this.heads[0].cache.forms.length);
     const entered = demand.fetchTokens.map(() => 0);
@@ -97,7 +115,7 @@ export class LayerReplay {
           mergeTopK(demand.topks, topkAt[head]++, { of, k, rows } satisfies TopK, share),
       };
     });
-    const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries };
+    const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries, other };
     this.hooks.select?.(view, picks);
     this.heads.forEach((head, at) => {
       this.selections[at].restrictTo(head.cache.place, head.cache.liveTokens);
@@ -121,12 +139,14 @@ export class LayerReplay {
   observe(
     step: number,
     queries: (head: number) => Float32Array,
+    other: (layer: number) => OtherLayer | null,
     exact: (head: number) => ExactAttention,
   ): void {
     if (!this.hooks.observe) return;
     const length = this.heads[0].cache.tokens;
     const probabilities = this.selections.map((selection, at) => attendedShares(selection, exact(at)));
-    this.hooks.observe({ layer: this.layer, heads: this.heads, length, step, queries }, probabilities);
+    const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries, other };
+    this.hooks.observe(view, probabilities);
   }
 
   /** The demand of a step that is not scored: the last choice again. */

@@ -4,7 +4,7 @@
  */
 import { adapterGemms, attentionInputGemms, headGemms, outputAndMlpGemms } from '../model/gemms.ts';
 import { layerContextTokens } from '../model/ledger.ts';
-import type { ExtraPass } from '../policy/policy.ts';
+import type { ExtraPass, TopK } from '../policy/policy.ts';
 import type { Gemm } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
 import { Emitter, type LoweringInput } from './emitter.ts';
@@ -30,6 +30,8 @@ export class Lowering {
   private readonly input: LoweringInput;
   /** Ids of the attention that last read each layer's buffer, in the order of layers over all steps. */
   private readonly attends: number[] = [];
+  /** Per layer, the last operation of its attention in the step at hand: what it chose for others is known then. */
+  private readonly known: number[] = [];
   /** Ids of the attentions over streamed pieces, over all layers and steps: each frees a staging buffer. */
   private readonly pieces: number[] = [];
   /** Id of the operation that last wrote a layer's new rows while the prompt was read. */
@@ -59,8 +61,9 @@ export class Lowering {
         this.emit.builder.setLayer(layer);
       }
       if (demand === null)
-        this.attendHbm(layerContextTokens(model, layer, promptTokens + step + 1), appended);
-      else this.policyLayer(demand, appended, ahead[layer]);
+        this.attendHbm(layer, layerContextTokens(model, layer, promptTokens + step + 1), appended);
+      else this.policyLayer(layer, demand, appended, ahead[layer]);
+      this.known[layer] = this.emit.builder.lastId;
       this.emit.dense('output-mlp', outputAndMlpGemms(model, layer, batch, model.weightElementBytes));
     });
     this.outputHead();
@@ -75,7 +78,7 @@ export class Lowering {
     const riders = passes === 0 ? extraPass : null;
     layers.forEach((layerPrefill, layer) => {
       this.forward(layer, promptTokens, riders, () => {
-        this.emit.prefillAttention(layer);
+        this.emit.prefillAttention(layer, layerPrefill?.demand.attendTokens ?? 0);
         if (riders !== null) this.emit.passAttention(layer, riders);
         if (passes === 0) this.place(layerPrefill, promptTokens, true);
       });
@@ -128,14 +131,35 @@ export class Lowering {
     this.emit.dense('output-head', headGemms(model, batch, model.weightElementBytes));
   }
 
-  private attendHbm(tokens: number, appended: number): void {
+  private attendHbm(layer: number, tokens: number, appended: number): void {
     const raw = this.input.forms.map((_, form) => (form === 0 ? tokens : 0));
     this.attends.push(this.emit.attend(tokens, raw, [appended]));
+    const extra = this.input.policy.denseWork(layer, tokens);
+    if (extra === null) return;
+    for (const work of extra.works) this.emit.score(work, 1);
+    this.select(extra.topk);
   }
 
-  private policyLayer(layerStep: LayerStep, appended: number, ahead: readonly number[] | undefined): void {
+  private select({ of, k, rows }: TopK): number {
+    return this.emit.builder.add({
+      kind: 'select',
+      rows: Math.max(1, Math.round(rows * this.input.model.kvHeads * this.input.batch)),
+      of: Math.round(of),
+      k: Math.round(k),
+      stream: 'compute',
+      after: [],
+    });
+  }
+
+  private policyLayer(
+    layer: number,
+    layerStep: LayerStep,
+    appended: number,
+    ahead: readonly number[] | undefined,
+  ): void {
     const { append, choice } = layerStep;
     const { overlap, attendAt } = this.input.policy.transfer;
+    for (const work of append.works) this.emit.score(work, 1);
     this.emit.spill(append, appended);
     this.emit.spill(choice, appended);
     const fetched = fetchedIn(layerStep);
@@ -148,24 +172,14 @@ export class Lowering {
     if (sumOf(fetched) === 0) this.attendAfter(choice, fetched, []);
     else if (attendAt === 'cpu') this.attendOnHost(choice, fetched, asked);
     else if (overlap === 'stream') this.streamed(choice, fetched, chosen);
-    else this.fetchThenAttend(choice, fetched, chosen);
+    else this.fetchThenAttend(layer, choice, fetched, chosen);
   }
 
   /** The declared work of a choice; returns the operation that ends it. */
   private choose(choice: LayerDemand, asked: number): number {
     for (const work of choice.works) this.emit.score(work, 1, [asked]);
     let chosen = asked;
-    for (const { of, k, rows } of choice.topks) {
-      const all = Math.max(1, Math.round(rows * this.input.model.kvHeads * this.input.batch));
-      chosen = this.emit.builder.add({
-        kind: 'select',
-        rows: all,
-        of: Math.round(of),
-        k: Math.round(k),
-        stream: 'compute',
-        after: [],
-      });
-    }
+    for (const topk of choice.topks) chosen = this.select(topk);
     return choice.works.length > 0 && choice.topks.length === 0 ? this.emit.builder.lastId : chosen;
   }
 
@@ -175,11 +189,20 @@ export class Lowering {
     return ids;
   }
 
-  /** One copy, then one attention over everything; with overlap 'ahead' the copy waits for a free buffer only. */
-  private fetchThenAttend(choice: LayerDemand, fetched: readonly number[], chosen: number): void {
-    const { overlap, buffers = 1 } = this.input.policy.transfer;
+  /** One copy, then one attention over everything; with overlap 'ahead' the copy waits for a free buffer and a known choice only. */
+  private fetchThenAttend(
+    layer: number,
+    choice: LayerDemand,
+    fetched: readonly number[],
+    chosen: number,
+  ): void {
+    const { policy } = this.input;
+    const { overlap, buffers = 1 } = policy.transfer;
     const freed = this.attends[this.attends.length - buffers];
-    const after = overlap === 'ahead' ? (freed === undefined ? [] : [freed]) : [chosen];
+    const choiceLayer = policy.choiceLayer(layer);
+    const known = choiceLayer === null ? undefined : this.known[choiceLayer];
+    const ahead = [freed, known].filter((id) => id !== undefined);
+    const after = overlap === 'ahead' ? ahead : [chosen];
     this.attendAfter(choice, fetched, this.fetch(fetched, 1, after));
   }
 

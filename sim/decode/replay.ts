@@ -3,7 +3,7 @@
  * (layer, head, step) and shared; each policy's choices become demands (for the lowering) and quality samples.
  */
 import { SimError } from '../error.ts';
-import type { HeadRows, Policy, PromptView, WindowQueries, World } from '../policy/policy.ts';
+import type { HeadRows, OtherLayer, Policy, PromptView, WindowQueries, World } from '../policy/policy.ts';
 import { attendSteps, createExactSteps, type ExactSteps } from '../quality/exact-attention.ts';
 import { MeasureRoom, measureGroup } from '../quality/measure.ts';
 import type { AttentionTrace } from '../trace/attention-trace.ts';
@@ -206,6 +206,17 @@ const measureStep = (
   }
 };
 
+/** What a policy may see of other layers in a step: rows of those that the trace records. */
+const otherLayers =
+  ({ trace, sample }: ReplayRequest, step: number) =>
+  (layer: number): OtherLayer | null =>
+    trace.has('k', layer) && trace.has('q', layer)
+      ? {
+          keys: (head) => trace.keys(layer, sample.kvHeads[head]),
+          queries: (head) => trace.queries(layer, step, sample.kvHeads[head]),
+        }
+      : null;
+
 const replayLayer = (
   request: ReplayRequest,
   layer: number,
@@ -225,8 +236,9 @@ const replayLayer = (
     const ahead = scored % stepsAhead;
     if (isScored && ahead === 0) attendAhead(request, layer, step, first, room);
     const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
+    const other = otherLayers(request, step);
     for (const { replay, record } of layerRuns) {
-      record.choices.push(isScored ? replay.select(step, (head) => queries[head]) : replay.repeat());
+      record.choices.push(isScored ? replay.select(step, (head) => queries[head], other) : replay.repeat());
       record.residency.push(replay.residency());
     }
     if (isScored) {
@@ -235,6 +247,7 @@ const replayLayer = (
         replay.observe(
           step,
           (head) => queries[head],
+          other,
           (head) => room.exact[head].steps[ahead],
         );
       }

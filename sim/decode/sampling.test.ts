@@ -1,6 +1,6 @@
 /** What of a trace is replayed: everything where that is cheap, a seeded stratified sample where it is not. */
 import { describe, expect, test } from 'vitest';
-import { chooseSample, representativeOf, type SampleRequest } from './sampling.ts';
+import { chooseSample, type SampleRequest } from './sampling.ts';
 
 const shapeOf = (promptTokens: number, layers = 32) => ({
   layers,
@@ -55,8 +55,4 @@ test('lists and "all" are taken as they are; a layer that is not recorded is ref
   expect(() => chooseSample(shapeOf(1024, 4), { ...request, layers: [4] })).toThrow(
     /layer 4 is not in the trace/,
   );
-});
-
-test('the nearest replayed layer stands for another, the lower of two equally near', () => {
-  expect([0, 3, 4, 5, 9].map((layer) => representativeOf(layer, [2, 6]))).toEqual([2, 2, 2, 6, 6]);
 });

@@ -112,11 +112,3 @@ export const chooseSample = (shape: AttentionTraceShape, request: SampleRequest)
   if (sample === undefined) throw new SimError('invariant-broken', 'the sampling ladder is empty');
   return sample;
 };
-
-/** The replayed layer that stands for `layer`: the nearest, ties to the lower. */
-export const representativeOf = (layer: number, replayed: readonly number[]): number => {
-  let best = replayed[0];
-  for (const candidate of replayed)
-    if (Math.abs(candidate - layer) < Math.abs(best - layer)) best = candidate;
-  return best;
-};

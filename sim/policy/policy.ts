@@ -28,6 +28,10 @@ export interface World {
   readonly maxTokens: number;
   /** Fields that every replayed layer of the trace has. */
   readonly fields: ReadonlySet<TraceField>;
+  /** Layers that the trace has rows of, replayed or not; absent = all. */
+  readonly recordedLayers?: readonly number[];
+  /** What is replayed and stands for the rest, for parameters that differ by layer and head; absent = everything. */
+  readonly replayed?: { readonly layers: readonly number[]; readonly kvHeads: readonly number[] };
 }
 
 /** The rows of one KV head. Those at or past a view's `length` are the future: reading them is a bug. */
@@ -80,12 +84,32 @@ export interface PromptView {
 /** The same when the policy may place, recode and drop. */
 export interface PrefillView extends PromptView {
   readonly heads: readonly HeadView[];
+  /**
+   * Declares sparse prefill attention: queries of this head's group attend to `tokens` keys on average, padding of
+   * the kernel's tiles included. Heads that declare nothing are causal and dense.
+   */
+  attend(head: number, tokens: number): void;
+}
+
+export interface AppendView extends LayerView {
+  /** Declares work that one KV head takes in this step because of the append (coding, clustering); before the choice. */
+  work(work: Work): void;
+}
+
+/** Rows of a layer other than the one that is replayed, of the replayed KV heads (index into `heads`). */
+export interface OtherLayer {
+  /** Row-major [maxTokens, headDim]; rows at or past the view's `length` are the future. */
+  keys(head: number): Float32Array;
+  /** Queries of this step: row-major [groupSize, headDim]. */
+  queries(head: number): Float32Array;
 }
 
 export interface StepView extends LayerView {
   readonly step: number;
   /** Post-RoPE queries of a KV head's group (index into `heads`): row-major [groupSize, headDim]. */
   queries(head: number): Float32Array;
+  /** Another layer of the same step, where one layer's choice serves others; null when the trace does not record it. */
+  other(layer: number): OtherLayer | null;
 }
 
 /** GPU or CPU work that a policy declares; bytes and flops of ONE KV head of one sequence. */
@@ -99,6 +123,15 @@ export interface Work {
   /** Kernels launched for the whole layer (not per head). */
   readonly kernels: number;
   readonly where?: 'gpu' | 'cpu';
+  /** Bytes of weights that the work reads in HBM: once a layer, whatever the KV heads and the batch. */
+  readonly weightBytes?: number;
+}
+
+/** A top-k of `k` out of `of`; `rows` independent ones a KV head. */
+export interface TopK {
+  readonly of: number;
+  readonly k: number;
+  readonly rows: number;
 }
 
 /** Tokens that go through the whole model beside the prompt, once, before anything is dropped. Counts of one sequence. */
@@ -136,7 +169,8 @@ export interface Transfer {
   /**
    * 'step': after the selection of the same layer, the copy is waited for before attention;
    * 'stream': in `chunks` pieces, attention over the resident part and over each piece runs meanwhile;
-   * 'ahead': the choice depends on no query, so layers are loaded ahead into `buffers` layer-sized buffers.
+   * 'ahead': the choice does not wait for this layer's queries, so layers are loaded ahead into `buffers` layer-sized
+   * buffers; from the start, or from where `choiceLayer` says that the choice is known.
    */
   readonly overlap: 'step' | 'stream' | 'ahead';
   readonly chunks?: number;
@@ -160,7 +194,7 @@ export interface LayerPolicy {
   /** The prompt of this layer is in the cache: place it, recode it, drop from it, build indexes. */
   onPrefill?(view: PrefillView): void;
   /** One token was appended to every head. */
-  onAppend?(view: LayerView): void;
+  onAppend?(view: AppendView): void;
   /** Chooses what each head attends to; absent = everything that is live. */
   select?(view: StepView, picks: readonly Pick[]): void;
   /**
@@ -197,6 +231,12 @@ export interface Policy {
    * share, which one layer's view cannot decide.
    */
   survey?(view: PromptView): void;
+  /** HBM bytes of weights that the policy adds to the model, all layers. */
+  readonly weightBytes: number;
+  /** With 'ahead': the layer whose attention must end before the choice of `layer` is known; null = known before. */
+  choiceLayer(layer: number): number | null;
+  /** What a dense layer does beside its attention of `tokens` keys, for other layers; null = nothing. */
+  denseWork(layer: number, tokens: number): { readonly works: readonly Work[]; readonly topk: TopK } | null;
   layer(layer: number): LayerPolicy;
 }
 
@@ -238,4 +278,7 @@ export const policyDefaults = {
   learns: false,
   oracle: false,
   inputs: 'exact',
+  weightBytes: 0,
+  choiceLayer: (_layer: number): number | null => null,
+  denseWork: (_layer: number, _tokens: number): ReturnType<Policy['denseWork']> => null,
 } as const;

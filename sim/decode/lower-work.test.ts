@@ -1,0 +1,88 @@
+/** What a program holds beyond one layer's own choice: choices for other layers, sparse prefill, weights, append work. */
+import { expect, test } from 'vitest';
+import { loadModel } from '../model/models.ts';
+import { type Policy, policyDefaults, type Transfer, type Work } from '../policy/policy.ts';
+import { bytesOf } from '../program/bytes.ts';
+import type { Operation } from '../program/operation.ts';
+import { emptyDemand } from './demand.ts';
+import { Lowering } from './lower.ts';
+
+const model = loadModel('llama-3.1-8b');
+
+const loweringOf = (policy: Policy, batch = 1): Lowering =>
+  new Lowering({
+    model,
+    policy,
+    forms: [{ name: 'raw', kBytesPerToken: 256, vBytesPerToken: 256 }],
+    batch,
+    promptTokens: 1000,
+    elementBytes: 2,
+    dramBytes: 0,
+    dense: false,
+  });
+
+const only = <K extends Operation['kind']>(operations: readonly Operation[], kind: K) =>
+  operations.filter((operation): operation is Extract<Operation, { kind: K }> => operation.kind === kind);
+
+const ahead: Transfer = {
+  mode: 'dma',
+  rowTokens: 1,
+  joinHeads: true,
+  joinKv: true,
+  overlap: 'ahead',
+  buffers: 2,
+};
+
+test('loads of a choice that another layer made wait for that layer, and for nothing of their own', () => {
+  const policy: Policy = {
+    ...policyDefaults,
+    transfer: ahead,
+    choiceLayer: () => 0,
+    denseWork: (layer, tokens) =>
+      layer > 0
+        ? null
+        : {
+            works: [{ index: 'logits', readBytes: { hbm: tokens }, flops: 0, kernels: 1 }],
+            topk: { of: tokens, k: 64, rows: 1 / model.kvHeads },
+          },
+    layer: () => ({}),
+  };
+  const choice = { ...emptyDemand(1), attendTokens: 74, residentTokens: [10], fetchTokens: [64] };
+  const layers = model.layerKinds.map((_, layer) =>
+    layer === 0 ? null : { append: emptyDemand(1), choice },
+  );
+  const { operations } = loweringOf(policy).step(0, layers);
+  const chosen = operations.findIndex(({ kind }) => kind === 'select');
+  expect(only(operations, 'select')).toMatchObject([{ layer: 0, rows: 1, of: 1001, k: 64 }]);
+  expect(only(operations, 'score')).toMatchObject([{ layer: 0, readBytes: { hbm: 1001 * model.kvHeads } }]);
+  const fetches = only(operations, 'fetch');
+  expect(fetches).toHaveLength(31);
+  // Layer 1 finds a free buffer; layer 3 waits for the attention of layer 1, too.
+  expect(fetches[0].after).toEqual([chosen]);
+  const attends = operations.flatMap(({ kind }, at) => (kind === 'attend' ? [at] : []));
+  expect(fetches[2].after).toEqual([attends[1], chosen]);
+});
+
+test('sparse prefill costs the keys that it attends to, dense prefill half of the prompt', () => {
+  const flops = (attendTokens: number): number => {
+    const demand = { ...emptyDemand(1), attendTokens };
+    const layers = model.layerKinds.map(() => ({ demand }));
+    const { operations } = loweringOf({ ...policyDefaults, layer: () => ({}) }).prefill(layers);
+    return only(operations, 'attend').reduce((sum, { flops }) => sum + flops, 0);
+  };
+  expect(flops(0)).toBe(32 * 4 * 32 * 128 * 1000 * 500);
+  expect(flops(100)).toBe(flops(0) / 5);
+});
+
+test('weights of a policy are read once a layer; what an append takes is done before the choice', () => {
+  const gate: Work = { index: 'gate', readBytes: { hbm: 2 }, flops: 8, kernels: 1, weightBytes: 1000 };
+  const append = { ...emptyDemand(1), works: [gate] };
+  const choice = { ...emptyDemand(1), attendTokens: 10, residentTokens: [10] };
+  const layers = model.layerKinds.map(() => ({ append, choice }));
+  const { operations } = loweringOf({ ...policyDefaults, layer: () => ({}) }, 3).step(0, layers);
+  const scores = only(operations, 'score');
+  expect(scores).toHaveLength(32);
+  expect(bytesOf(scores[0]).read.hbm).toBe(1000 + 2 * 3 * 8);
+  const kinds = operations.filter(({ layer }) => layer === 5).map(({ kind }) => kind);
+  expect(kinds).toEqual(['append', 'score', 'attend']);
+});
