@@ -61,8 +61,10 @@ const promptMassOf = (
   return sum;
 };
 
+type PromptSource = Pick<ReplayRequest, 'trace' | 'world' | 'steps'>;
+
 /** The queries of all decode steps of one KV head, as a window that follows the prompt. */
-const futureOf = ({ trace, world, steps }: ReplayRequest, layer: number, kvHead: number): WindowQueries => {
+const futureOf = ({ trace, world, steps }: PromptSource, layer: number, kvHead: number): WindowQueries => {
   const size = world.groupSize * world.headDim;
   const q = new Float32Array(steps * size);
   for (let step = 0; step < steps; step++) q.set(trace.queries(layer, step, kvHead), step * size);
@@ -76,8 +78,9 @@ const rowsOf = ({ trace, sample }: ReplayRequest, layer: number): readonly HeadR
     values: trace.has('v', layer) ? trace.values(layer, kvHead) : null,
   }));
 
-const promptOf = (
-  request: ReplayRequest,
+/** What a policy may know of a layer's prompt; the queries to come only for an oracle. */
+export const promptOf = (
+  request: PromptSource,
   layer: number,
   heads: readonly HeadRows[],
   oracle: boolean,

@@ -23,10 +23,14 @@ export const createRandomTrace = ({
 }: RandomTraceOptions): AttentionTrace => {
   const { heads, kvHeads, headDim, promptTokens, steps } = shape;
   const tokens = promptTokens + steps;
+  const matrices = new Map<string, Float32Array>();
   const matrix = (name: string): Float32Array => {
+    const known = matrices.get(name);
+    if (known !== undefined) return known;
     const out = new Float32Array(tokens * headDim);
     createRandom(seed, name).fillNormal(out);
     if (otherFrom < tokens) createRandom(seed + 1, name).fillNormal(out.subarray(otherFrom * headDim));
+    matrices.set(name, out);
     return out;
   };
   const keys = (layer: number, kvHead: number): Float32Array => matrix(`k-${layer}-${kvHead}`);
