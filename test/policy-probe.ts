@@ -23,6 +23,9 @@ export interface ProbeRequest {
 /** Marks of every head after each step's choice: per step, per head, row of `length` bit sets. */
 export type Choices = readonly (readonly Int32Array[])[];
 
+/** No other layer is replayed beside the one that is looked at. */
+const noOther = (): null => null;
+
 const marksOf = (replay: LayerReplay): readonly Int32Array[] =>
   replay.selections.map(({ all, marks, length }) => {
     const row = marks.slice(0, length);
@@ -54,7 +57,7 @@ export const probe = ({ policy, world, trace, layer, steps, after }: ProbeReques
     replay.append();
     after(replay, 'onAppend');
     const queries = pristine.map((_, head) => trace.queries(layer, step, head));
-    replay.select(step, (head) => queries[head]);
+    replay.select(step, (head) => queries[head], noOther);
     choices.push(marksOf(replay));
     after(replay, 'select');
     pristine.forEach(({ keys, values, exact }, head) => {
@@ -63,6 +66,7 @@ export const probe = ({ policy, world, trace, layer, steps, after }: ProbeReques
     replay.observe(
       step,
       (head) => queries[head],
+      noOther,
       (head) => pristine[head].exact.steps[0],
     );
     after(replay, 'observe');
