@@ -4,56 +4,11 @@
  * the query's nearest sign patterns, then reranks candidates with the 4-bit codes.
  * amy-77/ParisKV cache_hub/polar_cache.py, collision_fused/collision.cu, rerank/rerank.cu.
  */
-import { createRandom } from '../engine/random.ts';
+import { CENTRES, CODES, codeSubvector, paddedDim, Rotation, SUBSPACE } from './rotated-code.ts';
 
-const SUBSPACE = 8;
 const CENTROIDS = 256;
-/** 3-bit magnitude quantiser of unit sub-vector components: thresholds and centres of the authors' code. */
-const THRESHOLDS = [0.0843, 0.1698, 0.2578, 0.3499, 0.4487, 0.5585, 0.6901];
-const CENTRES = [0.042, 0.1266, 0.213, 0.3025, 0.3973, 0.5001, 0.6169, 0.7633];
 /** Weights 6..1 go to centroids until these shares of the ρ·n nearest keys are covered. */
 const TIER_SHARES = [0.05, 0.15, 0.3, 0.5, 0.75, 1];
-const ROTATION_SEED = 42;
-/** Codes of one component: sign and level. */
-const CODES = 16;
-
-/**
- * Level of a magnitude in 0..1 by a table of 1024 bins, none of which has two thresholds: the level at the bin's start,
- * and the threshold in it, if any.
- */
-const LEVEL_BINS = 1024;
-const levelAtBin = new Uint8Array(LEVEL_BINS + 1);
-const thresholdInBin = new Float64Array(LEVEL_BINS + 1).fill(Infinity);
-for (let bin = 0; bin <= LEVEL_BINS; bin++) {
-  levelAtBin[bin] = THRESHOLDS.filter((threshold) => threshold < bin / LEVEL_BINS).length;
-  const inside = THRESHOLDS.find((t) => t >= bin / LEVEL_BINS && t < (bin + 1) / LEVEL_BINS);
-  if (inside !== undefined) thresholdInBin[bin] = inside;
-}
-
-/** In-place Walsh–Hadamard transform over x[0 .. n), n a power of two from 8 on, scaled by 1/√n. */
-const hadamard = (x: Float64Array, n: number): void => {
-  const scale = 1 / Math.sqrt(n);
-  for (let i = 0; i < n; i += 4) {
-    const a = x[i] + x[i + 1];
-    const b = x[i] - x[i + 1];
-    const c = x[i + 2] + x[i + 3];
-    const d = x[i + 2] - x[i + 3];
-    x[i] = (a + c) * scale;
-    x[i + 1] = (b + d) * scale;
-    x[i + 2] = (a - c) * scale;
-    x[i + 3] = (b - d) * scale;
-  }
-  for (let half = 4; half < n; half *= 2) {
-    for (let i = 0; i < n; i += 2 * half) {
-      for (let j = i; j < i + half; j++) {
-        const a = x[j];
-        const b = x[j + half];
-        x[j] = a + b;
-        x[j + half] = a - b;
-      }
-    }
-  }
-};
 
 export class ParisIndex {
   /** Channels after padding to a power of two, and subspaces of 8 of them. */
@@ -64,7 +19,7 @@ export class ParisIndex {
   private readonly weights: Float32Array;
   /** Keys per centroid and subspace among the encoded ones. */
   private readonly counts: Int32Array;
-  private readonly signs: Float64Array;
+  private readonly rotation: Rotation;
   private readonly headDim: number;
   private readonly rotated: Float64Array;
   private readonly query: Float64Array;
@@ -81,14 +36,12 @@ export class ParisIndex {
 
   constructor(maxTokens: number, headDim: number, from: number) {
     this.headDim = headDim;
-    let dim = SUBSPACE;
-    while (dim < headDim) dim *= 2;
+    this.rotation = new Rotation(headDim);
+    const { dim } = this.rotation;
     this.dim = dim;
     this.subspaces = dim / SUBSPACE;
     this.from = from;
     this.to = from;
-    const random = createRandom(ROTATION_SEED, 'pariskv-signs');
-    this.signs = Float64Array.from({ length: dim }, () => (random.uniform() < 0.5 ? -1 : 1));
     this.ids = new Uint8Array(maxTokens * this.subspaces);
     this.codes = new Uint8Array(maxTokens * dim);
     this.weights = new Float32Array(maxTokens * this.subspaces);
@@ -106,8 +59,7 @@ export class ParisIndex {
 
   /** Index bytes per key (ids, 4-bit codes, bf16 weights), as the authors store them. */
   static bytesPerKey(headDim: number): { ids: number; rerank: number } {
-    let dim = SUBSPACE;
-    while (dim < headDim) dim *= 2;
+    const dim = paddedDim(headDim);
     return { ids: dim / SUBSPACE, rerank: dim / 2 + (2 * dim) / SUBSPACE };
   }
 
@@ -117,46 +69,23 @@ export class ParisIndex {
     this.to = Math.max(this.to, end);
   }
 
-  private rotate(source: Float32Array | Float64Array, at: number, out: Float64Array): void {
-    const { headDim, signs } = this;
-    if (headDim < this.dim) out.fill(0);
-    for (let c = 0; c < headDim; c++) out[c] = source[at + c] * signs[c];
-    hadamard(out, this.dim);
-  }
-
   private encodeKey(keys: Float32Array, token: number): void {
     const { rotated: x, subspaces, codes } = this;
-    this.rotate(keys, token * this.headDim, x);
+    this.rotation.apply(keys, token * this.headDim, x);
     for (let b = 0; b < subspaces; b++) {
       const first = b * SUBSPACE;
-      let square = 0;
-      for (let c = first; c < first + SUBSPACE; c++) square += x[c] * x[c];
-      const norm = Math.sqrt(square);
-      const inverse = norm === 0 ? 0 : 1 / norm;
       const at = token * this.dim + first;
+      this.weights[token * subspaces + b] = codeSubvector(x, first, codes, at);
       let id = 0;
-      let agreement = 0;
-      for (let c = 0; c < SUBSPACE; c++) {
-        const value = x[first + c];
-        // Sign and level are random: computed without branches, which would be mispredicted.
-        const negative = Number(value < 0);
-        id |= negative << c;
-        const magnitude = Math.abs(value) * inverse;
-        const bin = (magnitude * LEVEL_BINS) | 0;
-        const level = levelAtBin[bin] + Number(magnitude > thresholdInBin[bin]);
-        agreement += magnitude * CENTRES[level];
-        codes[at + c] = (negative << 3) | level;
-      }
+      for (let c = 0; c < SUBSPACE; c++) id |= (codes[at + c] >> 3) << c;
       this.ids[token * subspaces + b] = id;
-      // ‖k‖·r_b is the norm of the sub-vector; the correction α_b = ⟨quantised, true⟩ makes the estimate unbiased.
-      this.weights[token * subspaces + b] = agreement === 0 ? 0 : norm / agreement;
       this.counts[b * CENTROIDS + id]++;
     }
   }
 
   /** Rotates the query and ranks the sign patterns of each subspace into tiers of weight 6..0. */
   prepare(query: Float64Array, rho: number): void {
-    this.rotate(query, 0, this.query);
+    this.rotation.apply(query, 0, this.query);
     for (let c = 0; c < this.dim; c++) {
       for (let code = 0; code < CODES; code++) {
         const term = CENTRES[code & 7] * this.query[c];

@@ -1,0 +1,4 @@
+/** 2 bits in KIVI's layout with groups of 64: half the bytes of scales. */
+import { kiviCodec } from '../uniform-codec.ts';
+
+export const codec = kiviCodec('int2-g64', 2, 64);

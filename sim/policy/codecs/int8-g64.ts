@@ -1,0 +1,4 @@
+/** 8 bits in KIVI's layout with groups of 64: half the bytes of scales. */
+import { kiviCodec } from '../uniform-codec.ts';
+
+export const codec = kiviCodec('int8-g64', 8, 64);
