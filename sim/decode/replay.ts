@@ -49,10 +49,15 @@ const promptMassOf = (
   layer: number,
   kvHead: number,
   world: World,
+  query?: number,
 ): Float32Array | null => {
   if (!trace.has('prefillMass', layer)) return null;
   const mass = trace.prefillMass(layer);
   const n = world.promptTokens;
+  if (query !== undefined) {
+    const row = kvHead * world.groupSize + query;
+    return mass.subarray(row * n, (row + 1) * n);
+  }
   const sum = new Float32Array(n);
   for (let g = 0; g < world.groupSize; g++) {
     const at = (kvHead * world.groupSize + g) * n;
@@ -92,7 +97,7 @@ export const promptOf = (
     heads,
     length: world.promptTokens,
     promptQueries: (head) => (trace.has('qprompt', layer) ? trace.promptQueries(layer, kvHead(head)) : null),
-    promptMass: (head) => promptMassOf(trace, layer, kvHead(head), world),
+    promptMass: (head, query) => promptMassOf(trace, layer, kvHead(head), world, query),
     learnedScores: (field, head) =>
       trace.has(field, layer) ? trace.learnedScores(field, layer, kvHead(head)) : null,
     futureQueries: (head) => (oracle ? futureOf(request, layer, kvHead(head)) : null),

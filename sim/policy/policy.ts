@@ -70,8 +70,8 @@ export interface PromptView {
   readonly length: number;
   /** Queries of the last prompt tokens; null when not recorded. */
   promptQueries(head: number): WindowQueries | null;
-  /** Column sums of the prompt's own attention, summed over the group: [promptTokens]; null when not recorded. */
-  promptMass(head: number): Float32Array | null;
+  /** Column sums of the prompt's own attention: [promptTokens], of one query head or summed over the group; null when not recorded. */
+  promptMass(head: number, query?: number): Float32Array | null;
   /** A trained module's score per token, of the prompt's tokens at least; null when not recorded. */
   learnedScores(field: LearnedField, head: number): Float32Array | null;
   /**

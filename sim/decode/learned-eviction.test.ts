@@ -1,0 +1,211 @@
+/**
+ * Policies that evict by what was attended, against plain re-implementations with sets and Math.exp over the same
+ * queries and keys: what every query head attends to in every step, and the bytes that follow from it.
+ */
+import { describe, expect, test } from 'vitest';
+import { createPolicy, findPolicy } from '../policy/find-policy.ts';
+import type { Policy, World } from '../policy/policy.ts';
+import type { AttentionTrace } from '../trace/attention-trace.ts';
+import { createRandomTrace } from '../trace/random-trace.ts';
+import { type LayerRecord, replayPolicies } from './replay.ts';
+
+const PROMPT = 60;
+const STEPS = 14;
+const GROUP = 2;
+const DIM = 16;
+const WINDOW = 16;
+const shape = {
+  layers: 1,
+  heads: 4,
+  kvHeads: 2,
+  headDim: DIM,
+  promptTokens: PROMPT,
+  steps: STEPS,
+  recordedLayers: [0],
+};
+const world: World = {
+  layers: 1,
+  heads: 4,
+  kvHeads: 2,
+  groupSize: GROUP,
+  headDim: DIM,
+  kBytesPerToken: 32,
+  vBytesPerToken: 32,
+  promptTokens: PROMPT,
+  maxTokens: PROMPT + STEPS,
+  fields: new Set(['k', 'v', 'q', 'qprompt', 'prefillMass']),
+};
+
+const random = createRandomTrace({ shape, seed: 5 });
+/** Any numbers do for column sums: what is tested is what a policy makes of them. */
+const prefillMass = Float32Array.from({ length: 4 * PROMPT }, (_, i) => ((i * 37) % 101) / 50);
+const trace: AttentionTrace = {
+  ...random,
+  has: (field, layer) => field === 'prefillMass' || random.has(field, layer),
+  prefillMass: () => prefillMass,
+};
+
+/** [step][KV head][query head of the group] → attended positions. */
+type Attended = number[][][][];
+
+const run = (name: string, config: Record<string, unknown>): { attended: Attended; record: LayerRecord } => {
+  const policy = createPolicy(findPolicy(name), config, world);
+  const attended: Attended = [];
+  const watched: Policy = {
+    ...policy,
+    layer(layer) {
+      const hooks = policy.layer(layer);
+      return {
+        ...hooks,
+        observe(view, probabilities) {
+          attended.push(
+            probabilities.map((rows) =>
+              Array.from({ length: GROUP }, (_, g) => {
+                const row = rows.subarray(g * view.length, (g + 1) * view.length);
+                return [...row.keys()].filter((token) => row[token] > 0);
+              }),
+            ),
+          );
+          hooks.observe?.(view, probabilities);
+        },
+      };
+    },
+  };
+  const sample = { layers: [0], kvHeads: [0, 1], everySteps: 1 };
+  const [replay] = replayPolicies({ trace, world, sample, steps: STEPS, seed: 1, policies: [watched] });
+  const record = replay.records.get(0);
+  if (record === undefined) throw new Error('layer 0 was not replayed');
+  return { attended, record };
+};
+
+/** Softmax of one query over some tokens, in doubles. */
+const softmaxOver = (q: Float32Array, keys: Float32Array, tokens: readonly number[]): Map<number, number> => {
+  const logits = tokens.map((token) => {
+    let dot = 0;
+    for (let c = 0; c < DIM; c++) dot += q[c] * keys[token * DIM + c];
+    return dot / Math.sqrt(DIM);
+  });
+  const largest = Math.max(...logits);
+  const weights = logits.map((logit) => Math.exp(logit - largest));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return new Map(tokens.map((token, i) => [token, weights[i] / sum]));
+};
+
+const queryOf = (step: number, kvHead: number, g: number): Float32Array =>
+  trace.queries(0, step, kvHead).subarray(g * DIM, (g + 1) * DIM);
+
+const promptTokens = (): number[] => Array.from({ length: PROMPT }, (_, i) => i);
+const budgetsHeld = (record: LayerRecord, tokens: number): void => {
+  for (const choice of record.choices) expect(choice.attendTokens).toBeCloseTo(tokens, 9);
+};
+
+describe('h2o', () => {
+  const [HEAVY, RECENT] = [7, 5];
+
+  /** One chooser at a time: sums of attention, everything but the last tokens ranked, the best kept. */
+  const expected = (kvHead: number, queries: readonly number[], normalised: boolean): number[][] => {
+    const score = new Map<number, number>();
+    const seen = new Map<number, number>();
+    for (const token of promptTokens()) {
+      const columns = queries.map((g) => prefillMass[(kvHead * GROUP + g) * PROMPT + token]);
+      score.set(token, columns.reduce((a, b) => a + b, 0) / queries.length);
+      seen.set(token, PROMPT - token);
+    }
+    const steps: number[][] = [];
+    for (let step = 0; step < STEPS; step++) {
+      score.set(PROMPT + step, 0);
+      seen.set(PROMPT + step, 0);
+      const rank = (token: number): number =>
+        (score.get(token) ?? 0) / (normalised ? (seen.get(token) ?? 0) : 1);
+      const held = [...score.keys()].sort((a, b) => a - b);
+      const others = held.slice(0, held.length - RECENT).sort((a, b) => rank(b) - rank(a) || b - a);
+      for (const token of others.slice(HEAVY)) score.delete(token);
+      const kept = [...score.keys()].sort((a, b) => a - b);
+      steps.push(kept);
+      for (const g of queries) {
+        for (const [token, p] of softmaxOver(queryOf(step, kvHead, g), trace.keys(0, kvHead), kept))
+          score.set(token, (score.get(token) ?? 0) + p / queries.length);
+      }
+      for (const token of kept) seen.set(token, (seen.get(token) ?? 0) + 1);
+    }
+    return steps;
+  };
+
+  test.each([false, true])('keeps the heavy hitters of the group, normalised %s', (normalised) => {
+    const { attended, record } = run('h2o', { heavyTokens: HEAVY, recentTokens: RECENT, normalised });
+    for (const kvHead of [0, 1]) {
+      const truth = expected(kvHead, [0, 1], normalised);
+      expect(attended.map((heads) => heads[kvHead][0])).toEqual(truth);
+      expect(attended.map((heads) => heads[kvHead][1])).toEqual(truth);
+    }
+    budgetsHeld(record, HEAVY + RECENT);
+    for (const { residentTokens } of record.choices) expect(residentTokens).toEqual([HEAVY + RECENT]);
+  });
+
+  test('per query head each keeps its own, and reads and stores it once a query head', () => {
+    const { attended, record } = run('h2o', {
+      heavyTokens: HEAVY,
+      recentTokens: RECENT,
+      group: 'per-query',
+    });
+    for (const kvHead of [0, 1]) {
+      for (const g of [0, 1])
+        expect(attended.map((heads) => heads[kvHead][g])).toEqual(expected(kvHead, [g], false));
+    }
+    budgetsHeld(record, HEAVY + RECENT);
+    const stored = GROUP * (HEAVY + RECENT);
+    for (const { residentTokens } of record.choices) expect(residentTokens).toEqual([stored]);
+    // 64 bytes of KV and 4 of score for every stored token.
+    for (const { hbmBytes } of record.residency) expect(hbmBytes).toBe(stored * (64 + 4));
+  });
+
+  test('by ratio the budget is a share of the prompt', () => {
+    budgetsHeld(run('h2o', { heavyRatio: 0.2, recentRatio: 0.1 }).record, 0.3 * PROMPT);
+  });
+
+  test('declares what a fused kernel hides: keys once more, or probabilities out and in', () => {
+    const budget = HEAVY + RECENT;
+    const sizes = { heavyTokens: HEAVY, recentTokens: RECENT };
+    const [second] = run('h2o', sizes).record.choices[0].works;
+    expect(second.readBytes.hbm).toBeCloseTo(budget * (32 + 4));
+    expect(second.flops).toBeCloseTo(budget * GROUP * (2 * DIM + 2));
+    const [written] = run('h2o', { ...sizes, columns: 'materialised' }).record.choices[0].works;
+    expect(written.readBytes.hbm).toBeCloseTo(budget * (GROUP * 2 + 4));
+    expect(written.writeBytes?.hbm).toBeCloseTo(budget * (GROUP * 2 + 4));
+    const [prompt] = createPolicy(findPolicy('h2o'), sizes, world).prefillWork;
+    expect(prompt.flops).toBe(GROUP * (2 * DIM + 2) * (PROMPT / 2));
+  });
+});
+
+describe('tova', () => {
+  const BUDGET = 12;
+
+  test('drops, for the whole layer, what the last query attended to least', () => {
+    const { attended, record } = run('tova', { budgetTokens: BUDGET });
+    const meanOf = (tokens: readonly number[], query: (kvHead: number, g: number) => Float32Array) => {
+      const mean = new Map(tokens.map((token) => [token, 0]));
+      for (const kvHead of [0, 1]) {
+        for (const g of [0, 1])
+          for (const [token, p] of softmaxOver(query(kvHead, g), trace.keys(0, kvHead), tokens))
+            mean.set(token, (mean.get(token) ?? 0) + p / 4);
+      }
+      return mean;
+    };
+    const best = (mean: Map<number, number>, count: number): number[] =>
+      [...mean.entries()]
+        .sort((a, b) => b[1] - a[1])
+        .slice(0, count)
+        .map(([token]) => token);
+    let mean = meanOf(promptTokens(), (kvHead, g) => {
+      const from = ((WINDOW - 1) * GROUP + g) * DIM;
+      return trace.promptQueries(0, kvHead).q.subarray(from, from + DIM);
+    });
+    for (let step = 0; step < STEPS; step++) {
+      const held = [...best(mean, BUDGET - 1), PROMPT + step].sort((a, b) => a - b);
+      for (const head of attended[step]) for (const query of head) expect(query).toEqual(held);
+      mean = meanOf(held, (kvHead, g) => queryOf(step, kvHead, g));
+    }
+    budgetsHeld(record, BUDGET);
+    for (const { residentTokens } of record.choices) expect(residentTokens).toEqual([BUDGET]);
+  });
+});
