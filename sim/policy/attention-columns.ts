@@ -31,11 +31,15 @@ export const columnWork = (request: ColumnRequest, { groupSize, headDim, kBytesP
   const isSecondPass = columns === 'second-pass';
   const probabilityBytes = isSecondPass ? 0 : entries * (kBytesPerToken / headDim);
   const keyBytes = isSecondPass ? tokens * copies * kBytesPerToken : 0;
+  const products = isSecondPass ? 2 * headDim * entries : 0;
+  // Many queries at a time make a matrix product of the second pass; one query a step does not.
+  const isMatrix = queries > 1;
   return {
     index: 'attention-columns',
     readBytes: { hbm: keyBytes + probabilityBytes + state },
     writeBytes: { hbm: probabilityBytes + state },
-    flops: entries * (isSecondPass ? 2 * headDim + 2 : 2),
+    flops: 2 * entries + (isMatrix ? 0 : products),
+    ...(isMatrix ? { matrixFlops: products } : {}),
     kernels: 1,
   };
 };
