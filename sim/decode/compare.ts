@@ -51,7 +51,7 @@ const createWorld = (
   model: ModelShape,
   experiment: CompareExperiment,
   fields: ReadonlySet<TraceField>,
-  recordedLayers: readonly number[],
+  { shape, rope }: AttentionTrace,
   { layers, kvHeads }: Sample,
 ): World => {
   const kBytesPerToken = model.headDim * experiment.elementBytes;
@@ -66,8 +66,9 @@ const createWorld = (
     promptTokens: experiment.contextTokens,
     maxTokens: experiment.contextTokens + experiment.steps,
     fields,
-    recordedLayers,
+    recordedLayers: shape.recordedLayers,
     replayed: { layers, kvHeads },
+    rope: rope ?? null,
   };
 };
 
@@ -185,7 +186,7 @@ export const compare = (input: CompareInput): CompareRun => {
       `trace ${trace.name}: expected k and q to replay policies on, found ${has}`,
     );
   }
-  const world = createWorld(model, experiment, fields, trace.shape.recordedLayers, sample);
+  const world = createWorld(model, experiment, fields, trace, sample);
   const policies = experiment.policies.map((choice) =>
     createPolicy(findPolicy(choice.name, input.extraPolicies), choice.config, world, choice.label),
   );

@@ -10,6 +10,7 @@ import type { Random } from '../engine/random.ts';
 import type { HeadCache } from '../memory/head-cache.ts';
 import type { TierBytes, TransferMode } from '../program/operation.ts';
 import type { LearnedField, TraceField } from '../trace/attention-trace.ts';
+import type { Rope } from '../trace/rope.ts';
 import type { Codec } from './codec.ts';
 
 /** What a policy may know of the model and of the request before it starts. All counts per sequence. */
@@ -32,6 +33,8 @@ export interface World {
   readonly recordedLayers?: readonly number[];
   /** What is replayed and stands for the rest, for parameters that differ by layer and head; absent = everything. */
   readonly replayed?: { readonly layers: readonly number[]; readonly kvHeads: readonly number[] };
+  /** How the trace's keys were rotated, for policies that work before rotation; null or absent where not known. */
+  readonly rope?: Rope | null;
 }
 
 /** The rows of one KV head. Those at or past a view's `length` are the future: reading them is a bug. */

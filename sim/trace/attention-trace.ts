@@ -4,6 +4,7 @@
  * 0 .. promptTokens-1 is the prompt; the query of step s sits at position promptTokens + s and attends to
  * 0 .. promptTokens + s (its own token included).
  */
+import type { Rope } from './rope.ts';
 
 /** What a trace may hold, per recorded layer. A policy says what it requires, prefers and falls back to. */
 export const traceFields = [
@@ -52,6 +53,8 @@ export interface AttentionTrace {
   readonly model: string;
   /** Hash of everything that the trace can return; part of the result digest. */
   readonly digest: string;
+  /** How keys and queries of full-attention layers were rotated; null or absent where that is not known. */
+  readonly rope?: Rope | null;
   has(field: TraceField, layer: number): boolean;
   /** Post-RoPE keys of one KV head: row-major [promptTokens + steps, headDim]. */
   keys(layer: number, kvHead: number): Float32Array;

@@ -49,6 +49,7 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
     model: trace.model,
     shape: { ...shape, promptTokens: contextTokens, steps },
     digest: digestOfJson({ trace: trace.digest, contextTokens, steps }),
+    rope: trace.rope ? { ...trace.rope, gapToken: sinks, gapTokens: cut - sinks } : null,
     // Blocks of a shorter context would begin elsewhere: their mass is not known.
     has: (field: TraceField, layer: number) =>
       trace.has(field, layer) && (field !== 'mass' || contextTokens === shape.promptTokens),

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
+import { unrotate } from '../../sim/trace/rope.ts';
 import { openAttentionFile } from './node-file.ts';
 import type { RecordedTrace } from './reader.ts';
 
@@ -106,6 +107,26 @@ describe.each(reference.traces)('$file', ({ file, tensors, rows }) => {
     for (let i = 0; i < 3; i++) {
       expect(values[i]).toBeCloseTo(first[i], 5);
       expect(values[values.length - 3 + i]).toBeCloseTo(last[i], 5);
+    }
+  });
+
+  // Layers with a sliding window are rotated with another base.
+  const rotated = tensors.filter(
+    ({ field, layer }) => field === 'kpre' && !trace.metadata.model.slidingLayers.includes(layer),
+  );
+  it.each(rotated)('keys of layer $layer, rotated back, are what torch had before rotation', (tensor) => {
+    const { kvHeads, headDim } = trace.shape;
+    if (!trace.rope) throw new Error(`${file} names no rotation`);
+    const found: number[] = [];
+    for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
+      const keys = trace.keys(tensor.layer, kvHead).slice();
+      unrotate(keys, keys.length / headDim, 0, trace.rope);
+      found.push(...keys);
+    }
+    const scale = Math.max(...found.map(Math.abs));
+    for (let i = 0; i < 3; i++) {
+      expect(Math.abs(found[i] - tensor.first[i])).toBeLessThan(0.005 * scale);
+      expect(Math.abs(found[found.length - 3 + i] - tensor.last[i])).toBeLessThan(0.005 * scale);
     }
   });
 

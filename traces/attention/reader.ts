@@ -5,6 +5,7 @@
  */
 import { createDigest, digestOfJson } from '../../sim/engine/digest.ts';
 import type { AttentionTrace, AttentionTraceShape, TraceField } from '../../sim/trace/attention-trace.ts';
+import { ropeOf } from '../../sim/trace/rope.ts';
 import { TraceError } from '../error.ts';
 import type { ByteSource } from './byte-source.ts';
 import { decodeBfloat16, decodeFloat16, decodeFloat32 } from './half.ts';
@@ -56,6 +57,7 @@ export function openAttentionTrace(
     shape,
     model: metadata.model.name,
     metadata,
+    rope: metadata.rope ? ropeOf(metadata.rope, shape.headDim) : null,
     get digest() {
       digest ??= digestOf(file, metadata);
       return digest;

@@ -1,5 +1,6 @@
 /** Synthetic traces: determinism, any shape, and statistics measured on the generated keys and queries themselves. */
 import { describe, expect, it } from 'vitest';
+import { ropeFrequencies, rotateRows } from '../../sim/trace/rope.ts';
 import { TraceError } from '../error.ts';
 import { memorySource } from './byte-source.ts';
 import type { AttentionMetadata } from './metadata.ts';
@@ -9,7 +10,7 @@ import { preset as smollm2 } from './presets/smollm2-135m.ts';
 import { openAttentionTrace } from './reader.ts';
 import { writeSafetensors } from './safetensors-writer.ts';
 import { measureHead } from './statistics/measured.ts';
-import { effectiveTheta, ropeFrequencies, rotateRows } from './synthetic/rope.ts';
+import { effectiveTheta } from './synthetic/rope.ts';
 import { type SyntheticSpec, syntheticSpecSchema } from './synthetic/spec.ts';
 import { createText } from './synthetic/text.ts';
 import { createSyntheticTrace, type SyntheticTrace } from './synthetic.ts';

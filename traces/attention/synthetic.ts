@@ -6,6 +6,7 @@
 import { digestOfJson } from '../../sim/engine/digest.ts';
 import { createRandom, type Random } from '../../sim/engine/random.ts';
 import type { AttentionTrace, AttentionTraceShape } from '../../sim/trace/attention-trace.ts';
+import { ropeFrequencies, rotateRows } from '../../sim/trace/rope.ts';
 import { TraceError } from '../error.ts';
 import { ArrayCache } from './lru.ts';
 import type { HeadPlan } from './presets/preset.ts';
@@ -13,7 +14,7 @@ import { encodeProfile } from './presets/profile-code.ts';
 import { calibrateHead } from './synthetic/calibrate.ts';
 import { drawGeometry } from './synthetic/geometry.ts';
 import { groupQueries } from './synthetic/queries.ts';
-import { effectiveTheta, ropeFrequencies, rotateRows } from './synthetic/rope.ts';
+import { effectiveTheta } from './synthetic/rope.ts';
 import { createNormals, fillKeys, fillValues, type HeadScales, type RowSource } from './synthetic/rows.ts';
 import { type ResolvedSpec, resolveSpec, type SyntheticSpec } from './synthetic/spec.ts';
 import { createText, type SyntheticText } from './synthetic/text.ts';
@@ -47,7 +48,8 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
   const { promptTokens, steps, recordedLayers } = spec;
   const shape: AttentionTraceShape = { layers, heads, kvHeads, headDim, promptTokens, steps, recordedLayers };
   const cache = new ArrayCache(options.cacheBytes ?? 512 * 2 ** 20);
-  const headOf = createHeads(spec);
+  const frequencies = ropeFrequencies(headDim, effectiveTheta(spec.shape.ropeTheta, promptTokens + steps));
+  const headOf = createHeads(spec, frequencies);
   let digest: string | null = null;
   const name = `synthetic ${model}, ${promptTokens} tokens, seed ${spec.seed}`;
   const windowTokens = Math.min(promptWindowTokens, promptTokens);
@@ -78,6 +80,7 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
     name,
     shape,
     model,
+    rope: { frequencies, gapToken: 0, gapTokens: 0 },
     get digest() {
       digest ??= digestOf(spec);
       return digest;
@@ -137,11 +140,10 @@ function checkIndex(name: string, what: string, index: number, count: number): v
 }
 
 /** Draws and calibrates each head on first use, and keeps the small part of it for good. */
-function createHeads(spec: ResolvedSpec): (layer: number, kvHead: number) => Head {
+function createHeads(spec: ResolvedSpec, frequencies: Float64Array): (layer: number, kvHead: number) => Head {
   const { preset, shape, promptTokens, steps, seed } = spec;
   const { headDim } = shape;
   const tokens = promptTokens + steps;
-  const frequencies = ropeFrequencies(headDim, effectiveTheta(shape.ropeTheta, tokens));
   const heads = new Map<string, Head>();
   let text: SyntheticText | null = null;
   let normals: Float32Array | null = null;

@@ -1,7 +1,7 @@
 /** How the start of a prompt draws attention beside the first token: a chat template's marks, and early tokens at large. */
 
 import { quantiles } from '../../../sim/engine/stats.ts';
-import { rotateRows } from '../synthetic/rope.ts';
+import { rotateRows } from '../../../sim/trace/rope.ts';
 import { earlyTokens, markPositions } from '../synthetic/rows.ts';
 import { type FitSource, skippedTokens } from './fit-source.ts';
 

@@ -3,8 +3,8 @@
  * in its own token, and how heavy the tail of always heavy tokens is.
  */
 import { exp, log } from '../../../sim/engine/math.ts';
+import { rotateRows } from '../../../sim/trace/rope.ts';
 import { type Axis, axisOf, groupMean } from '../synthetic/geometry.ts';
-import { rotateRows } from '../synthetic/rope.ts';
 import { type FitSource, skippedTokens } from './fit-source.ts';
 import { square } from './moments.ts';
 

@@ -3,7 +3,7 @@
  * that what is left depends on the text alone. Also which tokens of a trace are the same.
  */
 import type { AttentionTrace } from '../../../sim/trace/attention-trace.ts';
-import { ropeFrequencies, rotateRows } from '../synthetic/rope.ts';
+import { ropeFrequencies, rotateRows } from '../../../sim/trace/rope.ts';
 
 /** A stretch of consecutive positions with unrotated queries. */
 export interface QueryStretch {

@@ -1,14 +1,8 @@
 /**
- * Rotary position embedding in the half-split convention of Hugging Face models (channels i and i + d/2 are a pair):
- * Su et al., arXiv:2104.09864. Rotations advance by recurrence inside a block and restart exactly at each block.
+ * What rotary position embedding (sim/trace/rope.ts) does to the keys that a generator makes: the base that reaches over
+ * a long context, and how the mean key looks from far away.
  */
 import { cos, exp, log, sin } from '../../../sim/engine/math.ts';
-
-/** Radians a token of each pair, fastest first. */
-export function ropeFrequencies(headDim: number, theta: number): Float64Array {
-  const pairs = headDim / 2;
-  return Float64Array.from({ length: pairs }, (_, pair) => exp((-log(theta) * pair) / pairs));
-}
 
 /**
  * The base at which the slowest quarter of the pairs turns at most a quarter turn over `tokens`, if the model's own is
@@ -17,34 +11,6 @@ export function ropeFrequencies(headDim: number, theta: number): Float64Array {
 export function effectiveTheta(theta: number, tokens: number): number {
   const reach = (2 * tokens) / Math.PI;
   return reach <= 1 ? theta : Math.max(theta, exp((log(reach) * 4) / 3));
-}
-
-/** Rotates `rows` rows of [rows, headDim] in place; row r sits at position first + r * stride. */
-export function rotateRows(
-  data: Float32Array,
-  rows: number,
-  frequencies: Float64Array,
-  first: number,
-  stride: number,
-): void {
-  const pairs = frequencies.length;
-  const headDim = pairs * 2;
-  for (let pair = 0; pair < pairs; pair++) {
-    const angle = frequencies[pair];
-    let c = cos(angle * first);
-    let s = sin(angle * first);
-    const cosStep = cos(angle * stride);
-    const sinStep = sin(angle * stride);
-    for (let row = 0, at = pair; row < rows; row++, at += headDim) {
-      const x = data[at];
-      const y = data[at + pairs];
-      data[at] = x * c - y * s;
-      data[at + pairs] = x * s + y * c;
-      const next = c * cosStep - s * sinStep;
-      s = s * cosStep + c * sinStep;
-      c = next;
-    }
-  }
 }
 
 /**

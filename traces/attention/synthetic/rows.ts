@@ -5,9 +5,9 @@
  */
 import { exp, log } from '../../../sim/engine/math.ts';
 import { createRandom } from '../../../sim/engine/random.ts';
+import { rotateRows } from '../../../sim/trace/rope.ts';
 import type { Coherence } from '../presets/preset.ts';
 import { type HeadGeometry, scaleAlong } from './geometry.ts';
-import { rotateRows } from './rope.ts';
 import type { SyntheticText } from './text.ts';
 
 export const blockTokens = 64;

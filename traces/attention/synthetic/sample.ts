@@ -3,8 +3,8 @@
  * strength of the parts, since logits are linear in them. Keys are taken by stride, with noise of their own.
  */
 import { createRandom } from '../../../sim/engine/random.ts';
+import { rotateRows } from '../../../sim/trace/rope.ts';
 import { groupQueries } from './queries.ts';
-import { rotateRows } from './rope.ts';
 import { mixRows, type RowSource, saltOf, sinkTokens, spreadKeys } from './rows.ts';
 
 const farSamples = 2048;
