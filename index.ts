@@ -25,6 +25,7 @@ export type {
 } from './sim/policy/policy.ts';
 export { policyDefaults } from './sim/policy/policy.ts';
 export { type KvFootprint, type KvFootprintInput, kvFootprint } from './sim/quality/footprint.ts';
+export type { EstimatedRows } from './sim/quality/selection.ts';
 export { type CompareResult, compareResultSchema, type PolicyResult, RESULT_FORMAT } from './sim/result.ts';
 export type { AttentionTrace, AttentionTraceShape, TraceField } from './sim/trace/attention-trace.ts';
 export { windowTrace } from './sim/trace/window.ts';

@@ -8,9 +8,14 @@ import type { TopK, Work } from '../policy/policy.ts';
 export interface LayerDemand {
   /** Tokens that one query head attends to, mean over the group; of a prompt, 0 = all before it. */
   attendTokens: number;
+  /** Of those, attended on the CPU. */
+  farAttendTokens: number;
   /** Attended tokens that lie in HBM already. */
   residentTokens: number[];
-  /** Attended or cached tokens that cross from DRAM in this step. */
+  /**
+   * Tokens that cross from DRAM: of a choice those attended, of an append those that refill a cache. Where the CPU
+   * attends to them, a choice's are read by it and do not cross.
+   */
   fetchTokens: number[];
   /** Tokens that leave HBM for DRAM in this step. */
   spillTokens: number[];
@@ -29,6 +34,7 @@ export interface LayerResidency {
 
 export const emptyDemand = (forms: number): LayerDemand => ({
   attendTokens: 0,
+  farAttendTokens: 0,
   residentTokens: new Array(forms).fill(0),
   fetchTokens: new Array(forms).fill(0),
   spillTokens: new Array(forms).fill(0),

@@ -156,11 +156,19 @@ export class Emitter {
     return this.builder.add({ ...copy, stream: 'h2d', after: [attended] });
   }
 
-  /** Declared work; on the CPU it waits for `asked`, on the GPU for what was submitted before it. */
-  score(work: Work, tokens: number, asked: readonly number[] = []): void {
+  /** Declared work on `tokens` tokens; returns its id. */
+  score(work: Work, tokens: number, after: readonly number[]): number {
     const factor = this.input.model.kvHeads * this.input.batch * tokens;
     const where = work.where ?? 'gpu';
-    this.builder.add({
+    if (where === 'h2d' || where === 'd2h') {
+      const rows = Math.max(1, work.kernels);
+      const bytes = (work.readBytes[where === 'h2d' ? 'dram' : 'hbm'] ?? 0) * factor;
+      const copy = { rows, rowBytes: bytes / rows, mode: 'dma', after } as const;
+      return where === 'h2d'
+        ? this.builder.add({ kind: 'fetch', from: 'dram', to: 'hbm', ...copy, stream: where })
+        : this.builder.add({ kind: 'spill', from: 'hbm', to: 'dram', ...copy, stream: where });
+    }
+    return this.builder.add({
       kind: 'score',
       index: work.index,
       readBytes: withWeights(scaled(work.readBytes, factor), work.weightBytes),
@@ -170,7 +178,7 @@ export class Emitter {
       kernels: work.kernels,
       where,
       stream: where === 'gpu' ? 'compute' : 'cpu',
-      after: where === 'gpu' ? [] : asked,
+      after,
     });
   }
 

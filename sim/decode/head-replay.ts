@@ -110,6 +110,12 @@ export class LayerReplay {
       return {
         none: () => selection.none(),
         take: (from, to, query) => selection.take(from, to, query),
+        weigh: (token, query, factor) => selection.weigh(token, query, factor),
+        estimate: (rows) => {
+          selection.estimates.push(rows);
+          demand.attendTokens += rows.count * share;
+          demand.residentTokens[0] += rows.count * share;
+        },
         score: (work) => mergeWork(demand.works, work, share),
         topk: (of, k, rows = 1) =>
           mergeTopK(demand.topks, topkAt[head]++, { of, k, rows } satisfies TopK, share),
@@ -166,27 +172,31 @@ export class LayerReplay {
 
   private countPicked(at: number, demand: LayerDemand, share: number): void {
     const { cache } = this.heads[at];
-    const { marks, all } = this.selections[at];
-    const { replicated } = this.policy;
+    const { marks, all, perQuery } = this.selections[at];
+    const onCpu = this.policy.transfer.attendAt === 'cpu';
     const group = this.world.groupSize;
     const everyQuery = group >= 32 ? EVERY_QUERY : (1 << group) - 1;
     const { place, form, copies, tokens } = cache;
     const resident = new Float64Array(demand.residentTokens.length);
-    const fetched = new Float64Array(demand.fetchTokens.length);
+    const away = new Float64Array(demand.fetchTokens.length);
     let attended = 0;
+    let attendedFar = 0;
     for (let token = 0; token < tokens; token++) {
       const mark = all ? EVERY_QUERY : marks[token];
       if (mark === 0) continue;
       const queries = mark === EVERY_QUERY ? group : bitCount(mark & everyQuery);
       attended += queries;
-      const reads = replicated ? Math.min(queries, copies[token]) : 1;
-      if ((place[token] & IN_HBM) !== 0) resident[form[token]] += reads;
-      else fetched[form[token]] += reads;
+      if ((place[token] & IN_HBM) !== 0) resident[form[token]] += Math.min(queries, copies[token]);
+      else if (onCpu) {
+        attendedFar += queries;
+        away[form[token]] += perQuery ? queries : 1;
+      } else away[form[token]] += Math.min(queries, copies[token]);
     }
     demand.attendTokens += (attended / group) * share;
+    demand.farAttendTokens += (attendedFar / group) * share;
     for (let f = 0; f < resident.length; f++) {
       demand.residentTokens[f] += resident[f] * share;
-      demand.fetchTokens[f] += fetched[f] * share;
+      demand.fetchTokens[f] += away[f] * share;
     }
   }
 

@@ -138,18 +138,54 @@ describe('the lowering of a step', () => {
   });
 
   test('attention on the CPU moves queries and outputs, no KV', () => {
-    const operations = stepOf(loweringOf({ ...pages, attendAt: 'cpu' }, 3), 0, demand(100, 64)).filter(
-      ({ layer }) => layer === 0,
-    );
+    const choice = { ...demand(100, 64), farAttendTokens: 64 };
+    const lowering = loweringOf({ ...pages, attendAt: 'cpu' }, 3);
+    const operations = stepOf(lowering, 0, choice).filter(({ layer }) => layer === 0);
     const [out] = only(operations, 'spill');
     const [back] = only(operations, 'fetch');
     expect(out).toMatchObject({ rows: 3, rowBytes: 32 * 128 * 2, stream: 'd2h' });
     expect(back).toMatchObject({ rows: 3, rowBytes: 32 * (128 * 2 + 4), stream: 'h2d' });
     const [far, near] = only(operations, 'attend');
-    expect(far).toMatchObject({ where: 'cpu', stream: 'cpu', after: [operations.indexOf(out)] });
+    expect(far).toMatchObject({ where: 'cpu', stream: 'cpu', contextTokens: 64 });
+    expect(far.after).toEqual([operations.indexOf(out), operations.indexOf(only(operations, 'select')[0])]);
+    expect(near.contextTokens).toBe(100);
     expect(far.readBytes).toEqual({ dram: 64 * 512 * 8 * 3 });
     expect(near.readBytes).toEqual({ hbm: 100 * 512 * 8 * 3 });
     expect(only(operations, 'merge')).toMatchObject([{ parts: 2, after: [operations.indexOf(back)] }]);
+  });
+
+  test('works run in the order of their declaration, across streams; index data crosses by copy engine', () => {
+    const work = { readBytes: { hbm: 10, dram: 30 }, flops: 5, kernels: 2 };
+    const works = [
+      { ...work, index: 'codes', where: 'h2d', ahead: true },
+      { ...work, index: 'hash' },
+      { ...work, index: 'hashes', where: 'd2h' },
+      { ...work, index: 'lookup', where: 'cpu' },
+    ] as const;
+    const choice = { ...demand(100, 64), works: [...works] };
+    const operations = stepOf(loweringOf(pages), 0, choice).slice(1, 7);
+    expect(operations.map(({ kind, stream, after }) => [kind, stream, after])).toEqual([
+      ['fetch', 'h2d', []],
+      ['score', 'compute', [1]],
+      ['spill', 'd2h', [2]],
+      ['score', 'cpu', [3]],
+      ['select', 'compute', [4]],
+      ['fetch', 'h2d', [5]],
+    ]);
+    expect(operations[0]).toMatchObject({ rows: 2, rowBytes: (30 * 8) / 2 });
+    expect(operations[2]).toMatchObject({ rows: 2, rowBytes: (10 * 8) / 2 });
+  });
+
+  test("a cache's refill crosses the link and is waited for, but only what was chosen is read", () => {
+    const append = { ...emptyDemand(1), fetchTokens: [1000] };
+    const { operations } = loweringOf(pages).step(
+      0,
+      model.layerKinds.map(() => ({ append, choice: demand(100, 0) })),
+    );
+    expect(moved(operations)).toBe(1000 * 512 * 8 * 32);
+    const [attend] = only(operations, 'attend');
+    expect(attend.readBytes).toEqual({ hbm: 100 * 512 * 8 });
+    expect(attend.after).toEqual([operations.indexOf(only(operations, 'fetch')[0])]);
   });
 
   test('leaves out projections, MLP and head on request, and nothing else', () => {

@@ -4,7 +4,7 @@
  */
 import { adapterGemms, attentionInputGemms, headGemms, outputAndMlpGemms } from '../model/gemms.ts';
 import { layerContextTokens } from '../model/ledger.ts';
-import type { ExtraPass, TopK } from '../policy/policy.ts';
+import type { ExtraPass, TopK, Work } from '../policy/policy.ts';
 import type { Gemm } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
 import { Emitter, type LoweringInput } from './emitter.ts';
@@ -20,10 +20,6 @@ export interface LayerPrefill {
 }
 
 const sumOf = (tokens: readonly number[]): number => tokens.reduce((a, b) => a + b, 0);
-
-/** Tokens that cross into HBM for a layer, by stored form. */
-const fetchedIn = ({ append, choice }: LayerStep): readonly number[] =>
-  choice.fetchTokens.map((tokens, form) => tokens + append.fetchTokens[form]);
 
 export class Lowering {
   private readonly emit: Emitter;
@@ -57,7 +53,8 @@ export class Lowering {
       const later = lead > 0 ? layers[layer + lead] : undefined;
       if (later) {
         this.emit.builder.setLayer(layer + lead);
-        ahead[layer + lead] = this.fetch(fetchedIn(later), 1, [this.choose(later.choice, appended)]);
+        const { id } = this.choose(later.choice, appended);
+        ahead[layer + lead] = this.fetch(later.choice.fetchTokens, 1, [id]);
         this.emit.builder.setLayer(layer);
       }
       if (demand === null)
@@ -117,7 +114,7 @@ export class Lowering {
   private place(layerPrefill: LayerPrefill | null, tokens: number, done: boolean): void {
     const { policy } = this.input;
     if (layerPrefill === null) return;
-    for (const work of policy.prefillWork) this.emit.score(work, tokens);
+    this.works(policy.prefillWork, tokens, this.appended);
     if (!done) return;
     const spilled = this.emit.spill(layerPrefill.demand, this.appended);
     this.copiedOut = spilled.length > 0 ? spilled : this.copiedOut;
@@ -136,18 +133,18 @@ export class Lowering {
     this.attends.push(this.emit.attend(tokens, raw, [appended]));
     const extra = this.input.policy.denseWork(layer, tokens);
     if (extra === null) return;
-    for (const work of extra.works) this.emit.score(work, 1);
-    this.select(extra.topk);
+    this.works(extra.works, 1, appended);
+    this.select(extra.topk, []);
   }
 
-  private select({ of, k, rows }: TopK): number {
+  private select({ of, k, rows }: TopK, after: readonly number[]): number {
     return this.emit.builder.add({
       kind: 'select',
       rows: Math.max(1, Math.round(rows * this.input.model.kvHeads * this.input.batch)),
       of: Math.round(of),
       k: Math.round(k),
       stream: 'compute',
-      after: [],
+      after,
     });
   }
 
@@ -159,33 +156,46 @@ export class Lowering {
   ): void {
     const { append, choice } = layerStep;
     const { overlap, attendAt } = this.input.policy.transfer;
-    for (const work of append.works) this.emit.score(work, 1);
+    this.works(append.works, 1, appended);
     this.emit.spill(append, appended);
     this.emit.spill(choice, appended);
-    const fetched = fetchedIn(layerStep);
+    // A cache's refill: attention waits for it, but reads of it only what it chose.
+    const refilled = this.fetch(append.fetchTokens, 1, []);
     if (ahead !== undefined) {
-      this.attendAfter(choice, fetched, ahead);
+      this.attendAfter(choice, [...refilled, ...ahead]);
       return;
     }
     const asked = attendAt === 'cpu' ? this.emit.queriesOut(appended) : appended;
-    const chosen = this.choose(choice, asked);
-    if (sumOf(fetched) === 0) this.attendAfter(choice, fetched, []);
-    else if (attendAt === 'cpu') this.attendOnHost(choice, fetched, asked);
-    else if (overlap === 'stream') this.streamed(choice, fetched, chosen);
-    else this.fetchThenAttend(layer, choice, fetched, chosen);
+    const { id, isElsewhere } = this.choose(choice, asked);
+    if (sumOf(choice.fetchTokens) === 0) this.attendAfter(choice, isElsewhere ? [...refilled, id] : refilled);
+    else if (attendAt === 'cpu') this.attendOnHost(choice, refilled, id === asked ? [id] : [asked, id]);
+    else if (overlap === 'stream') this.streamed(choice, refilled, id);
+    else this.fetchThenAttend(layer, choice, refilled, id);
   }
 
-  /** The declared work of a choice; returns the operation that ends it. */
-  private choose(choice: LayerDemand, asked: number): number {
-    for (const work of choice.works) this.emit.score(work, 1, [asked]);
-    let chosen = asked;
-    for (const topk of choice.topks) chosen = this.select(topk);
-    return choice.works.length > 0 && choice.topks.length === 0 ? this.emit.builder.lastId : chosen;
+  /** The declared work of a choice; the operation that ends it, and whether that runs off the compute stream. */
+  private choose(choice: LayerDemand, asked: number) {
+    let last = this.works(choice.works, 1, asked);
+    for (const topk of choice.topks)
+      last = { id: this.select(topk, last.isElsewhere ? [last.id] : []), isElsewhere: false };
+    return last;
+  }
+
+  /** Works on `tokens` tokens, each after the one before it, and the first after `asked`. */
+  private works(works: readonly Work[], tokens: number, asked: number) {
+    let id = asked;
+    let before = 'gpu';
+    for (const work of works) {
+      const where = work.where ?? 'gpu';
+      id = this.emit.score(work, tokens, where === before || work.ahead === true ? [] : [id]);
+      before = where;
+    }
+    return { id, isElsewhere: before !== 'gpu' };
   }
 
   private fetch(tokens: readonly number[], share: number, after: readonly number[]): number[] {
     const ids = this.emit.fetch(tokens, share, [...after, ...this.copiedOut]);
-    this.copiedOut = [];
+    if (ids.length > 0) this.copiedOut = [];
     return ids;
   }
 
@@ -193,7 +203,7 @@ export class Lowering {
   private fetchThenAttend(
     layer: number,
     choice: LayerDemand,
-    fetched: readonly number[],
+    ready: readonly number[],
     chosen: number,
   ): void {
     const { policy } = this.input;
@@ -202,28 +212,28 @@ export class Lowering {
     const choiceLayer = policy.choiceLayer(layer);
     const known = choiceLayer === null ? undefined : this.known[choiceLayer];
     const ahead = [freed, known].filter((id) => id !== undefined);
-    const after = overlap === 'ahead' ? ahead : [chosen];
-    this.attendAfter(choice, fetched, this.fetch(fetched, 1, after));
+    const copies = this.fetch(choice.fetchTokens, 1, overlap === 'ahead' ? ahead : [chosen]);
+    this.attendAfter(choice, [...ready, ...copies]);
   }
 
-  private attendAfter(choice: LayerDemand, fetched: readonly number[], copies: readonly number[]): void {
-    const inHbm = choice.residentTokens.map((tokens, form) => tokens + fetched[form]);
+  private attendAfter(choice: LayerDemand, copies: readonly number[]): void {
+    const inHbm = choice.residentTokens.map((tokens, form) => tokens + choice.fetchTokens[form]);
     this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies));
   }
 
   /** The CPU attends what lies in DRAM while the GPU attends what it holds; the parts are merged on the GPU. */
-  private attendOnHost(choice: LayerDemand, fetched: readonly number[], asked: number): void {
-    const resident = sumOf(choice.residentTokens);
-    const far = sumOf(fetched);
-    const perToken = choice.attendTokens / (resident + far);
-    const answered = this.emit.outputsIn(this.emit.attend(far * perToken, fetched, [asked], 'cpu'));
-    if (resident > 0) this.emit.attend(resident * perToken, choice.residentTokens, []);
-    this.attends.push(this.emit.merge(resident > 0 ? 2 : 1, [answered]));
+  private attendOnHost(choice: LayerDemand, ready: readonly number[], asked: readonly number[]): void {
+    const { attendTokens, farAttendTokens, residentTokens, fetchTokens } = choice;
+    const answered = this.emit.outputsIn(this.emit.attend(farAttendTokens, fetchTokens, asked, 'cpu'));
+    const near = sumOf(residentTokens) > 0;
+    if (near) this.emit.attend(attendTokens - farAttendTokens, residentTokens, ready);
+    this.attends.push(this.emit.merge(near ? 2 : 1, [answered]));
   }
 
   /** Copies in pieces through staging buffers; attention over what is resident, and over each piece, meanwhile. */
-  private streamed(choice: LayerDemand, fetched: readonly number[], chosen: number): void {
+  private streamed(choice: LayerDemand, ready: readonly number[], chosen: number): void {
     const { chunks = 1, buffers = 2, speculative = false } = this.input.policy.transfer;
+    const { fetchTokens: fetched } = choice;
     const resident = sumOf(choice.residentTokens);
     const total = sumOf(fetched);
     const perToken = choice.attendTokens / (resident + total);
@@ -241,7 +251,7 @@ export class Lowering {
     copyWhereFree();
     let parts = chunks;
     if (resident > 0) {
-      this.emit.attend(resident * perToken, choice.residentTokens, []);
+      this.emit.attend(resident * perToken, choice.residentTokens, ready);
       parts++;
     }
     for (let chunk = 0; chunk < chunks; chunk++) {

@@ -49,7 +49,7 @@ export class HeadCache {
   tokens = 0;
   /** Tokens that live in at least one tier. */
   liveTokens = 0;
-  /** Stored copies per token: more than one where KV is replicated to query heads. */
+  /** Copies per token in HBM: more than one where KV is replicated to query heads. DRAM holds one. */
   readonly copies: Uint8Array;
   readonly movements: Movement[] = [];
   readonly recodings: Recoding[] = [];
@@ -87,6 +87,21 @@ export class HeadCache {
     this.setPlace(token, 0);
     this.copies[token] = count;
     if (count > 0) this.setPlace(token, place);
+  }
+
+  /**
+   * Holds `count` HBM copies of a token whose home is DRAM, one for each query head that has it in a slot; each that was
+   * not there crosses the link.
+   */
+  setSlots(token: number, count: number): void {
+    const before = this.place[token];
+    if ((before & IN_DRAM) === 0)
+      throw new SimError('invariant-broken', `token ${token} takes a slot in hbm, but dram does not hold it`);
+    const held = (before & IN_HBM) === 0 ? 0 : this.copies[token];
+    if (count > held) this.log('dram', 'hbm', this.form[token], count - held);
+    this.setPlace(token, IN_DRAM);
+    this.copies[token] = Math.max(1, count);
+    if (count > 0) this.setPlace(token, IN_DRAM | IN_HBM);
   }
 
   isLive(token: number): boolean {
@@ -156,19 +171,19 @@ export class HeadCache {
     const form = this.form[token];
     const copies = this.copies[token];
     this.hbmTokens[form] += copies * ((place & IN_HBM) - (before & IN_HBM));
-    this.dramTokens[form] += copies * (((place & IN_DRAM) - (before & IN_DRAM)) / IN_DRAM);
+    this.dramTokens[form] += ((place & IN_DRAM) - (before & IN_DRAM)) / IN_DRAM;
     if (before === 0) this.liveTokens++;
     else if (place === 0) this.liveTokens--;
     this.place[token] = place;
   }
 
-  private log(from: TierName, to: TierName, form: number): void {
+  private log(from: TierName, to: TierName, form: number, tokens = 1): void {
     for (const movement of this.movements) {
       if (movement.from === from && movement.to === to && movement.form === form) {
-        movement.tokens++;
+        movement.tokens += tokens;
         return;
       }
     }
-    this.movements.push({ from, to, form, tokens: 1 });
+    this.movements.push({ from, to, form, tokens });
   }
 }

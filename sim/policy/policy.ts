@@ -9,6 +9,7 @@ import type * as z from 'zod';
 import type { Random } from '../engine/random.ts';
 import type { HeadCache } from '../memory/head-cache.ts';
 import type { TierBytes, TransferMode } from '../program/operation.ts';
+import type { EstimatedRows } from '../quality/selection.ts';
 import type { LearnedField, TraceField } from '../trace/attention-trace.ts';
 import type { Rope } from '../trace/rope.ts';
 import type { Codec } from './codec.ts';
@@ -115,7 +116,10 @@ export interface StepView extends LayerView {
   other(layer: number): OtherLayer | null;
 }
 
-/** GPU or CPU work that a policy declares; bytes and flops of ONE KV head of one sequence. */
+/**
+ * Work that a policy declares; bytes and flops of ONE KV head of one sequence. Works of one choice depend on each other
+ * in the order in which they are declared.
+ */
 export interface Work {
   readonly index: string;
   readonly readBytes: TierBytes;
@@ -123,9 +127,12 @@ export interface Work {
   readonly flops: number;
   /** Flops of matrix products (many queries at a time), which tensor cores take; not counted in `flops`. */
   readonly matrixFlops?: number;
-  /** Kernels launched for the whole layer (not per head). */
+  /** Kernels launched (calls of the copy engine) for the whole layer, not per head. */
   readonly kernels: number;
-  readonly where?: 'gpu' | 'cpu';
+  /** 'h2d' and 'd2h': no arithmetic, a copy engine takes `readBytes` of index data (codes, ids) across the host link. */
+  readonly where?: 'gpu' | 'cpu' | 'h2d' | 'd2h';
+  /** True when it needs nothing of this step, so that it may run while earlier layers do. */
+  readonly ahead?: boolean;
   /** Bytes of weights that the work reads in HBM: once a layer, whatever the KV heads and the batch. */
   readonly weightBytes?: number;
 }
@@ -154,6 +161,10 @@ export interface Pick {
   none(): void;
   /** Adds tokens [from, to), as far as they are live; `query` limits the choice to one query head of the group. */
   take(from: number, to: number, query?: number): void;
+  /** Multiplies the softmax weight of a taken token for one query head (a sampler's correction of its own bias). */
+  weigh(token: number, query: number, factor: number): void;
+  /** Attends to rows in HBM that stand for tokens not taken: each counts `sizes` times, with its mean value. */
+  estimate(rows: EstimatedRows): void;
   /** Declares index reads and arithmetic before the choice. */
   score(work: Work): void;
   /** Declares a top-k of `k` out of `of`. `rows` = independent selections for this KV head (default 1). */
@@ -188,7 +199,8 @@ export interface Transfer {
   readonly leadLayers?: number;
   /**
    * Where KV outside HBM is attended: on the GPU once it has crossed (default), or where it lies, on the CPU: then
-   * queries go out, outputs with their log-sum-exp come back, and no KV crosses.
+   * queries go out, outputs with their log-sum-exp come back, and no KV crosses. A row is read once a KV head, or once
+   * a query head where these choose for themselves.
    */
   readonly attendAt?: 'gpu' | 'cpu';
 }

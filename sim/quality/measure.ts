@@ -5,7 +5,7 @@
  */
 import { addWeightedRows, exponentiate, scaleEntries } from '../engine/simd.ts';
 import { type ExactAttention, logitsInto } from './exact-attention.ts';
-import type { Selection } from './selection.ts';
+import type { EstimatedRows, Selection } from './selection.ts';
 import { RankedRow } from './top-k.ts';
 
 /** Coded keys, or values, that override the trace's own: decoded rows of tokens [from, from + tokens). */
@@ -124,24 +124,44 @@ const measureMass = (
   out.massRecall = Math.min(1, mass);
 };
 
-/** Softmax numerators over the stored keys, on the scale of the exact ones; rows as in `exact.probabilities`. */
+/**
+ * Softmax numerators over the stored keys, times the policy's own factors, on the scale of the exact ones; rows as in
+ * `exact.probabilities`.
+ */
 const ownWeights = (input: MeasureInput, room: MeasureRoom): Float32Array => {
-  const { exact, decodedKeys, queries, headDim } = input;
+  const { exact, selection, decodedKeys, queries, headDim } = input;
   const { groupSize, stride, length } = exact;
-  if (decodedKeys.length === 0) return exact.probabilities;
+  if (decodedKeys.length === 0 && !selection.isWeighed) return exact.probabilities;
   const weights = room.weightRows(groupSize * stride);
   for (let g = 0; g < groupSize; g++)
     weights.set(exact.probabilities.subarray(g * stride, g * stride + length), g * stride);
   for (const { from, tokens, rows } of decodedKeys) {
-    const out = weights.subarray(from);
-    logitsInto(queries, groupSize, rows, headDim, tokens, out, stride);
-    for (let g = 0; g < groupSize; g++) {
-      const row = out.subarray(g * stride, g * stride + tokens);
-      exponentiate(row, tokens, exact.maxLogit[g]);
-      scaleEntries(row, tokens, 1 / exact.normaliser[g]);
-    }
+    numeratorsInto(exact, queries, rows, headDim, tokens, weights.subarray(from), stride);
+  }
+  for (let g = 0; g < groupSize; g++) {
+    const factors = selection.factorsOf(g);
+    if (factors === null) continue;
+    for (let i = 0; i < length; i++) weights[g * stride + i] *= factors[i];
   }
   return weights;
+};
+
+/** Softmax numerators of the group's queries over other keys than the trace's, on the scale of the exact ones. */
+const numeratorsInto = (
+  exact: ExactAttention,
+  queries: Float32Array,
+  keys: Float32Array,
+  headDim: number,
+  count: number,
+  out: Float32Array,
+  stride: number,
+): void => {
+  logitsInto(queries, exact.groupSize, keys, headDim, count, out, stride);
+  for (let g = 0; g < exact.groupSize; g++) {
+    const row = out.subarray(g * stride, g * stride + count);
+    exponentiate(row, count, exact.maxLogit[g]);
+    scaleEntries(row, count, 1 / exact.normaliser[g]);
+  }
 };
 
 /** Adds the values of the first `count` listed positions that are raw, for query heads [g, g + queries). */
@@ -197,6 +217,24 @@ const addDecoded = (input: MeasureInput, own: Float32Array, piece: DecodedRows, 
   });
 };
 
+/** Adds rows that stand for tokens; each counts once for every token that it stands for. */
+const addEstimated = (input: MeasureInput, estimated: EstimatedRows, room: MeasureRoom): void => {
+  const { exact, queries, headDim } = input;
+  const { groupSize, valueDim } = exact;
+  const { count, keys, values, sizes } = estimated;
+  if (values === null) return;
+  const weights = room.weightsOfPiece(groupSize * count);
+  numeratorsInto(exact, queries, keys, headDim, count, weights, count);
+  for (let g = 0, at = 0; g < groupSize; g++) {
+    for (let i = 0; i < count; i++, at++) {
+      weights[at] *= sizes[i];
+      room.weights[g] += weights[at];
+    }
+  }
+  const job = { weights, queryCount: groupSize, stride: count, rows: values, rowCount: count };
+  addWeightedRows({ ...job, channels: valueDim, out: room.sums });
+};
+
 const relativeError = (exact: ExactAttention, g: number, { sums, weights }: MeasureRoom): number => {
   if (weights[g] === 0) return 1;
   let difference = 0;
@@ -232,5 +270,6 @@ export const measureGroup = (input: MeasureInput, room: MeasureRoom): void => {
   if (!selection.perQuery) addRaw(input, own, 0, groupSize, selection.count, room);
   if (values === null) return;
   for (const piece of decodedValues) addDecoded(input, own, piece, room);
+  for (const rows of selection.estimates) addEstimated(input, rows, room);
   for (let g = 0; g < groupSize; g++) room.results[g].outputError = relativeError(exact, g, room);
 };

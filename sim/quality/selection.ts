@@ -7,6 +7,19 @@ import { SimError } from '../error.ts';
 /** Bit pattern of "every query head of the group". */
 export const EVERY_QUERY = -1;
 
+/**
+ * Rows that stand for tokens which are not attended one by one: each counts as `sizes[i]` tokens of this key whose mean
+ * value is this. They lie in HBM, in raw form.
+ */
+export interface EstimatedRows {
+  readonly count: number;
+  /** Row-major [count, headDim]. */
+  readonly keys: Float32Array;
+  /** Row-major [count, headDim]; null when the trace has no values. */
+  readonly values: Float32Array | null;
+  readonly sizes: Float32Array;
+}
+
 export class Selection {
   /** True until the first explicit choice: everything live is attended. */
   all = true;
@@ -18,7 +31,12 @@ export class Selection {
   readonly positions: Int32Array;
   count = 0;
   length = 0;
+  /** What stands for tokens that are not attended themselves. */
+  readonly estimates: EstimatedRows[] = [];
   private isListed = false;
+  /** Per query head, the factor of each token's softmax weight; a row is made when first written. */
+  private readonly factors: (Float32Array | undefined)[] = [];
+  private readonly factored = new Set<number>();
 
   constructor(capacityTokens: number) {
     this.marks = new Int32Array(capacityTokens);
@@ -30,6 +48,8 @@ export class Selection {
     this.perQuery = false;
     this.isListed = false;
     this.length = length;
+    this.estimates.length = 0;
+    this.factored.clear();
   }
 
   none(): void {
@@ -55,6 +75,26 @@ export class Selection {
     this.perQuery = true;
     const bit = 1 << query;
     for (let token = Math.max(0, from); token < end; token++) this.marks[token] |= bit;
+  }
+
+  /** Multiplies the softmax weight of a token for one query head, as a sampler does to correct its own bias. */
+  weigh(token: number, query: number, factor: number): void {
+    const row = this.factors[query] ?? new Float32Array(this.marks.length);
+    if (!this.factored.has(query)) row.fill(1, 0, this.length);
+    this.factors[query] = row;
+    this.factored.add(query);
+    this.perQuery = true;
+    row[token] = factor;
+  }
+
+  /** Whether any token was weighed. */
+  get isWeighed(): boolean {
+    return this.factored.size > 0;
+  }
+
+  /** Factors of query head `query` by token; null when all are 1. */
+  factorsOf(query: number): Float32Array | null {
+    return (this.factored.has(query) ? this.factors[query] : null) ?? null;
   }
 
   /** Removes what is not live (place[token] = 0) and makes "all" explicit when something was dropped. */
