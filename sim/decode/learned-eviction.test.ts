@@ -210,3 +210,69 @@ describe('tova', () => {
     for (const { residentTokens } of record.choices) expect(residentTokens).toEqual([BUDGET]);
   });
 });
+
+describe('scissorhands', () => {
+  const [BUDGET, RECENT, WINDOW_QUERIES] = [14, 3, 9];
+
+  /** Keeps whole histories: who saw what, and whether at least uniform; nothing incremental. */
+  const expected = (kvHead: number, queries: readonly number[], drop: number): number[][] => {
+    const history: { readonly seen: number; readonly hits: ReadonlySet<number> }[] = [];
+    const keys = trace.keys(0, kvHead);
+    const remember = (tokens: readonly number[], length: number, rows: readonly Float32Array[]): void => {
+      const hits = new Set(
+        tokens.filter((token) => {
+          const sum = rows.reduce((total, q) => total + (softmaxOver(q, keys, tokens).get(token) ?? 0), 0);
+          return sum / rows.length >= 1 / tokens.length;
+        }),
+      );
+      history.push({ seen: length, hits });
+    };
+    const rate = (token: number): number => {
+      const last = history.slice(-WINDOW_QUERIES).filter(({ seen }) => token < seen);
+      return last.length === 0 ? 1 : last.filter(({ hits }) => hits.has(token)).length / last.length;
+    };
+    const shrunk = (held: readonly number[], size: number): number[] => {
+      const order = held.slice(0, held.length - RECENT).sort((a, b) => rate(a) - rate(b) || a - b);
+      const gone = new Set(order.slice(0, held.length - size));
+      return held.filter((token) => !gone.has(token));
+    };
+    const prompt = trace.promptQueries(0, kvHead).q;
+    for (let w = WINDOW - WINDOW_QUERIES; w < WINDOW; w++) {
+      const rows = queries.map((g) => prompt.subarray((w * GROUP + g) * DIM, (w * GROUP + g + 1) * DIM));
+      const length = PROMPT - (WINDOW - 1 - w);
+      remember(promptTokens().slice(0, length), length, rows);
+    }
+    let held = shrunk(promptTokens(), BUDGET);
+    return Array.from({ length: STEPS }, (_, step) => {
+      held.push(PROMPT + step);
+      if (held.length > BUDGET) held = shrunk(held, BUDGET + 1 - drop);
+      remember(
+        held,
+        PROMPT + step + 1,
+        queries.map((g) => queryOf(step, kvHead, g)),
+      );
+      return [...held];
+    });
+  };
+  const sizes = { budgetTokens: BUDGET, recentTokens: RECENT, historyTokens: WINDOW_QUERIES };
+
+  test.each([1, 4])('drops who rarely got uniform attention, %i at a time', (dropTokens) => {
+    const { attended, record } = run('scissorhands', { ...sizes, dropTokens });
+    for (const kvHead of [0, 1]) {
+      expect(attended.map((heads) => heads[kvHead][0])).toEqual(expected(kvHead, [0, 1], dropTokens));
+    }
+    for (const { attendTokens } of record.choices) expect(attendTokens).toBeLessThanOrEqual(BUDGET);
+    if (dropTokens === 1) budgetsHeld(record, BUDGET);
+  });
+
+  test('per query head each has a history, of w bits and a count a token', () => {
+    const { attended, record } = run('scissorhands', { ...sizes, group: 'per-query' });
+    for (const g of [0, 1]) expect(attended.map((heads) => heads[1][g])).toEqual(expected(1, [g], 1));
+    for (const { hbmBytes } of record.residency)
+      expect(hbmBytes).toBeCloseTo(GROUP * BUDGET * (64 + 4 + WINDOW_QUERIES / 8), 6);
+  });
+
+  test('a budget that the recent tokens fill is refused', () => {
+    expect(() => run('scissorhands', { budgetTokens: 10 })).toThrow(/above recentTokens 10, found 10/);
+  });
+});

@@ -49,27 +49,28 @@ export class Holders {
   }
 
   /**
-   * Drops the `count` tokens with the least score (by position, not negative) among a chooser's first `candidates`
-   * held ones; of equal scores the older go first.
+   * Drops the `count` tokens with the least score (by position, not negative) among a chooser's held ones at indices
+   * [from, to); of equal scores the older go first.
    */
-  dropLeast(chooser: number, scores: Float32Array, candidates: number, count: number): void {
+  dropLeast(chooser: number, scores: Float32Array, from: number, to: number, count: number): void {
+    const candidates = to - from;
     const dropped = Math.min(count, candidates);
     if (dropped <= 0) return;
     const held = this.positions[chooser];
     if (dropped === candidates) {
-      this.retain(chooser, (_, index) => index >= candidates);
+      this.retain(chooser, (_, index) => index < from || index >= to);
       return;
     }
     const { gathered } = this;
-    for (let index = 0; index < candidates; index++) gathered[index] = scores[held[index]];
+    for (let i = 0; i < candidates; i++) gathered[i] = scores[held[from + i]];
     const { least, ties } = kept(gathered, candidates, candidates - dropped);
     // Ties that go are the first ones met.
-    let equal = 0;
-    for (let index = 0; index < candidates; index++) if (gathered[index] === least) equal++;
-    let leaving = equal - ties;
+    let leaving = -ties;
+    for (let i = 0; i < candidates; i++) if (gathered[i] === least) leaving++;
     this.retain(chooser, (_, index) => {
-      if (index >= candidates || gathered[index] > least) return true;
-      return gathered[index] === least && leaving-- <= 0;
+      const score = gathered[index - from];
+      if (index < from || index >= to || score > least) return true;
+      return score === least && leaving-- <= 0;
     });
   }
 

@@ -7,16 +7,9 @@
 import * as z from 'zod';
 import { columnsField, columnWork } from '../attention-columns.ts';
 import { choosersOf, groupChoiceOf, groupField, groupRows } from '../group-rows.ts';
-import { Holders } from '../holders.ts';
-import {
-  type HeadView,
-  type Policy,
-  type PolicyPlugin,
-  type PrefillView,
-  policyDefaults,
-  type World,
-} from '../policy.ts';
-import { promptColumnInputs, promptColumns } from '../prompt-rows.ts';
+import { type HeavyHitters, heavyHittersOf, SCORE_BYTES } from '../heavy-hitters.ts';
+import { type HeadView, type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { promptColumnInputs } from '../prompt-rows.ts';
 
 const config = z.object({
   heavyRatio: z.number().min(0).max(1).default(0.1).describe('heavy hitters kept, as a share of the prompt'),
@@ -30,76 +23,6 @@ const config = z.object({
     .describe('divide the sum by the number of queries that could see the key, as NVIDIA/kvpress does'),
   columns: columnsField,
 });
-
-/** Bytes of one accumulated score, float32. */
-const SCORE_BYTES = 4;
-
-/** Sums of one KV head, a row per chooser, and the tokens that each chooser still holds. */
-class HeavyHitters {
-  readonly holders: Holders;
-  private readonly sums: readonly Float32Array[];
-  /** Queries that were summed over each token. */
-  private readonly seen: Float32Array;
-  private readonly rates: Float32Array;
-
-  constructor(head: HeadView, choosers: number, capacityTokens: number) {
-    this.holders = new Holders(head.cache, choosers);
-    this.sums = Array.from({ length: choosers }, () => new Float32Array(capacityTokens));
-    this.seen = new Float32Array(capacityTokens);
-    this.rates = new Float32Array(capacityTokens);
-  }
-
-  /** The prompt's sums, row-major [choosers, seen.length]. */
-  begin(rows: Float32Array, seen: Float32Array): void {
-    const n = seen.length;
-    this.seen.set(seen);
-    this.sums.forEach((sum, chooser) => {
-      sum.set(rows.subarray(chooser * n, (chooser + 1) * n));
-    });
-  }
-
-  /** One more query: its attention on tokens 0 .. length-1, row-major [choosers, length]. */
-  add(rows: Float32Array, length: number): void {
-    const { positions, counts } = this.holders;
-    this.sums.forEach((sum, chooser) => {
-      for (let at = 0; at < counts[chooser]; at++) {
-        const token = positions[chooser][at];
-        sum[token] += rows[chooser * length + token];
-      }
-    });
-    for (let token = 0; token < length; token++) this.seen[token]++;
-  }
-
-  /** Evicts until each chooser holds its last `recent` tokens and at most `heavy` others. */
-  evict(heavy: number, recent: number, normalised: boolean): void {
-    const { holders, sums, seen, rates } = this;
-    sums.forEach((sum, chooser) => {
-      const others = holders.counts[chooser] - recent;
-      if (others <= heavy) return;
-      if (normalised) {
-        for (let at = 0; at < others; at++) {
-          const token = holders.positions[chooser][at];
-          rates[token] = sum[token] / Math.max(1, seen[token]);
-        }
-      }
-      holders.dropLeast(chooser, normalised ? rates : sum, others, others - heavy);
-    });
-  }
-}
-
-const startHead = (
-  view: PrefillView,
-  at: number,
-  choosers: number,
-  world: World,
-  group: 'mean' | 'max' | 'per-query',
-) => {
-  const head = new HeavyHitters(view.heads[at], choosers, world.maxTokens);
-  const { sums, seen } = promptColumns(view, at, world);
-  head.begin(groupRows(sums, world.groupSize, view.length, group), seen);
-  head.holders.add(0, view.length);
-  return head;
-};
 
 export const policy = {
   name: 'h2o',
@@ -115,6 +38,7 @@ export const policy = {
     const choosers = choosersOf(group, world);
     const heavy = c.heavyTokens ?? Math.floor(c.heavyRatio * world.promptTokens);
     const recent = c.recentTokens ?? Math.max(1, Math.floor(c.recentRatio * world.promptTokens));
+    const quota = { sinks: 0, heavy, recent };
     const work = { columns: c.columns, copies: choosers, stateBytes: SCORE_BYTES };
     return {
       ...policyDefaults,
@@ -126,13 +50,13 @@ export const policy = {
       layer: () => {
         const heads: HeavyHitters[] = [];
         const evict = (head: HeavyHitters, view: HeadView): void => {
-          head.evict(heavy, recent, c.normalised);
+          head.evict(quota);
           view.cache.setMeta('scores', 'hbm', head.holders.rows * SCORE_BYTES);
         };
         return {
           onPrefill(view) {
             view.heads.forEach((head, at) => {
-              heads.push(startHead(view, at, choosers, world, group));
+              heads.push(heavyHittersOf(view, at, world, group, c.normalised));
               evict(heads[at], head);
             });
           },

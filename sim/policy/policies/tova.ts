@@ -45,7 +45,7 @@ export const policy = {
           for (let token = 0; token < length; token++) scores[token] += row[token] * share;
         };
         const makeRoom = (): void => {
-          for (const one of holders) one.dropLeast(0, scores, one.counts[0], one.counts[0] - budgetTokens);
+          for (const one of holders) one.dropLeast(0, scores, 0, one.counts[0], one.counts[0] - budgetTokens);
         };
         return {
           onPrefill(view) {
@@ -60,7 +60,7 @@ export const policy = {
           },
           onAppend(view) {
             for (const one of holders)
-              one.dropLeast(0, scores, one.counts[0], one.counts[0] + 1 - budgetTokens);
+              one.dropLeast(0, scores, 0, one.counts[0], one.counts[0] + 1 - budgetTokens);
             for (const one of holders) one.add(view.length - 1, view.length);
           },
           select(view, picks) {
