@@ -3,7 +3,10 @@ import { policy as policyDbudgetkv } from './policies/dbudgetkv.ts';
 import { policy as policyFull } from './policies/full.ts';
 import { policy as policyFullOffload } from './policies/full-offload.ts';
 import { policy as policyH2o } from './policies/h2o.ts';
+import { policy as policyKivi } from './policies/kivi.ts';
+import { policy as policyKvquant } from './policies/kvquant.ts';
 import { policy as policyPariskv } from './policies/pariskv.ts';
+import { policy as policyQuantized } from './policies/quantized.ts';
 import { policy as policyQuest } from './policies/quest.ts';
 import { policy as policyScissorhands } from './policies/scissorhands.ts';
 import { policy as policySnapkv } from './policies/snapkv.ts';
@@ -16,7 +19,10 @@ export const catalog = {
   "full": policyFull,
   "full-offload": policyFullOffload,
   "h2o": policyH2o,
+  "kivi": policyKivi,
+  "kvquant": policyKvquant,
   "pariskv": policyPariskv,
+  "quantized": policyQuantized,
   "quest": policyQuest,
   "scissorhands": policyScissorhands,
   "snapkv": policySnapkv,

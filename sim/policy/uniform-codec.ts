@@ -30,3 +30,29 @@ export const kiviCodec = (name: string, bits: number, group: number): Codec =>
     { bits, groupTokens: group, groupChannels: 1 },
     { bits, groupTokens: 1, groupChannels: group },
   );
+
+/**
+ * KIVI's two stored forms when keys are coded before values: keys coded and values raw, then both. Bytes include scales
+ * and minima of full groups.
+ */
+export const kiviInTurn = (
+  { kBits, vBits, group }: { readonly kBits: number; readonly vBits: number; readonly group: number },
+  { headDim, vBytesPerToken }: { readonly headDim: number; readonly vBytesPerToken: number },
+): readonly [Codec, Codec] => {
+  const keys: Grouping = { bits: kBits, groupTokens: group, groupChannels: 1 };
+  const values: Grouping = { bits: vBits, groupTokens: 1, groupChannels: group };
+  const whole = uniformCodec(`kivi-k${kBits}v${vBits}`, `KIVI, ${kBits} and ${vBits} bits`, keys, values);
+  const kBytes = (kBits * headDim) / 8 + groupScaleBytes(keys, headDim, group) / group;
+  const vBytes = (vBits * headDim) / 8 + groupScaleBytes(values, headDim, 1);
+  const common = { ...whole, kBytesPerToken: () => kBytes, scaleBytes: () => 0 };
+  return [
+    {
+      ...common,
+      name: `kivi-k${kBits}`,
+      keeps: 'values',
+      vBytesPerToken: () => vBytesPerToken,
+      decodeFlopsPerToken: () => 2 * headDim,
+    },
+    { ...common, keeps: 'keys', vBytesPerToken: () => vBytes },
+  ];
+};
