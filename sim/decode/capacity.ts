@@ -54,6 +54,13 @@ const residentAt = (input: CapacityInput, tokens: number, of: (record: LayerReco
   return { hbm: hbm * model.kvHeads * batch, dram: dram * model.kvHeads * batch };
 };
 
+/** HBM bytes of KV and index of all layers after each decode step, the whole batch; staging left out. */
+export const kvBytesPerStep = (input: CapacityInput): Float64Array =>
+  Float64Array.from(
+    { length: input.steps },
+    (_, step) => residentAt(input, input.promptTokens + step + 1, (record) => record.residency[step]).hbm,
+  );
+
 export const residencyOf = (input: CapacityInput): Residency => {
   const { model, batch, promptTokens, steps, records, policy, elementBytes, dense } = input;
   const prefilled = residentAt(input, promptTokens, (record) => record.afterPrefill);

@@ -18,7 +18,7 @@ import { costOf, type Machine, resolveMachine } from '../timing/cost.ts';
 import type { Timeline } from '../timing/timeline.ts';
 import { type AttentionTrace, type TraceField, traceFields } from '../trace/attention-trace.ts';
 import { representativeOf } from '../trace/represent.ts';
-import { type CapacityInput, liveTokensPerStep, residencyOf, shortfall } from './capacity.ts';
+import { type CapacityInput, kvBytesPerStep, liveTokensPerStep, residencyOf, shortfall } from './capacity.ts';
 import { formsOf } from './head-replay.ts';
 import { type LayerRecord, type PolicyReplay, type QualitySamples, replayPolicies } from './replay.ts';
 import { chooseSample, type Sample } from './sampling.ts';
@@ -39,6 +39,8 @@ export interface CompareRun {
   readonly result: CompareResult;
   /** One timeline per policy, in the order of the result's policies. Step -1 is the prompt. */
   readonly timelines: readonly Timeline[];
+  /** Bytes of KV and index in HBM after each decode step, one row per policy: what the result sums up as a peak. */
+  readonly kvBytes: readonly Float64Array[];
 }
 
 /** A prediction counts as calibrated while no more of its critical path than this is extrapolated. */
@@ -169,11 +171,16 @@ const contextNote = (model: ModelShape, { contextTokens }: CompareExperiment): s
     ? []
     : [`${contextTokens} tokens of context: ${model.name} was trained for ${model.maxContextTokens}.`];
 
-/** Runs the experiment. Throws SimError on contradictory input; a configuration that does not fit is a result. */
-export const compare = (input: CompareInput): CompareRun => {
+/** What a comparison is timed on: the machine's part of an experiment. */
+export type MachineChoice = Pick<CompareExperiment, 'hardware' | 'stack'>;
+
+/**
+ * Replays the policies, which no machine has a say in; what it returns times their choices on any machine.
+ * Throws SimError on contradictory input; a configuration that does not fit is a result.
+ */
+export const prepare = (input: CompareInput): ((machine: MachineChoice) => CompareRun) => {
   const { experiment, trace } = input;
   const model = loadModel(experiment.model);
-  const machine = resolveMachine(loadProfile(experiment.hardware), loadStack(experiment.stack));
   checkShape(trace, model, experiment);
   const excludedLayers = model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : []));
   const { layers, kvHeads, steps, seed } = experiment;
@@ -201,6 +208,22 @@ export const compare = (input: CompareInput): CompareRun => {
     policies,
     ...(input.onProgress ? { onProgress: input.onProgress } : {}),
   });
+  const notes = [...sampleNote(replayed, trace), ...contextNote(model, experiment), ...(input.notes ?? [])];
+  return (choice) => timeReplays({ ...experiment, ...choice }, trace, model, world, replays, notes);
+};
+
+/** Runs the experiment: policies are replayed on the trace, and what they chose is timed on the machine. */
+export const compare = (input: CompareInput): CompareRun => prepare(input)(input.experiment);
+
+const timeReplays = (
+  experiment: CompareExperiment,
+  trace: AttentionTrace,
+  model: ModelShape,
+  world: World,
+  replays: readonly PolicyReplay[],
+  notes: readonly string[],
+): CompareRun => {
+  const machine = resolveMachine(loadProfile(experiment.hardware), loadStack(experiment.stack));
   const runs = replays.map((replay, at) =>
     assess(experiment, model, machine, world, replay, experiment.policies[at].label),
   );
@@ -215,12 +238,13 @@ export const compare = (input: CompareInput): CompareRun => {
       format: RESULT_FORMAT,
       kind: 'compare',
       experiment,
-      seed,
+      seed: experiment.seed,
       policies: results,
       digest,
-      notes: [...sampleNote(replayed, trace), ...contextNote(model, experiment), ...(input.notes ?? [])],
+      notes: [...notes],
     },
     timelines: runs.map(({ timeline }) => timeline),
+    kvBytes: runs.map(({ kvBytes }) => kvBytes),
   };
 };
 
@@ -263,5 +287,9 @@ const assess = (
     quality: qualityOf(replay.quality, common),
     inputs: policy.inputs,
   };
-  return { result: { ...body, digest: policyDigest(body, run.digest) }, timeline: run.timeline };
+  return {
+    result: { ...body, digest: policyDigest(body, run.digest) },
+    timeline: run.timeline,
+    kvBytes: kvBytesPerStep(common),
+  };
 };
