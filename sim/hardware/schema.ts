@@ -203,8 +203,11 @@ export const stackSchema = z.strictObject({
   /** Around each product of a layer: launches, and passes over its output by element-wise kernels. */
   dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
   gemm: z.strictObject({ rateRatio: quantity }),
-  /** `expandsKv`: KV heads are copied once a query head before attention reads them. */
-  decodeAttention: z.strictObject({ rateRatio: quantity, expandsKv: z.boolean() }),
+  /**
+   * `expandsKv`: KV heads are copied once a query head before attention reads them. `startNs`: what launching the
+   * attention of one layer takes on the GPU's clock, where the stack waits for the GPU first; else it is hidden.
+   */
+  decodeAttention: z.strictObject({ rateRatio: quantity, expandsKv: z.boolean(), startNs: time.optional() }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
 });

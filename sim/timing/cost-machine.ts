@@ -206,7 +206,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
     },
     decodeAttention: {
       ...trustOf([decodeAttention.startNs, decodeAttention.rateRatio], decodeAttention.errorRatio),
-      startNs: decodeAttention.startNs.value,
+      startNs: Math.max(decodeAttention.startNs.value, stack.decodeAttention.startNs?.value ?? 0),
       waveNs: decodeAttention.waveNs.value,
       bytesPerNs:
         readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),
