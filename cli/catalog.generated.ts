@@ -9,7 +9,7 @@ export const catalog = {
     load: () => import('./doctor.ts').then((module) => module.verb),
   },
   "list": {
-    summary: "what exists: policies, hardware, stacks, models, formats, evictions",
+    summary: "what exists: policies, hardware, stacks, models, formats, evictions, papers",
     load: () => import('./list.ts').then((module) => module.verb),
   },
   "mrc": {
@@ -19,6 +19,10 @@ export const catalog = {
   "predict": {
     summary: "time of one operation on a machine, with an interval",
     load: () => import('./predict.ts').then((module) => module.verb),
+  },
+  "reproduce": {
+    summary: "published tables of papers against simulation, cell by cell",
+    load: () => import('./reproduce.ts').then((module) => module.verb),
   },
   "trace": {
     summary: "inspect attention traces, generate synthetic ones, convert block mass",

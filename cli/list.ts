@@ -149,6 +149,17 @@ const KINDS = {
       text('what it does', 'title'),
     ],
   },
+  papers: {
+    singular: 'paper',
+    rows: async () => {
+      const { loadPaper, paperNames } = await import('../validate/papers/papers.ts');
+      return paperNames.map((name) => {
+        const { title, version, sources, cells } = loadPaper(name);
+        return { name, title, version, sources, cells: cells.length };
+      });
+    },
+    columns: [text('name', 'name'), number('cells', 'cells', String), text('title', 'title')],
+  },
 } satisfies Record<string, Kind>;
 
 type KindName = keyof typeof KINDS;
@@ -195,7 +206,7 @@ const showOne = (row: Row, context: VerbContext): void => {
 
 export const verb = {
   name: 'list',
-  summary: 'what exists: policies, hardware, stacks, models, formats, evictions',
+  summary: 'what exists: policies, hardware, stacks, models, formats, evictions, papers',
   positionals: ['kind', 'name'],
   flags,
   examples: ['kvtier list policies', 'kvtier list policies quest', 'kvtier list models --json'],

@@ -33,6 +33,8 @@ const FOLDERS = [
     symbol: 'format',
     output: 'traces/requests/formats/catalog.generated.ts',
   },
+  { folder: 'validate/papers', json: true, output: 'validate/papers/catalog.generated.ts' },
+  { folder: 'validate/papers/stacks', json: true, output: 'validate/papers/stacks.generated.ts' },
 ];
 
 const byCodeUnit = (a, b) => (a < b ? -1 : a > b ? 1 : 0);

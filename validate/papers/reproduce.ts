@@ -1,0 +1,189 @@
+/**
+ * Published against simulated, cell by cell. A set-up is simulated once however many cells read it; a cell whose
+ * policy is not in the catalog, or whose run is refused, says so and has no number.
+ */
+import { quantiles } from '../../sim/engine/stats.ts';
+import { SimError } from '../../sim/error.ts';
+import { machineOf, type PaperMachine } from './machine.ts';
+import type { Measured } from './metrics.ts';
+import { loadPaperStack, resolveSetup } from './papers.ts';
+import type { Cell, Paper, Setup } from './schema.ts';
+import { setupKey, simulate } from './simulate.ts';
+import { inUnit } from './units.ts';
+
+export interface CellResult {
+  readonly paper: string;
+  readonly table: string;
+  readonly cell: string;
+  readonly unit: string;
+  readonly published: number;
+  /** Null when it could not be simulated; `note` says why. */
+  readonly simulated: number | null;
+  /** simulated / published − 1. */
+  readonly errorRatio: number | null;
+  readonly role: Cell['role'];
+  readonly source: string;
+  readonly note?: string;
+}
+
+export interface SensitivityResult {
+  readonly paper: string;
+  readonly cell: string;
+  readonly field: string;
+  readonly value: unknown;
+  readonly simulated: number;
+  readonly errorRatio: number;
+}
+
+export interface RoleSummary {
+  readonly cells: number;
+  readonly simulated: number;
+  /** Of the absolute error ratios; null when nothing was simulated. */
+  readonly medianError: number | null;
+  readonly worstError: number | null;
+  readonly worstCell: string | null;
+}
+
+type Timed = (machine: PaperMachine) => Measured;
+
+/** The error with which `run` was refused, as a value. */
+const refusal = <T>(run: () => T): T | SimError => {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof SimError) return error;
+    throw error;
+  }
+};
+
+/** Replays of set-ups, each made once; they outlive changes of the machine, as a fit makes them. */
+export class Replays {
+  private readonly done = new Map<string, Timed | SimError>();
+
+  /** Throws the SimError with which the run was refused. */
+  of(setup: Setup, key: string): Timed {
+    const known = this.done.get(key) ?? refusal(() => simulate(setup));
+    this.done.set(key, known);
+    if (known instanceof SimError) throw known;
+    return known;
+  }
+}
+
+/** Runs set-ups, each once. `machineFor` replaces the stacks of the collection. */
+export class Runs {
+  private readonly replays: Replays;
+  private readonly machineFor: (stack: string) => PaperMachine;
+  private readonly done = new Map<string, Measured>();
+
+  constructor(
+    replays = new Replays(),
+    machineFor = (stack: string): PaperMachine => machineOf(loadPaperStack(stack)),
+  ) {
+    this.replays = replays;
+    this.machineFor = machineFor;
+  }
+
+  /** Throws the SimError with which the run was refused. */
+  of(setup: Setup): Measured {
+    const key = setupKey(setup);
+    const known = this.done.get(key) ?? this.replays.of(setup, key)(this.machineFor(setup.stack));
+    this.done.set(key, known);
+    return known;
+  }
+}
+
+/** A cell's number in its unit, with `change` applied to the set-ups that it reads. */
+export const simulateCell = (
+  paper: Paper,
+  cell: Cell,
+  runs: Runs,
+  change: (setup: Setup) => Setup = (setup) => setup,
+): number => {
+  const value = runs.of(change(resolveSetup(paper, cell.setup)))[cell.metric];
+  if (cell.against === undefined) return inUnit(value, cell.unit);
+  const { setup, as, metric = cell.metric } = cell.against;
+  const other = runs.of(resolveSetup(paper, setup))[metric];
+  switch (as) {
+    case 'ratio':
+      return inUnit(value / other, cell.unit);
+    case 'speedup':
+      return inUnit(other / value, cell.unit);
+    case 'saved':
+      return inUnit(1 - value / other, cell.unit);
+    case 'extra':
+      return inUnit(value / other - 1, cell.unit);
+    default: {
+      const never: never = as;
+      return never;
+    }
+  }
+};
+
+const resultOf = (paper: Paper, cell: Cell, runs: Runs): CellResult => {
+  const { table, unit, published, role, source, note } = cell;
+  const common = { paper: paper.name, table, cell: cell.cell, unit, published };
+  const noted = note === undefined ? {} : { note };
+  const simulated = refusal(() => simulateCell(paper, cell, runs));
+  return simulated instanceof SimError
+    ? { ...common, simulated: null, errorRatio: null, role, source, note: simulated.message }
+    : { ...common, simulated, errorRatio: simulated / published - 1, role, source, ...noted };
+};
+
+/** A copy of `tree` with the field at `path` replaced. */
+const withField = (tree: Readonly<Record<string, unknown>>, path: string, value: unknown): object => {
+  const [field, ...rest] = path.split('.');
+  const inner = tree[field];
+  const nested = typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>) : {};
+  return { ...tree, [field]: rest.length === 0 ? value : withField(nested, rest.join('.'), value) };
+};
+
+const sensitivitiesOf = (paper: Paper, runs: Runs): readonly SensitivityResult[] =>
+  paper.sensitivity.flatMap(({ cell: name, field, values }) => {
+    const cell = paper.cells.find(({ table, cell }) => `${table}: ${cell}` === name);
+    if (cell === undefined) return [];
+    return values.flatMap((value) => {
+      const change = (setup: Setup): Setup => withField(setup, field, value) as Setup;
+      const simulated = refusal(() => simulateCell(paper, cell, runs, change));
+      if (simulated instanceof SimError) return [];
+      const errorRatio = simulated / cell.published - 1;
+      return [{ paper: paper.name, cell: name, field, value, simulated, errorRatio }];
+    });
+  });
+
+export const summarise = (cells: readonly CellResult[], role: Cell['role']): RoleSummary => {
+  const ofRole = cells.filter((cell) => cell.role === role);
+  const errors = ofRole.flatMap(({ errorRatio }) => (errorRatio === null ? [] : [Math.abs(errorRatio)]));
+  if (errors.length === 0) {
+    return { cells: ofRole.length, simulated: 0, medianError: null, worstError: null, worstCell: null };
+  }
+  const worstError = Math.max(...errors);
+  const worst = ofRole.find(({ errorRatio }) => errorRatio !== null && Math.abs(errorRatio) === worstError);
+  return {
+    cells: ofRole.length,
+    simulated: errors.length,
+    medianError: quantiles(errors, [0.5])[0],
+    worstError,
+    worstCell: worst ? `${worst.table}: ${worst.cell}` : null,
+  };
+};
+
+export interface PaperResult {
+  readonly paper: Paper;
+  readonly cells: readonly CellResult[];
+  readonly sensitivity: readonly SensitivityResult[];
+  readonly summary: { readonly calibration: RoleSummary; readonly test: RoleSummary };
+}
+
+export const reproduce = (paper: Paper, onCell?: () => void): PaperResult => {
+  const runs = new Runs();
+  const cells = paper.cells.map((cell) => {
+    onCell?.();
+    return resultOf(paper, cell, runs);
+  });
+  return {
+    paper,
+    cells,
+    sensitivity: sensitivitiesOf(paper, runs),
+    summary: { calibration: summarise(cells, 'calibration'), test: summarise(cells, 'test') },
+  };
+};
