@@ -23,6 +23,24 @@ export class ChannelBounds {
     boundsInto(keys, headDim, groupTokens, from - (from % groupTokens), to, table);
   }
 
+  /**
+   * Replaces the bounds of a full group by its centre plus and minus the mean deviation of its keys from it, channel by
+   * channel: no bound any more, but less moved by one odd key (ArkVale, infer_state.py).
+   */
+  shrink(keys: Float32Array, group: number): void {
+    const { headDim, groupTokens, table } = this;
+    const row = group * 2 * headDim;
+    const end = (group + 1) * groupTokens * headDim;
+    for (let c = 0; c < headDim; c++) {
+      const centre = (table[row + c] + table[row + headDim + c]) / 2;
+      let deviation = 0;
+      for (let at = group * groupTokens * headDim + c; at < end; at += headDim)
+        deviation += Math.abs(centre - keys[at]);
+      table[row + c] = centre + deviation / groupTokens;
+      table[row + headDim + c] = centre - deviation / groupTokens;
+    }
+  }
+
   /** Upper bounds of q·k of `count` queries [count, headDim] over groups 0 .. groups-1: row-major [count, stride]. */
   scoreInto(queries: Float32Array, count: number, groups: number, out: Float32Array, stride: number): void {
     const { headDim, table } = this;
