@@ -14,6 +14,7 @@ import { policy as policySnapkv } from './policies/snapkv.ts';
 import { policy as policyStreamingLlm } from './policies/streaming-llm.ts';
 import { policy as policyTova } from './policies/tova.ts';
 import { policy as policyTtkv } from './policies/ttkv.ts';
+import { policy as policyWgKv } from './policies/wg-kv.ts';
 
 export const catalog = {
   "arkvale": policyArkvale,
@@ -31,4 +32,5 @@ export const catalog = {
   "streaming-llm": policyStreamingLlm,
   "tova": policyTova,
   "ttkv": policyTtkv,
+  "wg-kv": policyWgKv,
 } as const;
