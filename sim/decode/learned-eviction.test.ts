@@ -3,98 +3,31 @@
  * queries and keys: what every query head attends to in every step, and the bytes that follow from it.
  */
 import { describe, expect, test } from 'vitest';
-import { createPolicy, findPolicy } from '../policy/find-policy.ts';
-import type { Policy, World } from '../policy/policy.ts';
-import type { AttentionTrace } from '../trace/attention-trace.ts';
-import { createRandomTrace } from '../trace/random-trace.ts';
-import { type LayerRecord, replayPolicies } from './replay.ts';
+import { createSmall, DIM, GROUP, WINDOW } from '../../test/small-attention.ts';
+import type { LayerRecord } from './replay.ts';
 
 const PROMPT = 60;
 const STEPS = 14;
-const GROUP = 2;
-const DIM = 16;
-const WINDOW = 16;
-const shape = {
-  layers: 1,
-  heads: 4,
-  kvHeads: 2,
-  headDim: DIM,
-  promptTokens: PROMPT,
-  steps: STEPS,
-  recordedLayers: [0],
-};
-const world: World = {
-  layers: 1,
-  heads: 4,
-  kvHeads: 2,
-  groupSize: GROUP,
-  headDim: DIM,
-  kBytesPerToken: 32,
-  vBytesPerToken: 32,
-  promptTokens: PROMPT,
-  maxTokens: PROMPT + STEPS,
-  fields: new Set(['k', 'v', 'q', 'qprompt', 'prefillMass']),
-};
-
-const random = createRandomTrace({ shape, seed: 5 });
 /** Any numbers do for column sums: what is tested is what a policy makes of them. */
 const prefillMass = Float32Array.from({ length: 4 * PROMPT }, (_, i) => ((i * 37) % 101) / 50);
-const trace: AttentionTrace = {
-  ...random,
-  has: (field, layer) => field === 'prefillMass' || random.has(field, layer),
-  prefillMass: () => prefillMass,
+const small = createSmall({
+  layers: 1,
+  kvHeads: 2,
+  promptTokens: PROMPT,
+  steps: STEPS,
+  seed: 5,
+  prefillMass,
+});
+const { promptTokens } = small;
+
+const run = (name: string, config: Record<string, unknown>) => {
+  const { attended, records, policy } = small.run(name, config);
+  return { attended: attended[0], record: records[0], policy };
 };
+const softmaxOver = (q: Float32Array, kvHead: number, tokens: readonly number[]) =>
+  small.softmaxOver(q, 0, kvHead, tokens);
+const queryOf = (step: number, kvHead: number, g: number) => small.queryOf(0, step, kvHead, g);
 
-/** [step][KV head][query head of the group] → attended positions. */
-type Attended = number[][][][];
-
-const run = (name: string, config: Record<string, unknown>): { attended: Attended; record: LayerRecord } => {
-  const policy = createPolicy(findPolicy(name), config, world);
-  const attended: Attended = [];
-  const watched: Policy = {
-    ...policy,
-    layer(layer) {
-      const hooks = policy.layer(layer);
-      return {
-        ...hooks,
-        observe(view, probabilities) {
-          attended.push(
-            probabilities.map((rows) =>
-              Array.from({ length: GROUP }, (_, g) => {
-                const row = rows.subarray(g * view.length, (g + 1) * view.length);
-                return [...row.keys()].filter((token) => row[token] > 0);
-              }),
-            ),
-          );
-          hooks.observe?.(view, probabilities);
-        },
-      };
-    },
-  };
-  const sample = { layers: [0], kvHeads: [0, 1], everySteps: 1 };
-  const [replay] = replayPolicies({ trace, world, sample, steps: STEPS, seed: 1, policies: [watched] });
-  const record = replay.records.get(0);
-  if (record === undefined) throw new Error('layer 0 was not replayed');
-  return { attended, record };
-};
-
-/** Softmax of one query over some tokens, in doubles. */
-const softmaxOver = (q: Float32Array, keys: Float32Array, tokens: readonly number[]): Map<number, number> => {
-  const logits = tokens.map((token) => {
-    let dot = 0;
-    for (let c = 0; c < DIM; c++) dot += q[c] * keys[token * DIM + c];
-    return dot / Math.sqrt(DIM);
-  });
-  const largest = Math.max(...logits);
-  const weights = logits.map((logit) => Math.exp(logit - largest));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  return new Map(tokens.map((token, i) => [token, weights[i] / sum]));
-};
-
-const queryOf = (step: number, kvHead: number, g: number): Float32Array =>
-  trace.queries(0, step, kvHead).subarray(g * DIM, (g + 1) * DIM);
-
-const promptTokens = (): number[] => Array.from({ length: PROMPT }, (_, i) => i);
 const budgetsHeld = (record: LayerRecord, tokens: number): void => {
   for (const choice of record.choices) expect(choice.attendTokens).toBeCloseTo(tokens, 9);
 };
@@ -123,7 +56,7 @@ describe('h2o', () => {
       const kept = [...score.keys()].sort((a, b) => a - b);
       steps.push(kept);
       for (const g of queries) {
-        for (const [token, p] of softmaxOver(queryOf(step, kvHead, g), trace.keys(0, kvHead), kept))
+        for (const [token, p] of softmaxOver(queryOf(step, kvHead, g), kvHead, kept))
           score.set(token, (score.get(token) ?? 0) + p / queries.length);
       }
       for (const token of kept) seen.set(token, (seen.get(token) ?? 0) + 1);
@@ -172,7 +105,7 @@ describe('h2o', () => {
     const [written] = run('h2o', { ...sizes, columns: 'materialised' }).record.choices[0].works;
     expect(written.readBytes.hbm).toBeCloseTo(budget * (GROUP * 2 + 4));
     expect(written.writeBytes?.hbm).toBeCloseTo(budget * (GROUP * 2 + 4));
-    const [prompt] = createPolicy(findPolicy('h2o'), sizes, world).prefillWork;
+    const [prompt] = run('h2o', sizes).policy.prefillWork;
     expect(prompt.flops).toBe(GROUP * 2 * (PROMPT / 2));
     expect(prompt.matrixFlops).toBe(GROUP * 2 * DIM * (PROMPT / 2));
   });
@@ -187,7 +120,7 @@ describe('tova', () => {
       const mean = new Map(tokens.map((token) => [token, 0]));
       for (const kvHead of [0, 1]) {
         for (const g of [0, 1])
-          for (const [token, p] of softmaxOver(query(kvHead, g), trace.keys(0, kvHead), tokens))
+          for (const [token, p] of softmaxOver(query(kvHead, g), kvHead, tokens))
             mean.set(token, (mean.get(token) ?? 0) + p / 4);
       }
       return mean;
@@ -197,10 +130,7 @@ describe('tova', () => {
         .sort((a, b) => b[1] - a[1])
         .slice(0, count)
         .map(([token]) => token);
-    let mean = meanOf(promptTokens(), (kvHead, g) => {
-      const from = ((WINDOW - 1) * GROUP + g) * DIM;
-      return trace.promptQueries(0, kvHead).q.subarray(from, from + DIM);
-    });
+    let mean = meanOf(promptTokens(), (kvHead, g) => small.promptQueryOf(0, kvHead, WINDOW - 1, g).q);
     for (let step = 0; step < STEPS; step++) {
       const held = [...best(mean, BUDGET - 1), PROMPT + step].sort((a, b) => a - b);
       for (const head of attended[step]) for (const query of head) expect(query).toEqual(held);
@@ -217,11 +147,10 @@ describe('scissorhands', () => {
   /** Keeps whole histories: who saw what, and whether at least uniform; nothing incremental. */
   const expected = (kvHead: number, queries: readonly number[], drop: number): number[][] => {
     const history: { readonly seen: number; readonly hits: ReadonlySet<number> }[] = [];
-    const keys = trace.keys(0, kvHead);
     const remember = (tokens: readonly number[], length: number, rows: readonly Float32Array[]): void => {
       const hits = new Set(
         tokens.filter((token) => {
-          const sum = rows.reduce((total, q) => total + (softmaxOver(q, keys, tokens).get(token) ?? 0), 0);
+          const sum = rows.reduce((total, q) => total + (softmaxOver(q, kvHead, tokens).get(token) ?? 0), 0);
           return sum / rows.length >= 1 / tokens.length;
         }),
       );
@@ -236,11 +165,14 @@ describe('scissorhands', () => {
       const gone = new Set(order.slice(0, held.length - size));
       return held.filter((token) => !gone.has(token));
     };
-    const prompt = trace.promptQueries(0, kvHead).q;
     for (let w = WINDOW - WINDOW_QUERIES; w < WINDOW; w++) {
-      const rows = queries.map((g) => prompt.subarray((w * GROUP + g) * DIM, (w * GROUP + g + 1) * DIM));
-      const length = PROMPT - (WINDOW - 1 - w);
-      remember(promptTokens().slice(0, length), length, rows);
+      const rows = queries.map((g) => small.promptQueryOf(0, kvHead, w, g));
+      const [{ length }] = rows;
+      remember(
+        promptTokens().slice(0, length),
+        length,
+        rows.map(({ q }) => q),
+      );
     }
     let held = shrunk(promptTokens(), BUDGET);
     return Array.from({ length: STEPS }, (_, step) => {

@@ -3,6 +3,7 @@ import { policy as policyArkvale } from './policies/arkvale.ts';
 import { policy as policyDbudgetkv } from './policies/dbudgetkv.ts';
 import { policy as policyFull } from './policies/full.ts';
 import { policy as policyFullOffload } from './policies/full-offload.ts';
+import { policy as policyGKv } from './policies/g-kv.ts';
 import { policy as policyH2o } from './policies/h2o.ts';
 import { policy as policyKivi } from './policies/kivi.ts';
 import { policy as policyKvquant } from './policies/kvquant.ts';
@@ -21,6 +22,7 @@ export const catalog = {
   "dbudgetkv": policyDbudgetkv,
   "full": policyFull,
   "full-offload": policyFullOffload,
+  "g-kv": policyGKv,
   "h2o": policyH2o,
   "kivi": policyKivi,
   "kvquant": policyKvquant,

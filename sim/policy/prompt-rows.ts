@@ -41,6 +41,26 @@ export const visitPromptRows = (
   return rows;
 };
 
+/**
+ * The same, all query heads of a prompt query at once: `visit` gets rows that it may keep, row-major
+ * [groupSize, length].
+ */
+export const visitPromptQueries = (
+  view: PromptView,
+  at: number,
+  world: World,
+  windowTokens: number,
+  visit: (rows: Float32Array, length: number) => void,
+): number => {
+  const { groupSize } = world;
+  let rows = new Float32Array(0);
+  return visitPromptRows(view, at, world, windowTokens, (row, query) => {
+    if (query === 0) rows = new Float32Array(groupSize * row.length);
+    rows.set(row, query * row.length);
+    if (query === groupSize - 1) visit(rows, row.length);
+  });
+};
+
 /** Column sums of prompt attention, and how many queries they are over. */
 export interface PromptColumns {
   /** Row-major [groupSize, promptTokens]; zeros when the trace says nothing. */

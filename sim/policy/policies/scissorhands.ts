@@ -11,7 +11,7 @@ import { choosersOf, groupChoiceOf, groupField, groupRows } from '../group-rows.
 import { HitHistory } from '../hit-history.ts';
 import { Holders } from '../holders.ts';
 import { type Policy, type PolicyPlugin, type PrefillView, policyDefaults, type World } from '../policy.ts';
-import { promptColumns, promptRowInputs, visitPromptRows } from '../prompt-rows.ts';
+import { promptColumns, promptRowInputs, visitPromptQueries } from '../prompt-rows.ts';
 
 const config = z.object({
   budgetRatio: z.number().min(0).max(1).default(0.2).describe('tokens kept, as a share of the prompt'),
@@ -34,13 +34,7 @@ const readPrompt = (
   window: number,
   add: (rows: Float32Array, length: number) => void,
 ): void => {
-  const { groupSize } = world;
-  let rows = new Float32Array(0);
-  const queries = visitPromptRows(view, at, world, window, (row, query) => {
-    if (query === 0) rows = new Float32Array(groupSize * row.length);
-    rows.set(row, query * row.length);
-    if (query === groupSize - 1) add(rows, row.length);
-  });
+  const queries = visitPromptQueries(view, at, world, window, add);
   if (queries > 0 || view.promptMass(at) === null) return;
   const { sums, seen } = promptColumns(view, at, world);
   add(
