@@ -3,9 +3,10 @@
  * the least of it. As sums, or divided by the number of queries that could see the token, so that age is no merit
  * (NVIDIA/kvpress, AnswerDotAI/cold-compress).
  */
-import { type GroupChoice, groupRows } from './group-rows.ts';
+import { choosersOf, groupRows } from './group-rows.ts';
 import { Holders } from './holders.ts';
 import type { HeadView, PrefillView, World } from './policy.ts';
+import type { GroupVote } from './prompt-eviction.ts';
 import { type PromptColumns, promptColumns } from './prompt-rows.ts';
 
 /** Bytes of one accumulated score, float32. */
@@ -77,11 +78,10 @@ export const heavyHittersOf = (
   view: PrefillView,
   at: number,
   world: World,
-  group: GroupChoice,
+  group: GroupVote,
   normalised: boolean,
 ): HeavyHitters => {
-  const choosers = group === 'per-query' ? world.groupSize : 1;
-  const head = new HeavyHitters(view.heads[at], choosers, world.maxTokens, normalised);
+  const head = new HeavyHitters(view.heads[at], choosersOf(group, world), world.maxTokens, normalised);
   const { sums, seen } = promptColumns(view, at, world);
   head.begin({ sums: groupRows(sums, world.groupSize, view.length, group), seen });
   return head;

@@ -2,11 +2,8 @@
  * What the prompt's own attention says about its keys: softmax rows of the last recorded prompt queries, and column
  * sums per query head. Column sums over the whole prompt come from the trace (`prefillMass`) where it has them.
  */
-import { logitsInto, softmaxInPlace } from '../quality/exact-attention.ts';
 import type { PromptView, World } from './policy.ts';
-
-/** Entries of the logits that rows are computed in: 16 MiB. */
-const ROW_FLOATS = 2 ** 22;
+import { promptVoters, visitVoters } from './votes.ts';
 
 /**
  * Calls `visit` with the causal softmax row of each of the last `windowTokens` prompt queries of the head at index
@@ -16,29 +13,14 @@ const ROW_FLOATS = 2 ** 22;
 export const visitPromptRows = (
   view: PromptView,
   at: number,
-  { groupSize, headDim }: World,
+  world: World,
   windowTokens: number,
   visit: (row: Float32Array, query: number) => void,
 ): number => {
-  const recorded = view.promptQueries(at);
-  if (recorded === null) return 0;
-  const n = view.length;
-  const rows = Math.min(windowTokens, recorded.windowTokens);
-  // As many window rows at a time as fit some memory: one pass over the keys serves them all.
-  const together = Math.max(1, Math.min(rows, Math.floor(ROW_FLOATS / (groupSize * n))));
-  const logits = new Float32Array(together * groupSize * n);
-  for (let first = recorded.windowTokens - rows; first < recorded.windowTokens; first += together) {
-    const count = Math.min(together, recorded.windowTokens - first);
-    const q = recorded.q.subarray(first * groupSize * headDim, (first + count) * groupSize * headDim);
-    logitsInto(q, count * groupSize, view.heads[at].keys, headDim, n, logits, n);
-    for (let i = 0; i < count * groupSize; i++) {
-      const length = n - (recorded.windowTokens - 1 - first - Math.floor(i / groupSize));
-      const row = logits.subarray(i * n, i * n + length);
-      softmaxInPlace(row, length);
-      visit(row, i % groupSize);
-    }
-  }
-  return rows;
+  const voters = promptVoters(view, at, windowTokens, world);
+  if (voters === null) return 0;
+  visitVoters(voters, view.heads[at], world, visit);
+  return voters.positions.length;
 };
 
 /**

@@ -60,20 +60,18 @@ const combine = (
 };
 
 /**
- * Attention of the voters to tokens 0 .. n-1, mean or largest over the voters: row-major [groupSize, n]. Each voter sees
- * all keys up to its own position, also those past n, so a row sums to the mass that falls on the first n.
+ * Calls `visit` with the softmax row of every voter and query head, in order: `row[i]` is the attention to token i, of
+ * all keys up to the voter's own position. The row is reused.
  */
-export const votesOf = (
+export const visitVoters = (
   { q, positions }: Voters,
   { keys }: HeadRows,
-  n: number,
   { groupSize, headDim }: World,
-  over: 'mean' | 'max',
-): Float32Array => {
-  const votes = new Float32Array(groupSize * n);
+  visit: (row: Float32Array, query: number) => void,
+): void => {
   const voters = positions.length;
-  if (voters === 0) return votes;
-  const stride = Math.max(n, positions[voters - 1] + 1);
+  if (voters === 0) return;
+  const stride = positions[voters - 1] + 1;
   // As many voters at a time as fit some memory: one pass over the keys serves them all.
   const together = Math.max(1, Math.min(voters, Math.floor(VOTE_FLOATS / (groupSize * stride))));
   const logits = new Float32Array(together * groupSize * stride);
@@ -85,9 +83,26 @@ export const votesOf = (
       const length = positions[first + Math.floor(i / groupSize)] + 1;
       const row = logits.subarray(i * stride, i * stride + length);
       softmaxInPlace(row, length);
-      combine(row, Math.min(n, length), over, voters, votes.subarray((i % groupSize) * n));
+      visit(row, i % groupSize);
     }
   }
+};
+
+/**
+ * Attention of the voters to tokens 0 .. n-1, mean or largest over the voters: row-major [groupSize, n]. Each voter sees
+ * all keys up to its own position, also those past n, so a row sums to the mass that falls on the first n.
+ */
+export const votesOf = (
+  voters: Voters,
+  head: HeadRows,
+  n: number,
+  world: World,
+  over: 'mean' | 'max',
+): Float32Array => {
+  const votes = new Float32Array(world.groupSize * n);
+  visitVoters(voters, head, world, (row, query) => {
+    combine(row, Math.min(n, row.length), over, voters.positions.length, votes.subarray(query * n));
+  });
   return votes;
 };
 

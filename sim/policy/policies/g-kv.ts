@@ -180,10 +180,7 @@ export const policy = {
           },
           observe(view, probabilities) {
             heads.forEach((head, at) => {
-              head.add(
-                groupRows(probabilities[at], world.groupSize, view.length, 'max').slice(0, view.length),
-                c.windowTokens,
-              );
+              head.add(groupRows(probabilities[at], world.groupSize, view.length, 'max'), c.windowTokens);
             });
           },
         };

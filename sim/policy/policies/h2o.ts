@@ -6,9 +6,10 @@
  */
 import * as z from 'zod';
 import { columnsField, columnWork } from '../attention-columns.ts';
-import { choosersOf, groupChoiceOf, groupField, groupRows } from '../group-rows.ts';
+import { choosersOf, groupRows } from '../group-rows.ts';
 import { type HeavyHitters, heavyHittersOf, SCORE_BYTES } from '../heavy-hitters.ts';
 import { type HeadView, type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { evictionFields, possibleVote } from '../prompt-eviction.ts';
 import { promptColumnInputs } from '../prompt-rows.ts';
 
 const config = z.object({
@@ -16,7 +17,7 @@ const config = z.object({
   recentRatio: z.number().min(0).max(1).default(0.1).describe('recent tokens kept, as a share of the prompt'),
   heavyTokens: z.int().min(0).nullable().default(null).describe('heavy hitters kept; null = by heavyRatio'),
   recentTokens: z.int().min(1).nullable().default(null).describe('recent tokens kept; null = by recentRatio'),
-  group: groupField,
+  group: evictionFields.group,
   normalised: z
     .boolean()
     .default(false)
@@ -34,7 +35,7 @@ export const policy = {
   config,
   atBudget: (tokens) => ({ heavyTokens: tokens >> 1, recentTokens: tokens - (tokens >> 1) }),
   create: (c, world): Policy => {
-    const group = groupChoiceOf(c.group, world);
+    const group = possibleVote(c.group, world);
     const choosers = choosersOf(group, world);
     const heavy = c.heavyTokens ?? Math.floor(c.heavyRatio * world.promptTokens);
     const recent = c.recentTokens ?? Math.max(1, Math.floor(c.recentRatio * world.promptTokens));

@@ -7,10 +7,11 @@
 import * as z from 'zod';
 import { SimError } from '../../error.ts';
 import { columnsField, columnWork } from '../attention-columns.ts';
-import { choosersOf, groupChoiceOf, groupField, groupRows } from '../group-rows.ts';
+import { choosersOf, groupRows } from '../group-rows.ts';
 import { HitHistory } from '../hit-history.ts';
 import { Holders } from '../holders.ts';
 import { type Policy, type PolicyPlugin, type PrefillView, policyDefaults, type World } from '../policy.ts';
+import { evictionFields, possibleVote } from '../prompt-eviction.ts';
 import { promptColumns, promptRowInputs, visitPromptQueries } from '../prompt-rows.ts';
 
 const config = z.object({
@@ -19,7 +20,7 @@ const config = z.object({
   historyTokens: z.int().min(1).default(400).describe('queries that importance is counted over (w)'),
   recentTokens: z.int().min(1).default(10).describe('most recent tokens, never dropped (r)'),
   dropTokens: z.int().min(1).default(1).describe('tokens dropped at a time when the buffer is full (m)'),
-  group: groupField,
+  group: evictionFields.group,
   columns: columnsField,
 });
 
@@ -53,7 +54,7 @@ export const policy = {
   config,
   atBudget: (tokens) => ({ budgetTokens: tokens }),
   create: (c, world): Policy => {
-    const group = groupChoiceOf(c.group, world);
+    const group = possibleVote(c.group, world);
     const choosers = choosersOf(group, world);
     const budget = c.budgetTokens ?? Math.floor(c.budgetRatio * world.promptTokens);
     if (budget <= c.recentTokens) {
