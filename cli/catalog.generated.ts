@@ -9,7 +9,7 @@ export const catalog = {
     load: () => import('./doctor.ts').then((module) => module.verb),
   },
   "list": {
-    summary: "what exists: policies, hardware, stacks, models, formats, evictions, papers",
+    summary: "what exists: policies, combinators, hardware, stacks, models, formats, evictions, papers",
     load: () => import('./list.ts').then((module) => module.verb),
   },
   "mrc": {

@@ -30,7 +30,7 @@ const flags = z.object({
     .array(z.string().min(1))
     .min(1)
     .default(DEFAULT_POLICIES)
-    .describe('policies: name, name:param=value;param=value, or a policy file (./mine.ts)'),
+    .describe('policies: name, name:param=value;param=value, stack(name,name), or a policy file (./mine.ts)'),
   set: z.array(z.string()).default([]).describe('policy.param=value, repeatable'),
   context: z
     .int()
@@ -84,6 +84,7 @@ export const verb = {
     'kvtier compare --hardware a100-80-pcie --policies full,full-offload,ttkv,pariskv --batch 8',
     'kvtier compare --synthetic llama-3.1-8b --context 128K --steps 8 --no-dense',
     'kvtier compare --policies "quest,quest:tier=dram,quest:budgetTokens=512" --set quest.pageTokens=32',
+    'kvtier compare --policies "full,stack(snapkv,quest),per-head(full,streaming-llm):heads=[0]"',
     'kvtier compare --out out/ --json',
   ],
   async run(given, context) {

@@ -160,15 +160,21 @@ export const parseNumber = (text: string, flag: string, suffix: boolean): number
 const ASSIGNMENT = /^[\w.-]+=/;
 
 /**
- * Splits a comma list. After an assignment (`quest.layers=0,1`) a comma begins a new item only before the next
- * assignment, so that the value stays whole.
+ * Splits a comma list. Commas in brackets stay (`stack(a,b)`), and after an assignment (`quest.layers=0,1`) a comma
+ * begins a new item only before the next assignment, so that the value stays whole.
  */
 export const splitList = (text: string): readonly string[] => {
   const items: string[] = [];
+  let depth = 0;
   for (const part of text.split(',')) {
     const last = items.length - 1;
-    if (last >= 0 && ASSIGNMENT.test(items[last]) && !ASSIGNMENT.test(part.trim())) items[last] += `,${part}`;
+    const continues = last >= 0 && ASSIGNMENT.test(items[last]) && !ASSIGNMENT.test(part.trim());
+    if (depth > 0 || continues) items[last] += `,${part}`;
     else items.push(part.trim());
+    for (const char of part) {
+      if ('([{'.includes(char)) depth++;
+      else if (')]}'.includes(char)) depth--;
+    }
   }
   return items.filter((item) => item !== '');
 };

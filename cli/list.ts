@@ -65,6 +65,16 @@ const policyRows = async (): Promise<readonly Row[]> => {
   }));
 };
 
+const combinatorRows = async (): Promise<readonly Row[]> => {
+  const { catalog } = await import('../sim/policy/combine/catalog.generated.ts');
+  return Object.values(catalog).map(({ name, title, parts: [least, most], config }) => ({
+    name,
+    title,
+    policies: least === most ? String(least) : `${least} to ${most}`,
+    parameters: parametersOf(config),
+  }));
+};
+
 /** Rows of plug-ins that are named by their `kind`. */
 const pluginRows = (catalog: Readonly<Record<string, unknown>>): readonly Row[] =>
   Object.values(catalog as Readonly<Record<string, PlainPlugin>>).map((plugin) => ({
@@ -95,6 +105,11 @@ const KINDS = {
     singular: 'policy',
     rows: policyRows,
     columns: [text('name', 'name'), text('family', 'family'), text('what it does', 'title')],
+  },
+  combinators: {
+    singular: 'combinator',
+    rows: combinatorRows,
+    columns: [text('name', 'name'), text('policies', 'policies'), text('what it makes of them', 'title')],
   },
   hardware: {
     singular: 'hardware',
@@ -206,7 +221,7 @@ const showOne = (row: Row, context: VerbContext): void => {
 
 export const verb = {
   name: 'list',
-  summary: 'what exists: policies, hardware, stacks, models, formats, evictions, papers',
+  summary: 'what exists: policies, combinators, hardware, stacks, models, formats, evictions, papers',
   positionals: ['kind', 'name'],
   flags,
   examples: ['kvtier list policies', 'kvtier list policies quest', 'kvtier list models --json'],

@@ -1,6 +1,7 @@
 /**
  * Policies as the command line names them: `quest`, `quest:budgetTokens=512;tier=dram` (one policy several times), a
- * path to a user's own policy file, and `--set policy.param=value` for all runs of a policy. Every parameter is
+ * combination (`stack(snapkv,quest)`), a path to a user's own policy file, and `--set policy.param=value` for all runs
+ * of a policy. Every parameter is
  * checked against the policy's schema and filled with its default, so the experiment says all of it.
  */
 import { existsSync } from 'node:fs';
@@ -9,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 import type { PolicyChoice } from '../sim/experiment.ts';
 import { nearNames, unknownName } from '../sim/near-names.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
+import { isCombination, nameOfSpec, type PolicySpec, parseSpec } from '../sim/policy/combine/spec.ts';
 import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
 import { UsageError } from './verb.ts';
@@ -28,12 +30,6 @@ const parameterValue = (text: string): unknown => {
   } catch {
     return text;
   }
-};
-
-const assignment = (text: string, what: string): readonly [string, unknown] => {
-  const at = text.indexOf('=');
-  if (at <= 0) throw new UsageError(`${what}: expected param=value, got "${text}"`);
-  return [camelCase(text.slice(0, at).trim()), parameterValue(text.slice(at + 1).trim())];
 };
 
 const isPath = (text: string): boolean => /\.[cm]?[jt]s$/.test(text);
@@ -62,54 +58,91 @@ const loadPolicyFile = async (path: string): Promise<PolicyPlugin> => {
 
 const findByName = (name: string, extra: ExtraPolicies): PolicyPlugin => {
   const known = [...Object.keys(catalog), ...Object.keys(extra)];
-  if (!known.includes(name)) throw unknownName('policy', name, known, 'policies');
+  if (!isCombination(name) && !known.includes(name)) throw unknownName('policy', name, known, 'policies');
   return findPolicy(name, extra);
 };
 
-interface Entry {
-  readonly plugin: PolicyPlugin;
+/** The spec with files loaded and named by the policy that they hold. */
+const resolveFiles = async (spec: PolicySpec, extra: Record<string, PolicyPlugin>): Promise<PolicySpec> => {
+  const parts: PolicySpec[] = [];
+  for (const part of spec.parts) parts.push(await resolveFiles(part, extra));
+  if (!isPath(spec.name)) {
+    if (parts.length === 0) findByName(spec.name, extra);
+    return { ...spec, parts };
+  }
+  const plugin = await loadPolicyFile(spec.name);
+  extra[plugin.name] = plugin;
+  return { ...spec, name: plugin.name, parts };
+};
+
+/** `--set name.param=value`. */
+interface Setting {
   readonly name: string;
-  readonly params: readonly (readonly [string, unknown])[];
-  readonly label: string;
+  readonly param: readonly [string, string];
 }
 
-/** One `--policies` entry: its plug-in and its own parameters. */
-const parseEntry = async (entry: string, extra: Record<string, PolicyPlugin>): Promise<Entry> => {
-  const at = entry.indexOf(':');
-  const own = at > 0 && !isPath(entry) ? entry.slice(at + 1) : '';
-  const head = own === '' ? entry : entry.slice(0, at);
-  let name = head.trim();
-  if (isPath(name)) {
-    const plugin = await loadPolicyFile(name);
-    name = plugin.name;
-    extra[name] = plugin;
+/** Parameters of a spec and of its parts, as its plug-in's config holds them: settings first, then its own. */
+const paramsOf = (spec: PolicySpec, settings: readonly Setting[]): Record<string, unknown> => {
+  const shared = settings.filter(({ name }) => name === nameOfSpec(spec)).map(({ param }) => param);
+  return Object.fromEntries([
+    ...[...shared, ...spec.params].map(([param, text]) => [camelCase(param), parameterValue(text)]),
+    ...spec.parts.map((part) => [nameOfSpec(part), paramsOf(part, settings)]),
+  ]);
+};
+
+/** Throws UsageError when a parameter does not exist: zod would drop it in silence. */
+const checkNames = (plugin: PolicyPlugin, params: Readonly<Record<string, unknown>>, name: string): void => {
+  const known = Object.keys(plugin.config.shape);
+  for (const param of Object.keys(params)) {
+    if (known.includes(param)) continue;
+    const has = known.length === 0 ? 'it has none' : `it has ${known.join(', ')}`;
+    const [near] = nearNames(param, known, 1);
+    throw new UsageError(
+      `policy ${name} has no parameter '${param}'${near ? ` (did you mean '${near}'?)` : ''}; ${has}`,
+    );
   }
-  const plugin = findByName(name, extra);
-  const params = own === '' ? [] : own.split(';').map((text) => assignment(text, `--policies ${entry}`));
-  return { plugin, name, params, label: own === '' ? name : `${name}:${own}` };
 };
 
 const configure = (
-  plugin: PolicyPlugin,
-  name: string,
-  params: readonly (readonly [string, unknown])[],
+  spec: PolicySpec,
+  settings: readonly Setting[],
+  extra: ExtraPolicies,
 ): Record<string, unknown> => {
-  const known = Object.keys(plugin.config.shape);
-  for (const [param] of params) {
-    if (!known.includes(param)) {
-      const has = known.length === 0 ? 'it has none' : `it has ${known.join(', ')}`;
-      const [near] = nearNames(param, known, 1);
-      throw new UsageError(
-        `policy ${name} has no parameter '${param}'${near ? ` (did you mean '${near}'?)` : ''}; ${has}`,
-      );
-    }
-  }
-  const result = plugin.config.safeParse(Object.fromEntries(params));
+  const name = nameOfSpec(spec);
+  const plugin = findByName(name, extra);
+  const params = paramsOf(spec, settings);
+  checkNames(plugin, params, name);
+  for (const part of spec.parts) configure(part, settings, extra);
+  const result = plugin.config.safeParse(params);
   if (!result.success) {
     const [issue] = result.error.issues;
     throw new UsageError(`policy ${name}, parameter ${issue.path.join('.')}: ${issue.message}`);
   }
   return result.data;
+};
+
+const namesIn = (spec: PolicySpec): readonly string[] => [nameOfSpec(spec), ...spec.parts.flatMap(namesIn)];
+
+/** `--set` entries, each for a policy that is among the specs. */
+const readSettings = (
+  sets: readonly string[],
+  specs: readonly PolicySpec[],
+  extra: ExtraPolicies,
+): readonly Setting[] =>
+  sets.map((text) => {
+    const [, name = '', param = '', value = ''] = /^(.+)\.([\w-]+)\s*=(.*)$/s.exec(text) ?? [];
+    if (name === '') throw new UsageError(`--set ${text}: expected policy.param=value`);
+    findByName(name, extra);
+    if (!specs.flatMap(namesIn).includes(name))
+      throw new UsageError(`--set ${text}: policy ${name} is not among --policies`);
+    return { name, param: [param, value.trim()] };
+  });
+
+/** A policy is called what the user wrote, a file by the policy that it holds. */
+const labelOf = (entry: string, { name, parts }: PolicySpec): string => {
+  if (parts.length > 0 || entry.startsWith(name)) return entry;
+  const at = entry.indexOf(':');
+  return at < 0 ? name : `${name}${entry.slice(at)}`;
 };
 
 /** Resolves `--policies` and `--set` into what the experiment carries. */
@@ -118,21 +151,14 @@ export const choosePolicies = async (
   sets: readonly string[],
 ): Promise<ChosenPolicies> => {
   const extra: Record<string, PolicyPlugin> = {};
-  const parsed: Entry[] = [];
-  for (const entry of entries) parsed.push(await parseEntry(entry, extra));
-  const common = sets.map((text) => {
-    const dot = text.indexOf('.');
-    if (dot <= 0) throw new UsageError(`--set ${text}: expected policy.param=value`);
-    const name = text.slice(0, dot).trim();
-    findByName(name, extra);
-    if (!parsed.some((p) => p.name === name))
-      throw new UsageError(`--set ${text}: policy ${name} is not among --policies`);
-    return { name, param: assignment(text.slice(dot + 1), `--set ${text}`) };
-  });
-  const choices = parsed.map(({ plugin, name, params, label }) => {
-    const shared = common.filter((set) => set.name === name).map(({ param }) => param);
-    return { label, name, config: configure(plugin, name, [...shared, ...params]) };
-  });
+  const specs: PolicySpec[] = [];
+  for (const entry of entries) specs.push(await resolveFiles(parseSpec(entry), extra));
+  const settings = readSettings(sets, specs, extra);
+  const choices = specs.map((spec, at) => ({
+    label: labelOf(entries[at].trim(), spec),
+    name: nameOfSpec(spec),
+    config: configure(spec, settings, extra),
+  }));
   const labels = choices.map(({ label }) => label);
   const twice = labels.find((label, at) => labels.indexOf(label) !== at);
   if (twice !== undefined)

@@ -17,6 +17,7 @@ const root = rootFlag > 0 ? process.argv[rootFlag + 1] : join(dirname(fileURLToP
 const FOLDERS = [
   { folder: 'cli', symbol: 'verb', lazy: true, output: 'cli/catalog.generated.ts' },
   { folder: 'sim/policy/policies', symbol: 'policy', output: 'sim/policy/catalog.generated.ts' },
+  { folder: 'sim/policy/combine', symbol: 'combinator', output: 'sim/policy/combine/catalog.generated.ts' },
   { folder: 'sim/policy/eviction', symbol: 'eviction', output: 'sim/policy/eviction/catalog.generated.ts' },
   { folder: 'sim/policy/codecs', symbol: 'codec', output: 'sim/policy/codecs/catalog.generated.ts' },
   { folder: 'sim/hardware/profiles', json: true, output: 'sim/hardware/catalog.generated.ts' },

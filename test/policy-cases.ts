@@ -7,7 +7,7 @@ import * as fc from 'fast-check';
 import * as z from 'zod';
 import { SimError } from '../sim/error.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
-import { createPolicy } from '../sim/policy/find-policy.ts';
+import { createPolicy } from '../sim/policy/create-policy.ts';
 import type { Policy, PolicyPlugin, World } from '../sim/policy/policy.ts';
 import type { AttentionTraceShape } from '../sim/trace/attention-trace.ts';
 

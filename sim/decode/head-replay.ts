@@ -37,6 +37,8 @@ export class LayerReplay {
   readonly selections: readonly Selection[];
   /** Per head, what is stored in a coded form. */
   readonly coded: readonly CodedRanges[];
+  /** Per head, where tokens lay before the choice of the step. */
+  private readonly places: readonly Uint8Array[];
   private readonly policy: Policy;
   private readonly world: World;
   private readonly hooks: LayerPolicy;
@@ -57,6 +59,7 @@ export class LayerReplay {
       random: createRandom(seed, `policy-${layer}-${head.kvHead}`),
     }));
     this.selections = heads.map(() => new Selection(world.maxTokens));
+    this.places = heads.map(() => new Uint8Array(world.maxTokens));
     const codedTokens = policy.codecs.length > 0 ? world.maxTokens : 0;
     this.coded = heads.map((head) => new CodedRanges(head, world.headDim, codedTokens));
     this.chosen = emptyDemand(forms.length);
@@ -102,7 +105,6 @@ export class LayerReplay {
   ): LayerDemand {
     const length = this.heads[0].cache.tokens;
     const demand = emptyDemand(this.heads[0].cache.forms.length);
-    const entered = demand.fetchTokens.map(() => 0);
     const share = 1 / this.heads.length;
     const topkAt = this.heads.map(() => 0);
     const picks: Pick[] = this.selections.map((selection, head) => {
@@ -122,18 +124,15 @@ export class LayerReplay {
       };
     });
     const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries, other };
+    this.heads.forEach(({ cache }, at) => {
+      this.places[at].set(cache.place.subarray(0, length));
+    });
     this.hooks.select?.(view, picks);
     this.heads.forEach((head, at) => {
       this.selections[at].restrictTo(head.cache.place, head.cache.liveTokens);
       this.countPicked(at, demand, share);
-      for (const { to, form, tokens } of head.cache.movements)
-        if (to === 'hbm') entered[form] += tokens * share;
     });
     this.addMovements(demand);
-    // A page that entered an HBM slot in this step was counted as resident, but has to cross the link first.
-    entered.forEach((tokens, form) => {
-      demand.residentTokens[form] -= tokens;
-    });
     this.chosen = demand;
     return demand;
   }
@@ -177,6 +176,7 @@ export class LayerReplay {
     const group = this.world.groupSize;
     const everyQuery = group >= 32 ? EVERY_QUERY : (1 << group) - 1;
     const { place, form, copies, tokens } = cache;
+    const before = this.places[at];
     const resident = new Float64Array(demand.residentTokens.length);
     const away = new Float64Array(demand.fetchTokens.length);
     let attended = 0;
@@ -186,6 +186,8 @@ export class LayerReplay {
       if (mark === 0) continue;
       const queries = mark === EVERY_QUERY ? group : bitCount(mark & everyQuery);
       attended += queries;
+      // A page that enters an HBM slot in this step has to cross the link first: its movement counts it.
+      if ((place[token] & ~before[token] & IN_HBM) !== 0) continue;
       if ((place[token] & IN_HBM) !== 0) resident[form[token]] += Math.min(queries, copies[token]);
       else if (onCpu) {
         attendedFar += queries;

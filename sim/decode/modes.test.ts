@@ -1,7 +1,8 @@
 /** What single parameters of a policy do to a replay, beyond what the contract of all policies says. */
 import { expect, test } from 'vitest';
 import { worldOf } from '../../test/policy-cases.ts';
-import { createPolicy, findPolicy } from '../policy/find-policy.ts';
+import { createPolicy } from '../policy/create-policy.ts';
+import { findPolicy } from '../policy/find-policy.ts';
 import { createRandomTrace } from '../trace/random-trace.ts';
 import { type PolicyReplay, replayPolicies } from './replay.ts';
 

@@ -54,6 +54,10 @@ export class HeadCache {
   readonly movements: Movement[] = [];
   readonly recodings: Recoding[] = [];
   readonly meta = new Map<string, MetaBytes>();
+  /** True where several policies change this cache: one may then move what another dropped, which stays dropped. */
+  isShared = false;
+  /** Admission at a tier boundary: whether a token may enter that tier; a refused one is dropped. Null = all may. */
+  admits: ((token: number, tier: 'hbm' | 'dram') => boolean) | null = null;
   private readonly hbmTokens: number[];
   private readonly dramTokens: number[];
 
@@ -118,8 +122,14 @@ export class HeadCache {
     const bit = tier === 'hbm' ? IN_HBM : IN_DRAM;
     for (let token = from; token < to; token++) {
       const before = this.place[token];
-      if (before === 0)
+      if (before === 0) {
+        if (this.isShared) continue;
         throw new SimError('invariant-broken', `token ${token} moved to ${tier} after it was dropped`);
+      }
+      if ((before & bit) === 0 && this.admits?.(token, tier) === false) {
+        this.setPlace(token, 0);
+        continue;
+      }
       if ((before & bit) === 0) this.log(tier === 'hbm' ? 'dram' : 'hbm', tier, this.form[token]);
       this.setPlace(token, keep ? before | bit : bit);
     }

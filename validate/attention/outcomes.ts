@@ -5,7 +5,8 @@
 import { replayPolicies } from '../../sim/decode/replay.ts';
 import type { Sample } from '../../sim/decode/sampling.ts';
 import { mean } from '../../sim/engine/stats.ts';
-import { createPolicy, findPolicy } from '../../sim/policy/find-policy.ts';
+import { createPolicy } from '../../sim/policy/create-policy.ts';
+import { findPolicy } from '../../sim/policy/find-policy.ts';
 import type { Policy, World } from '../../sim/policy/policy.ts';
 import { type AttentionTrace, traceFields } from '../../sim/trace/attention-trace.ts';
 

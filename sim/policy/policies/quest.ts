@@ -135,7 +135,17 @@ export const policy = {
       ...policyDefaults,
       inputs: isWide ? `one choice a group: ${world.groupSize} query heads share a KV head` : 'exact',
       isDenseLayer: (layer) => layer < c.denseLayers,
-      transfer: { mode: c.mode, rowTokens: c.pageTokens, joinHeads: false, joinKv: true, overlap: 'step' },
+      ...(offloaded
+        ? {
+            transfer: {
+              mode: c.mode,
+              rowTokens: c.pageTokens,
+              joinHeads: false,
+              joinKv: true,
+              overlap: 'step',
+            },
+          }
+        : {}),
       prefillWork: [
         {
           index: 'page-bounds',

@@ -1,0 +1,241 @@
+/**
+ * The laws of the contract, as checks of one policy on one random trace: what a token's state may be, what may be read,
+ * that bytes are the same in caches, demands and programs, and that nothing but the past decides.
+ */
+import { expect } from 'vitest';
+import type { LayerDemand } from '../sim/decode/demand.ts';
+import { formsOf, type LayerReplay } from '../sim/decode/head-replay.ts';
+import { Lowering } from '../sim/decode/lower.ts';
+import { type LayerRecord, type PolicyReplay, replayPolicies } from '../sim/decode/replay.ts';
+import { IN_DRAM, IN_HBM } from '../sim/memory/head-cache.ts';
+import { loadModel } from '../sim/model/models.ts';
+import type { HeadView, Policy, World } from '../sim/policy/policy.ts';
+import { bytesOf } from '../sim/program/bytes.ts';
+import type { Operation } from '../sim/program/operation.ts';
+import type { AttentionTrace, AttentionTraceShape } from '../sim/trace/attention-trace.ts';
+import { createRandomTrace } from '../sim/trace/random-trace.ts';
+import { worldOf } from './policy-cases.ts';
+import { probe } from './policy-probe.ts';
+
+/** The layer that is looked at. */
+export const LAYER = 2;
+
+export interface Case {
+  readonly shape: AttentionTraceShape;
+  readonly seed: number;
+  readonly policy: Policy;
+  readonly world: World;
+}
+
+export const replayTrace = (
+  trace: AttentionTrace,
+  policies: readonly Policy[],
+  everySteps = 1,
+): readonly PolicyReplay[] => {
+  const { shape } = trace;
+  const kvHeads = Array.from({ length: shape.kvHeads }, (_, head) => head);
+  const sample = { layers: shape.recordedLayers, kvHeads, everySteps };
+  return replayPolicies({ trace, world: worldOf(shape), sample, steps: shape.steps, seed: 1, policies });
+};
+
+export const replay = (
+  { shape, seed }: Pick<Case, 'shape' | 'seed'>,
+  policies: readonly Policy[],
+  { otherFrom = Infinity, everySteps = 1 } = {},
+): readonly PolicyReplay[] =>
+  replayTrace(createRandomTrace({ shape, seed, otherFrom }), policies, everySteps);
+
+export const recordOf = (run: PolicyReplay): LayerRecord => {
+  const record = run.records.get(LAYER);
+  if (record === undefined) throw new Error(`layer ${LAYER} was not replayed`);
+  return record;
+};
+
+/** Every token in one state, counters as a recount gives them, and nothing back from the dropped. */
+const checkCache = ({ cache }: HeadView, dropped: Uint8Array): void => {
+  const forms = cache.forms.length;
+  const counted = { hbm: new Array<number>(forms).fill(0), dram: new Array<number>(forms).fill(0) };
+  let live = 0;
+  let wrong = 0;
+  for (let token = 0; token < cache.capacityTokens; token++) {
+    const place = cache.place[token];
+    const form = cache.form[token];
+    if (place !== 0) {
+      live++;
+      if (dropped[token] === 1 || token >= cache.tokens || form >= forms || cache.copies[token] === 0)
+        wrong++;
+    } else if (token < cache.tokens) dropped[token] = 1;
+    if ((place & IN_HBM) !== 0) counted.hbm[form] += cache.copies[token];
+    if ((place & IN_DRAM) !== 0) counted.dram[form] += cache.copies[token];
+  }
+  expect(wrong, 'tokens dropped and live, or live and unwritten').toBe(0);
+  expect(cache.liveTokens).toBe(live);
+  for (const tier of ['hbm', 'dram'] as const) {
+    const tokens = cache.forms.map((_, form) => cache.tokensIn(tier, form));
+    expect(tokens).toEqual(counted[tier]);
+    let bytes = 0;
+    cache.forms.forEach(({ kBytesPerToken, vBytesPerToken }, form) => {
+      bytes += counted[tier][form] * (kBytesPerToken + vBytesPerToken);
+    });
+    for (const meta of cache.meta.values()) {
+      expect(meta[tier]).toBeGreaterThanOrEqual(0);
+      bytes += meta[tier];
+    }
+    expect(cache.residentBytes(tier)).toBeCloseTo(bytes, 6);
+  }
+};
+
+const checkSelection = (replay: LayerReplay): void => {
+  replay.selections.forEach(({ all, marks, length }, at) => {
+    const { cache } = replay.heads[at];
+    let dead = 0;
+    let chosen = 0;
+    for (let token = 0; token < length; token++) {
+      if (!all && marks[token] === 0) continue;
+      chosen++;
+      if (!cache.isLive(token)) dead++;
+    }
+    expect(dead, 'dropped tokens that are attended').toBe(0);
+    expect(chosen, 'attended tokens').toBeGreaterThan(0);
+  });
+};
+
+/** Steps a policy by hand; `poison` overwrites the rows of what it dropped, which it then cannot have read. */
+const step = ({ shape, seed, policy, world }: Case, poison: boolean) => {
+  const dropped = Array.from({ length: shape.kvHeads }, () => new Uint8Array(world.maxTokens));
+  const trace = createRandomTrace({ shape, seed });
+  return probe({
+    policy,
+    world,
+    trace,
+    layer: LAYER,
+    steps: shape.steps,
+    after(replay, hook) {
+      replay.heads.forEach((head, at) => {
+        checkCache(head, dropped[at]);
+        if (!poison) return;
+        for (let token = 0; token < world.maxTokens; token++) {
+          if (dropped[at][token] === 0) continue;
+          head.keys.fill(99 + token, token * world.headDim, (token + 1) * world.headDim);
+          head.values?.fill(-99, token * world.headDim, (token + 1) * world.headDim);
+        }
+      });
+      if (hook === 'select') checkSelection(replay);
+    },
+  });
+};
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** What the policy's demands weigh, and what the operations of their program carry: the same bytes. */
+const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void => {
+  const forms = formsOf(policy, world);
+  const batch = 3;
+  const model = loadModel({
+    model_type: 'llama',
+    architectures: ['LlamaForCausalLM'],
+    hidden_size: shape.heads * shape.headDim,
+    head_dim: shape.headDim,
+    intermediate_size: 128,
+    num_hidden_layers: 1,
+    num_attention_heads: shape.heads,
+    num_key_value_heads: shape.kvHeads,
+    vocab_size: 100,
+    max_position_embeddings: 4096,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    torch_dtype: 'bfloat16',
+  });
+  const lowering = new Lowering({
+    model,
+    policy,
+    forms,
+    batch,
+    promptTokens: world.promptTokens,
+    elementBytes: 2,
+    dramBytes: 0,
+    dense: false,
+  });
+  const weigh = (tokens: readonly number[]): number =>
+    sum(tokens.map((count, form) => count * (forms[form].kBytesPerToken + forms[form].vBytesPerToken))) *
+    shape.kvHeads *
+    batch;
+  const carried = (operations: readonly Operation[], kind: Operation['kind']): number =>
+    sum(
+      operations.flatMap((operation) => {
+        const { read } = bytesOf(operation);
+        return operation.kind === kind ? Object.values(read) : [];
+      }),
+    );
+  const spilled = ({ spillTokens }: LayerDemand): number => weigh(spillTokens);
+  const prompt = lowering.prefill([{ demand: record.prefill }]).operations;
+  expect(carried(prompt, 'spill')).toBeCloseTo(spilled(record.prefill), 3);
+  record.choices.forEach((choice, at) => {
+    const append = record.appends[at];
+    const { operations } = lowering.step(at, [{ append, choice }]);
+    const fetched = weigh(choice.fetchTokens) + weigh(append.fetchTokens);
+    // To attention on the CPU queries and outputs cross, and KV does not.
+    if (policy.transfer.attendAt !== 'cpu') {
+      expect(carried(operations, 'fetch')).toBeCloseTo(fetched, 3);
+      expect(carried(operations, 'spill')).toBeCloseTo(spilled(choice) + spilled(append), 3);
+    }
+    expect(carried(operations, 'attend')).toBeCloseTo(fetched + weigh(choice.residentTokens), 3);
+    for (const tokens of [...choice.residentTokens, ...choice.fetchTokens, ...append.spillTokens])
+      expect(tokens).toBeGreaterThanOrEqual(0);
+  });
+};
+
+/** KV in DRAM came over the link: all is written in HBM. */
+const checkCrossings = ({ world }: Case, record: LayerRecord): void => {
+  let crossed = sum(record.prefill.spillTokens);
+  record.residency.forEach(({ liveTokens, dramBytes }, at) => {
+    crossed += sum(record.appends[at].spillTokens) + sum(record.choices[at].spillTokens);
+    expect(liveTokens).toBeLessThanOrEqual(world.promptTokens + at + 1);
+    if (crossed === 0) expect(sum(record.choices[at].fetchTokens)).toBe(0);
+    if (dramBytes === 0) expect(sum(record.choices[at].fetchTokens)).toBe(0);
+  });
+};
+
+const checkQuality = ({ quality }: PolicyReplay, queryHeads: number, steps: number): void => {
+  expect(quality.massRecall.length).toBe(queryHeads * steps);
+  for (const recall of [...quality.massRecall, ...quality.topkRecall]) {
+    expect(recall).toBeGreaterThanOrEqual(0);
+    expect(recall).toBeLessThanOrEqual(1);
+  }
+};
+
+export const checkLaws = (given: Case): void => {
+  const { shape, policy } = given;
+  expect(step(given, true), 'choices after rows of dropped tokens changed').toEqual(step(given, false));
+  const [run] = replay(given, [policy]);
+  const record = recordOf(run);
+  checkQuality(run, shape.heads, shape.steps);
+  checkProgram(given, record);
+  checkCrossings(given, record);
+
+  if (!policy.learns) {
+    const [sparse] = replay(given, [policy], { everySteps: 2 });
+    expect(recordOf(sparse).appends).toEqual(record.appends);
+    expect(recordOf(sparse).choices[0]).toEqual(record.choices[0]);
+  }
+  if (policy.oracle) return;
+  const half = shape.steps / 2;
+  const [other] = replay(given, [policy], { otherFrom: shape.promptTokens + half });
+  const otherRecord = recordOf(other);
+  expect(otherRecord.prefill).toEqual(record.prefill);
+  expect(otherRecord.appends.slice(0, half)).toEqual(record.appends.slice(0, half));
+  expect(otherRecord.choices.slice(0, half)).toEqual(record.choices.slice(0, half));
+  const seen = half * shape.heads;
+  expect(other.quality.massRecall.slice(0, seen)).toEqual(run.quality.massRecall.slice(0, seen));
+};
+
+/** Room for what small budgets leave out; four query heads a KV head. */
+export const standard: AttentionTraceShape = {
+  layers: 4,
+  heads: 8,
+  kvHeads: 2,
+  headDim: 32,
+  promptTokens: 480,
+  steps: 8,
+  recordedLayers: [LAYER],
+};
