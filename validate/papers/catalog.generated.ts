@@ -22,6 +22,7 @@ export const catalog = {
     "setups": {
       "llama-full": {
         "model": "llama-3.1-8b",
+        "steps": 1,
         "stack": "wg-kv",
         "policy": {
           "name": "full",
@@ -31,15 +32,22 @@ export const catalog = {
       },
       "llama-wg-kv": {
         "model": "llama-3.1-8b",
+        "steps": 1,
         "stack": "wg-kv",
         "policy": {
           "name": "wg-kv",
-          "config": {}
+          "config": {
+            "gate": "random",
+            "rates": "uniform",
+            "admission": 0.2,
+            "deferGate": true
+          }
         },
         "contextTokens": 200000
       },
       "qwen-full": {
         "model": "qwen3-4b",
+        "steps": 1,
         "stack": "wg-kv",
         "policy": {
           "name": "full",
@@ -49,10 +57,16 @@ export const catalog = {
       },
       "qwen-wg-kv": {
         "model": "qwen3-4b",
+        "steps": 1,
         "stack": "wg-kv",
         "policy": {
           "name": "wg-kv",
-          "config": {}
+          "config": {
+            "gate": "random",
+            "rates": "uniform",
+            "admission": 0.2,
+            "deferGate": true
+          }
         },
         "contextTokens": 200000
       }
@@ -1071,7 +1085,7 @@ export const catalog = {
     "sensitivity": [
       {
         "cell": "Prefill (TTFT): Llama-3.1-8B, wg-kv, 300K",
-        "field": "policy.config.admissionRate",
+        "field": "policy.config.admission",
         "values": [
           0.18,
           0.2,
@@ -1081,7 +1095,7 @@ export const catalog = {
       },
       {
         "cell": "Prefill (TTFT): Qwen3-4B, wg-kv, 300K",
-        "field": "policy.config.admissionRate",
+        "field": "policy.config.admission",
         "values": [
           0.18,
           0.2,
@@ -1091,7 +1105,7 @@ export const catalog = {
       },
       {
         "cell": "Decode (TPOT): Llama-3.1-8B, wg-kv, 300K",
-        "field": "policy.config.admissionRate",
+        "field": "policy.config.admission",
         "values": [
           0.18,
           0.2,
@@ -1101,7 +1115,7 @@ export const catalog = {
       },
       {
         "cell": "Decode (TPOT): Qwen3-4B, wg-kv, 300K",
-        "field": "policy.config.admissionRate",
+        "field": "policy.config.admission",
         "values": [
           0.18,
           0.2,
@@ -1111,7 +1125,7 @@ export const catalog = {
       },
       {
         "cell": "KV memory: Llama-3.1-8B, wg-kv, 300K",
-        "field": "policy.config.admissionRate",
+        "field": "policy.config.admission",
         "values": [
           0.18,
           0.2,
@@ -1121,7 +1135,7 @@ export const catalog = {
       },
       {
         "cell": "KV memory: Qwen3-4B, wg-kv, 300K",
-        "field": "policy.config.admissionRate",
+        "field": "policy.config.admission",
         "values": [
           0.18,
           0.2,
@@ -1134,6 +1148,701 @@ export const catalog = {
       {
         "claim": "Quest on the admitted pages (select 216.8 to 55.1 µs), AIME25 and HELMET scores",
         "why": "scores need the model; the selection kernel's time is one number of one kernel"
+      }
+    ]
+  },
+  "wg-kv-v1": {
+    "format": "kvtier.paper/1",
+    "name": "wg-kv-v1",
+    "title": "Write-Gated KV, first version: older kernels",
+    "sources": [
+      "https://arxiv.org/abs/2512.17452v1",
+      "https://github.com/lashhw/llama-sparse-figures (data/, data_qwen3_4b_2507/)"
+    ],
+    "version": "first: the abstract's 3.03-3.45x prefill, 1.89-2.56x decode, 46-57 % memory, and the tables beside it. wg-kv is the current version.",
+    "date": "2026-08",
+    "assumptions": [
+      "One H200, batch 1, as in the current version; the kernels were others and are not described, so the stack has its own constants.",
+      "25 % of tokens are admitted in every head: the published cache sizes are those of a window of 256 tokens and a quarter of the rest at every length. WG-KV's own KV memory is therefore no cell here.",
+      "Nothing in the stack stands for what WG-KV added outside attention in this version (4.8 ms a step at every length), so its decode is simulated too fast."
+    ],
+    "setups": {
+      "llama-full": {
+        "model": "llama-3.1-8b",
+        "steps": 1,
+        "stack": "wg-kv-v1",
+        "policy": {
+          "name": "full",
+          "config": {}
+        },
+        "contextTokens": 200000
+      },
+      "llama-wg-kv": {
+        "model": "llama-3.1-8b",
+        "steps": 1,
+        "stack": "wg-kv-v1",
+        "policy": {
+          "name": "wg-kv",
+          "config": {
+            "gate": "random",
+            "rates": "uniform",
+            "admission": 0.25
+          }
+        },
+        "contextTokens": 200000
+      },
+      "qwen-full": {
+        "model": "qwen3-4b",
+        "steps": 1,
+        "stack": "wg-kv-v1",
+        "policy": {
+          "name": "full",
+          "config": {}
+        },
+        "contextTokens": 200000
+      },
+      "qwen-wg-kv": {
+        "model": "qwen3-4b",
+        "steps": 1,
+        "stack": "wg-kv-v1",
+        "policy": {
+          "name": "wg-kv",
+          "config": {
+            "gate": "random",
+            "rates": "uniform",
+            "admission": 0.25
+          }
+        },
+        "contextTokens": 200000
+      }
+    },
+    "cells": [
+      {
+        "table": "Prefill parts",
+        "cell": "Llama-3.1-8B, full, 200K, attention",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 200000
+        },
+        "metric": "prefill-attention",
+        "unit": "s",
+        "published": 39.6359,
+        "source": "data/perf_1.csv",
+        "role": "calibration"
+      },
+      {
+        "table": "Prefill parts",
+        "cell": "Llama-3.1-8B, full, 200K, rest",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 200000
+        },
+        "metric": "prefill-rest",
+        "unit": "s",
+        "published": 4.97099,
+        "source": "data/perf_1.csv",
+        "role": "calibration"
+      },
+      {
+        "table": "Decode parts",
+        "cell": "Llama-3.1-8B, full, 200K, attention",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 200000
+        },
+        "metric": "step-attention",
+        "unit": "ms",
+        "published": 66.5678,
+        "source": "data/perf_2.csv",
+        "role": "calibration"
+      },
+      {
+        "table": "Decode parts",
+        "cell": "Llama-3.1-8B, full, 200K, rest",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 200000
+        },
+        "metric": "step-rest",
+        "unit": "ms",
+        "published": 19.1549,
+        "source": "data/perf_2.csv",
+        "role": "calibration"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Llama-3.1-8B, wg-kv, 200K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 14.8351,
+        "source": "data/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Llama-3.1-8B, full, 300K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 300000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 97.3602,
+        "source": "data/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Llama-3.1-8B, wg-kv, 300K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 300000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 29.3788,
+        "source": "data/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Llama-3.1-8B, full, 400K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 400000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 170.487,
+        "source": "data/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Llama-3.1-8B, wg-kv, 400K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 50.1011,
+        "source": "data/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Llama-3.1-8B, wg-kv, 500K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 500000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 74.9507,
+        "source": "data/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, full, 200K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 200000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 48.2537,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, wg-kv, 200K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 14.4141,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, full, 300K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 300000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 106.432,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, wg-kv, 300K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 300000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 29.9493,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, full, 400K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 400000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 188.475,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, wg-kv, 400K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 51.9933,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, full, 500K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 500000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 292.476,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "Qwen3-4B, wg-kv, 500K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 500000
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 79.0779,
+        "source": "data_qwen3_4b_2507/perf_1.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Llama-3.1-8B, wg-kv, 200K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 45.2053,
+        "source": "data/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Llama-3.1-8B, full, 300K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 300000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 121.564,
+        "source": "data/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Llama-3.1-8B, wg-kv, 300K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 300000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 53.6812,
+        "source": "data/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Llama-3.1-8B, full, 400K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 400000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 153.009,
+        "source": "data/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Llama-3.1-8B, wg-kv, 400K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 60.0655,
+        "source": "data/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Llama-3.1-8B, wg-kv, 500K",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 500000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 69.7472,
+        "source": "data/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, full, 200K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 200000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 97.3979,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, wg-kv, 200K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 52.3929,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, full, 300K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 300000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 138.445,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, wg-kv, 300K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 300000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 61.7696,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, full, 400K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 400000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 174.905,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, wg-kv, 400K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 69.6703,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, full, 500K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 500000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 202.591,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "Decode (TPOT)",
+        "cell": "Qwen3-4B, wg-kv, 500K",
+        "setup": {
+          "use": "qwen-wg-kv",
+          "contextTokens": 500000
+        },
+        "metric": "step",
+        "unit": "ms",
+        "published": 79.7897,
+        "source": "data_qwen3_4b_2507/perf_2.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Llama-3.1-8B, full, 200K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 200000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 24.4397,
+        "source": "data/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Llama-3.1-8B, full, 300K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 300000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 36.6527,
+        "source": "data/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Llama-3.1-8B, full, 400K",
+        "setup": {
+          "use": "llama-full",
+          "contextTokens": 400000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 48.8657,
+        "source": "data/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Qwen3-4B, full, 200K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 200000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 27.4947,
+        "source": "data_qwen3_4b_2507/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Qwen3-4B, full, 300K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 300000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 41.2343,
+        "source": "data_qwen3_4b_2507/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Qwen3-4B, full, 400K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 400000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 54.9739,
+        "source": "data_qwen3_4b_2507/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "KV memory",
+        "cell": "Qwen3-4B, full, 500K",
+        "setup": {
+          "use": "qwen-full",
+          "contextTokens": 500000
+        },
+        "metric": "kv-memory",
+        "unit": "GiB",
+        "published": 68.7135,
+        "source": "data_qwen3_4b_2507/perf_3.csv",
+        "role": "test"
+      },
+      {
+        "table": "Headlines",
+        "cell": "Llama-3.1-8B, prefill speedup, least (200K)",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "prefill",
+        "against": {
+          "setup": {
+            "use": "llama-full",
+            "contextTokens": 200000
+          },
+          "as": "speedup"
+        },
+        "unit": "x",
+        "published": 3.03,
+        "source": "arXiv 2512.17452v1, abstract",
+        "role": "test"
+      },
+      {
+        "table": "Headlines",
+        "cell": "Llama-3.1-8B, prefill speedup, most (400K)",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "prefill",
+        "against": {
+          "setup": {
+            "use": "llama-full",
+            "contextTokens": 400000
+          },
+          "as": "speedup"
+        },
+        "unit": "x",
+        "published": 3.45,
+        "source": "arXiv 2512.17452v1, abstract",
+        "role": "test"
+      },
+      {
+        "table": "Headlines",
+        "cell": "Llama-3.1-8B, decode speedup, least (200K)",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "step",
+        "against": {
+          "setup": {
+            "use": "llama-full",
+            "contextTokens": 200000
+          },
+          "as": "speedup"
+        },
+        "unit": "x",
+        "published": 1.89,
+        "source": "arXiv 2512.17452v1, abstract",
+        "role": "test"
+      },
+      {
+        "table": "Headlines",
+        "cell": "Llama-3.1-8B, decode speedup, most (400K)",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "step",
+        "against": {
+          "setup": {
+            "use": "llama-full",
+            "contextTokens": 400000
+          },
+          "as": "speedup"
+        },
+        "unit": "x",
+        "published": 2.56,
+        "source": "arXiv 2512.17452v1, abstract",
+        "role": "test"
+      },
+      {
+        "table": "Headlines",
+        "cell": "Llama-3.1-8B, memory saved, least (200K)",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 200000
+        },
+        "metric": "memory",
+        "against": {
+          "setup": {
+            "use": "llama-full",
+            "contextTokens": 200000
+          },
+          "as": "saved"
+        },
+        "unit": "%",
+        "published": 46,
+        "source": "arXiv 2512.17452v1, abstract",
+        "role": "test"
+      },
+      {
+        "table": "Headlines",
+        "cell": "Llama-3.1-8B, memory saved, most (400K)",
+        "setup": {
+          "use": "llama-wg-kv",
+          "contextTokens": 400000
+        },
+        "metric": "memory",
+        "against": {
+          "setup": {
+            "use": "llama-full",
+            "contextTokens": 400000
+          },
+          "as": "saved"
+        },
+        "unit": "%",
+        "published": 57,
+        "source": "arXiv 2512.17452v1, abstract",
+        "role": "test"
       }
     ]
   },

@@ -7,21 +7,31 @@ import { SimError } from '../../sim/error.ts';
 import type { AttentionTrace, AttentionTraceShape, TraceField } from '../../sim/trace/attention-trace.ts';
 
 const BLOCK_TOKENS = 4096;
+const SEED = 1;
 const WINDOW_TOKENS = 64;
 const HELD: readonly TraceField[] = ['v', 'qprompt', 'prefillMass', 'utility'];
 
-/** Rows [tokens, headDim] made of copies of one random block. */
-const tiled = (seed: number, name: string, tokens: number, headDim: number): Float32Array => {
-  const out = new Float32Array(tokens * headDim);
-  const block = out.subarray(0, Math.min(tokens, BLOCK_TOKENS) * headDim);
-  createRandom(seed, name).fillNormal(block);
-  for (let filled = block.length; filled < out.length; filled *= 2) out.copyWithin(filled, 0, filled);
-  return out;
-};
+/** The rows of even traces: one long array a width, of which every trace and head takes a piece. Read only. */
+export class EvenRows {
+  private readonly longest = new Map<number, Float32Array>();
+
+  /** The first `count` rows of `width` values. */
+  take(count: number, width: number): Float32Array {
+    const size = count * width;
+    const known = this.longest.get(width);
+    if (known && known.length >= size) return known.subarray(0, size);
+    const rows = new Float32Array(size);
+    const block = rows.subarray(0, Math.min(count, BLOCK_TOKENS) * width);
+    createRandom(SEED, `rows-${width}`).fillNormal(block);
+    for (let filled = block.length; filled < size; filled *= 2) rows.copyWithin(filled, 0, filled);
+    this.longest.set(width, rows);
+    return rows;
+  }
+}
 
 /** Uniform scores in [0, 1): what a learned module might say of tokens when nothing is known of them. */
-const scores = (seed: number, name: string, tokens: number): Float32Array => {
-  const random = createRandom(seed, name);
+const scores = (name: string, tokens: number): Float32Array => {
+  const random = createRandom(SEED, name);
   return Float32Array.from({ length: tokens }, () => random.uniform());
 };
 
@@ -30,28 +40,27 @@ export const createEvenTrace = (
   model: string,
   shape: AttentionTraceShape,
   wanted: readonly TraceField[],
-  seed: number,
+  rows: EvenRows,
 ): AttentionTrace => {
   const { heads, kvHeads, headDim, promptTokens, steps } = shape;
   const tokens = promptTokens + steps;
   const width = (heads / kvHeads) * headDim;
-  const rows = (name: string, count: number, columns: number) => tiled(seed, name, count, columns);
   const fields = new Set<TraceField>(['k', 'q', ...HELD.filter((field) => wanted.includes(field))]);
   return {
     name: `even attention of ${model}, ${promptTokens} tokens`,
     model,
     shape,
-    digest: `even-${seed}-${JSON.stringify(shape)}`,
+    digest: `even-${SEED}-${JSON.stringify(shape)}`,
     has: (field) => fields.has(field),
-    keys: (layer, kvHead) => rows(`k-${layer}-${kvHead}`, tokens, headDim),
-    values: (layer, kvHead) => rows(`v-${layer}-${kvHead}`, tokens, headDim),
-    queries: (layer, step, kvHead) => rows(`q-${layer}-${step}-${kvHead}`, 1, width),
-    promptQueries(layer, kvHead) {
+    keys: () => rows.take(tokens, headDim),
+    values: () => rows.take(tokens, headDim),
+    queries: () => rows.take(1, width),
+    promptQueries() {
       const windowTokens = Math.min(WINDOW_TOKENS, promptTokens);
-      return { windowTokens, q: rows(`p-${layer}-${kvHead}`, windowTokens, width) };
+      return { windowTokens, q: rows.take(windowTokens, width) };
     },
-    prefillMass: (layer) => scores(seed, `mass-${layer}`, heads * promptTokens),
-    learnedScores: (field, layer, kvHead) => scores(seed, `${field}-${layer}-${kvHead}`, tokens),
+    prefillMass: (layer) => scores(`mass-${layer}`, heads * promptTokens),
+    learnedScores: (field, layer, kvHead) => scores(`${field}-${layer}-${kvHead}`, tokens),
     blockMass: () => {
       throw new SimError('invalid-input', 'an even trace has no block mass');
     },

@@ -4,6 +4,7 @@
  */
 import { quantiles } from '../../sim/engine/stats.ts';
 import { SimError } from '../../sim/error.ts';
+import { EvenRows } from './even-trace.ts';
 import { machineOf, type PaperMachine } from './machine.ts';
 import type { Measured } from './metrics.ts';
 import { loadPaperStack, resolveSetup } from './papers.ts';
@@ -58,11 +59,12 @@ const refusal = <T>(run: () => T): T | SimError => {
 
 /** Replays of set-ups, each made once; they outlive changes of the machine, as a fit makes them. */
 export class Replays {
+  private readonly rows = new EvenRows();
   private readonly done = new Map<string, Timed | SimError>();
 
   /** Throws the SimError with which the run was refused. */
   of(setup: Setup, key: string): Timed {
-    const known = this.done.get(key) ?? refusal(() => simulate(setup));
+    const known = this.done.get(key) ?? refusal(() => simulate(setup, this.rows));
     this.done.set(key, known);
     if (known instanceof SimError) throw known;
     return known;

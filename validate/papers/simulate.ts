@@ -12,7 +12,7 @@ import { findPolicy } from '../../sim/policy/find-policy.ts';
 import type { PolicyPlugin } from '../../sim/policy/policy.ts';
 import type { AttentionTrace } from '../../sim/trace/attention-trace.ts';
 import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
-import { createEvenTrace } from './even-trace.ts';
+import { createEvenTrace, type EvenRows } from './even-trace.ts';
 import type { PaperMachine } from './machine.ts';
 import { type Measured, measure } from './metrics.ts';
 import type { Setup } from './schema.ts';
@@ -25,13 +25,13 @@ const ELEMENT_BYTES = 2;
 /** Layers replayed when a set-up names none: one of the middle, which no policy keeps dense. */
 const MIDDLE = 1 / 3;
 
-const traceOf = (setup: Setup, model: ModelShape, plugin: PolicyPlugin): AttentionTrace => {
+const traceOf = (setup: Setup, model: ModelShape, plugin: PolicyPlugin, rows: EvenRows): AttentionTrace => {
   const { layers, heads, kvHeads, headDim, ropeTheta } = model;
   const { contextTokens: promptTokens, steps, attention } = setup;
   if (attention === 'even') {
     const recordedLayers = Array.from({ length: layers }, (_, layer) => layer);
     const shape = { layers, heads, kvHeads, headDim, promptTokens, steps, recordedLayers };
-    return createEvenTrace(model.name, shape, [...plugin.requires, ...(plugin.prefers ?? [])], SEED);
+    return createEvenTrace(model.name, shape, [...plugin.requires, ...(plugin.prefers ?? [])], rows);
   }
   const shape = { layers, heads, kvHeads, headDim, ropeTheta };
   return createSyntheticTrace({ preset: attention, shape, promptTokens, steps, seed: SEED });
@@ -41,11 +41,11 @@ const traceOf = (setup: Setup, model: ModelShape, plugin: PolicyPlugin): Attenti
  * Lets the policy choose; what it returns gives everything a paper may have measured, on a machine of the fit's choice.
  * Throws SimError for an unknown policy or a bad parameter.
  */
-export const simulate = (setup: Setup): ((machine: PaperMachine) => Measured) => {
+export const simulate = (setup: Setup, rows: EvenRows): ((machine: PaperMachine) => Measured) => {
   const model = loadModel(setup.model, 'model of the set-up');
   const { name, config } = setup.policy;
   const plugin = findPolicy(name);
-  const trace = traceOf(setup, model, plugin);
+  const trace = traceOf(setup, model, plugin, rows);
   const experiment = compareExperimentSchema.parse({
     trace: { kind: 'file', name: trace.name, digest: trace.digest },
     model: setup.model,

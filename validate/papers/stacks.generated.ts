@@ -55,4 +55,50 @@ export const catalog = {
       }
     ]
   },
+  "wg-kv-v1": {
+    "format": "kvtier.paper-stack/1",
+    "name": "wg-kv-v1",
+    "title": "Hugging Face Transformers on one H200 with the first version's kernels",
+    "hardware": "h200-sxm",
+    "stack": "pytorch-eager",
+    "stated": [],
+    "fitted": [
+      {
+        "path": "stack.dense.kernelsPerGemm",
+        "value": 11.262,
+        "how": "launches from Python around each product: what a step takes beside attention",
+        "paper": "wg-kv-v1",
+        "cells": [
+          "Decode parts: Llama-3.1-8B, full, 200K, rest"
+        ]
+      },
+      {
+        "path": "stack.dense.passesPerGemm",
+        "value": 5.5897,
+        "how": "element-wise passes over each product's output: what prefill takes beside attention",
+        "paper": "wg-kv-v1",
+        "cells": [
+          "Prefill parts: Llama-3.1-8B, full, 200K, rest"
+        ]
+      },
+      {
+        "path": "stack.prefillAttention.rateRatio",
+        "value": 0.34919,
+        "how": "share of the profile's prefill attention rate",
+        "paper": "wg-kv-v1",
+        "cells": [
+          "Prefill parts: Llama-3.1-8B, full, 200K, attention"
+        ]
+      },
+      {
+        "path": "stack.decodeAttention.rateRatio",
+        "value": 0.090464,
+        "how": "share of the profile's decode attention rate",
+        "paper": "wg-kv-v1",
+        "cells": [
+          "Decode parts: Llama-3.1-8B, full, 200K, attention"
+        ]
+      }
+    ]
+  },
 } as const;
