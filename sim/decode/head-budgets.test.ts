@@ -54,3 +54,59 @@ describe('dbudgetkv', () => {
       expect(residency[0].liveTokens).toBe(PROMPT + 1);
   });
 });
+
+describe('fastgen', () => {
+  const [SINKS, HEAVY, WINDOW_SHARE] = [4, 0.1, 0.2];
+  const config = { heavyRatio: HEAVY, windowRatio: WINDOW_SHARE, firstTokens: SINKS };
+
+  /** Tokens that a cache of so many heavy hitters and recent tokens keeps, and what it recovers of the prompt. */
+  const tried = (layer: number, kvHead: number, heavy: number, recent: number) => {
+    const rows = promptRows(layer, kvHead);
+    const rate = (token: number): number => {
+      const seen = rows.filter((row) => token < row.length);
+      return seen.reduce((sum, row) => sum + row[token], 0) / seen.length;
+    };
+    const others = small.promptTokens().slice(SINKS, PROMPT - recent);
+    const hitters = new Set(others.sort((a, b) => rate(b) - rate(a)).slice(0, heavy));
+    const shares = rows.map((row) =>
+      row.reduce((sum, p, i) => sum + (i < SINKS || i >= row.length - recent || hitters.has(i) ? p : 0), 0),
+    );
+    return { tokens: SINKS + heavy + recent, share: shares.reduce((a, b) => a + b, 0) / rows.length };
+  };
+
+  /** Of the caches from the cheapest on, the first that recovers enough: its index and its tokens. */
+  const chosen = (layer: number, kvHead: number, recovery: number) => {
+    const [heavy, recent] = [Math.ceil(HEAVY * PROMPT), Math.floor(WINDOW_SHARE * PROMPT)];
+    const caches = [
+      tried(layer, kvHead, 0, 1),
+      tried(layer, kvHead, heavy, 1),
+      tried(layer, kvHead, heavy, recent),
+    ];
+    const at = caches.findIndex(({ share }) => share >= recovery);
+    return at < 0 ? { at: 3, tokens: PROMPT } : { at, tokens: caches[at].tokens };
+  };
+
+  const seen = new Set<number>();
+  test.each([0.08, 0.45, 0.7, 0.95])('gives each head the cheapest cache that recovers %d', (recovery) => {
+    run('fastgen', { ...config, recovery }).forEach(({ afterPrefill, choices }, layer) => {
+      const heads = [0, 1, 2, 3].map((kvHead) => chosen(layer, kvHead, recovery));
+      for (const { at } of heads) seen.add(at);
+      const mean = heads.reduce((sum, { tokens }) => sum + tokens, 0) / KV_HEADS;
+      expect(afterPrefill.liveTokens).toBeCloseTo(mean, 9);
+      // Only heads with heavy hitters go on scoring: keys once more, and 4 bytes of score a token.
+      const scoring = heads.filter(({ at }) => at === 1 || at === 2).length / KV_HEADS;
+      expect(choices[0].works.length > 0).toBe(scoring > 0);
+    });
+  });
+
+  test("and all four caches were somebody's", () => {
+    expect([...seen].sort()).toEqual([0, 1, 2, 3]);
+  });
+
+  test('caches follow the length, and the newest token is always there', () => {
+    const [{ choices }] = run('fastgen', { ...config, recovery: 0 });
+    for (const { attendTokens } of choices) expect(attendTokens).toBe(SINKS + 1);
+    const [all] = run('fastgen', { ...config, recovery: 1, heavyRatio: 0, windowRatio: 0 });
+    expect(all.choices.map(({ attendTokens }) => attendTokens)).toEqual([1, 2, 3, 4].map((s) => PROMPT + s));
+  });
+});

@@ -56,20 +56,36 @@ export class HeavyHitters {
   }
 
   /** Evicts what is over the quota. */
-  evict({ sinks, heavy, recent }: Quota): void {
+  evict(quota: Quota): void {
+    for (let chooser = 0; chooser < this.holders.choosers; chooser++) {
+      const marks = this.overQuota(chooser, quota);
+      if (marks !== null) this.holders.retain(chooser, (_, index) => marks[index] === 0);
+    }
+  }
+
+  /** Marks (1), by position, the tokens that the first chooser would keep as heavy hitters. */
+  heaviest(quota: Quota): Uint8Array {
+    const { holders } = this;
+    const heavy = new Uint8Array(this.seen.length);
+    const marks = this.overQuota(0, quota);
+    for (let at = quota.sinks; at < holders.counts[0] - quota.recent; at++)
+      if (marks === null || marks[at] === 0) heavy[holders.positions[0][at]] = 1;
+    return heavy;
+  }
+
+  /** By index into what a chooser holds: 1 = over the quota; null when nothing is. */
+  private overQuota(chooser: number, { sinks, heavy, recent }: Quota): Uint8Array | null {
     const { holders, sums, seen, rates } = this;
-    sums.forEach((sum, chooser) => {
-      const end = holders.counts[chooser] - recent;
-      const excess = end - sinks - heavy;
-      if (excess <= 0) return;
-      if (rates !== null) {
-        for (let at = sinks; at < end; at++) {
-          const token = holders.positions[chooser][at];
-          rates[token] = sum[token] / Math.max(1, seen[token]);
-        }
+    const end = holders.counts[chooser] - recent;
+    const excess = end - sinks - heavy;
+    if (excess <= 0) return null;
+    if (rates !== null) {
+      for (let at = sinks; at < end; at++) {
+        const token = holders.positions[chooser][at];
+        rates[token] = sums[chooser][token] / Math.max(1, seen[token]);
       }
-      holders.dropLeast(chooser, rates ?? sum, sinks, end, excess);
-    });
+    }
+    return holders.least(chooser, rates ?? sums[chooser], sinks, end, excess);
   }
 }
 

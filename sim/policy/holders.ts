@@ -49,29 +49,33 @@ export class Holders {
   }
 
   /**
-   * Drops the `count` tokens with the least score (by position, not negative) among a chooser's held ones at indices
-   * [from, to); of equal scores the older go first.
+   * Marks (1) the indices of the `count` tokens with the least score (by position, not negative) among a chooser's held
+   * ones at indices [from, to); of equal scores the older are marked.
    */
-  dropLeast(chooser: number, scores: Float32Array, from: number, to: number, count: number): void {
+  least(chooser: number, scores: Float32Array, from: number, to: number, count: number): Uint8Array {
+    const marks = new Uint8Array(this.counts[chooser]);
     const candidates = to - from;
-    const dropped = Math.min(count, candidates);
-    if (dropped <= 0) return;
+    if (count <= 0 || candidates <= 0) return marks;
+    if (count >= candidates) return marks.fill(1, from, to);
     const held = this.positions[chooser];
-    if (dropped === candidates) {
-      this.retain(chooser, (_, index) => index < from || index >= to);
-      return;
-    }
     const { gathered } = this;
     for (let i = 0; i < candidates; i++) gathered[i] = scores[held[from + i]];
-    const { least, ties } = kept(gathered, candidates, candidates - dropped);
+    const { value, ties } = leastKept(gathered, candidates, candidates - count);
     // Ties that go are the first ones met.
     let leaving = -ties;
-    for (let i = 0; i < candidates; i++) if (gathered[i] === least) leaving++;
-    this.retain(chooser, (_, index) => {
-      const score = gathered[index - from];
-      if (index < from || index >= to || score > least) return true;
-      return score === least && leaving-- <= 0;
-    });
+    for (let i = 0; i < candidates; i++) if (gathered[i] === value) leaving++;
+    for (let i = 0; i < candidates; i++) {
+      const goes = gathered[i] < value || (gathered[i] === value && leaving-- > 0);
+      if (goes) marks[from + i] = 1;
+    }
+    return marks;
+  }
+
+  /** Drops what `least` marks. */
+  dropLeast(chooser: number, scores: Float32Array, from: number, to: number, count: number): void {
+    if (count <= 0 || to <= from) return;
+    const marks = this.least(chooser, scores, from, to, count);
+    this.retain(chooser, (_, index) => marks[index] === 0);
   }
 
   /** Declares what each chooser attends to; one chooser attends to all that is live, which needs no saying. */
@@ -90,12 +94,12 @@ const asFloat = new Float32Array(1);
 const asBits = new Uint32Array(asFloat.buffer);
 
 /** The k-th largest of values[0..n) and how many that equal it are among the k largest. */
-const kept = (
+const leastKept = (
   values: Float32Array,
   n: number,
   k: number,
-): { readonly least: number; readonly ties: number } => {
+): { readonly value: number; readonly ties: number } => {
   const { bits, ties } = topKThreshold(values, n, k);
   asBits[0] = bits;
-  return { least: asFloat[0], ties };
+  return { value: asFloat[0], ties };
 };
