@@ -56,7 +56,10 @@ export class HeadCache {
   readonly meta = new Map<string, MetaBytes>();
   /** True where several policies change this cache: one may then move what another dropped, which stays dropped. */
   isShared = false;
-  /** Admission at a tier boundary: whether a token may enter that tier; a refused one is dropped. Null = all may. */
+  /**
+   * Admission at a tier boundary: whether a token may enter that tier; one that is refused is dropped where it
+   * would have moved, and not copied where it would have been kept. Null = all may.
+   */
   admits: ((token: number, tier: 'hbm' | 'dram') => boolean) | null = null;
   private readonly hbmTokens: number[];
   private readonly dramTokens: number[];
@@ -127,7 +130,7 @@ export class HeadCache {
         throw new SimError('invariant-broken', `token ${token} moved to ${tier} after it was dropped`);
       }
       if ((before & bit) === 0 && this.admits?.(token, tier) === false) {
-        this.setPlace(token, 0);
+        if (!keep) this.setPlace(token, 0);
         continue;
       }
       if ((before & bit) === 0) this.log(tier === 'hbm' ? 'dram' : 'hbm', tier, this.form[token]);

@@ -60,6 +60,9 @@ const combinations: readonly (readonly [string, Record<string, unknown>])[] = [
   ['per-head(quest,snapkv)', { heads: [1], quest: { budgetTokens: 64 }, snapkv: { budgetTokens: 64 } }],
   ['budget(snapkv)', { tokens: 100, beta: 4 }],
   ['budget(ttkv)', { tokens: 128, beta: 2 }],
+  ['gate(ttkv)', { keep: 0.4, ttkv: { blockTokens: 16, fastTokens: 64, slowBlocks: 8 } }],
+  ['gate(quest)', { keep: 0.4, quest: { budgetTokens: 64, tier: 'dram' } }],
+  ['gate(arkvale)', { keep: 0.2, arkvale: { pageTokens: 8, budgetPages: 12, topkPages: 8 } }],
   ['every(pariskv)', { n: 3, pariskv: { topK: 20, localTokens: 32, updateTokens: 4, minTokens: 0 } }],
 ];
 
@@ -122,6 +125,19 @@ test('heads follow their own policy', () => {
   const choices = choicesOf(make('per-head(full,streaming-llm)', config));
   const countOf = (marks: Int32Array): number => marks.reduce((sum, mark) => sum + (mark === 0 ? 0 : 1), 0);
   expect(choices[0].map(countOf)).toEqual([24, shape.promptTokens + 1]);
+});
+
+test('a gate drops at the boundary what it does not admit, and nothing in HBM', () => {
+  const ttkv = { blockTokens: 16, fastTokens: 60, slowBlocks: 4 };
+  const all = make('ttkv', ttkv);
+  expectSame(all, make('gate(ttkv)', { keep: 1, ttkv }));
+  const [open, half] = replay({ shape, seed: 5 }, [all, make('gate(ttkv)', { keep: 0.5, ttkv })]).map(
+    recordOf,
+  );
+  const away = open.prefill.spillTokens[1];
+  expect(half.prefill.spillTokens[1]).toBeLessThan(0.7 * away);
+  expect(half.prefill.spillTokens[1]).toBeGreaterThan(0.3 * away);
+  expect(half.afterPrefill.liveTokens).toBe(shape.promptTokens - away + half.prefill.spillTokens[1]);
 });
 
 test('a pyramid falls by equal steps and keeps the mean', () => {
