@@ -6,6 +6,7 @@ import { policy as policyFull } from './policies/full.ts';
 import { policy as policyFullOffload } from './policies/full-offload.ts';
 import { policy as policyGKv } from './policies/g-kv.ts';
 import { policy as policyH2o } from './policies/h2o.ts';
+import { policy as policyInfinigen } from './policies/infinigen.ts';
 import { policy as policyKivi } from './policies/kivi.ts';
 import { policy as policyKvquant } from './policies/kvquant.ts';
 import { policy as policyPariskv } from './policies/pariskv.ts';
@@ -26,6 +27,7 @@ export const catalog = {
   "full-offload": policyFullOffload,
   "g-kv": policyGKv,
   "h2o": policyH2o,
+  "infinigen": policyInfinigen,
   "kivi": policyKivi,
   "kvquant": policyKvquant,
   "pariskv": policyPariskv,
