@@ -4,6 +4,8 @@
  * (PyramidKV, arXiv 2406.02069). All hold their total exactly.
  */
 import { topKThreshold } from '../quality/top-k.ts';
+import { layersStoodFor, representativeOf } from '../trace/represent.ts';
+import type { World } from './policy.ts';
 
 /** How many of the `total` best entries of all rows lie in each row; ties go to earlier rows. Scores are not negative. */
 export const sharedBudgets = (rows: readonly Float32Array[], total: number): readonly number[] => {
@@ -26,6 +28,34 @@ export const sharedBudgets = (rows: readonly Float32Array[], total: number): rea
     for (const word of words) if (word > bits || (word === bits && left-- > 0)) count++;
     return count;
   });
+};
+
+/**
+ * The same over the rows of all replayed layers, which share `meanTokens` a row: by layer, how many tokens each of its
+ * rows keeps. A layer counts as often as there are layers of the model that it stands for.
+ */
+export const modelBudgets = (
+  rowsOf: ReadonlyMap<number, readonly Float32Array[]>,
+  layers: number,
+  meanTokens: number,
+): ReadonlyMap<number, readonly number[]> => {
+  const weights = layersStoodFor(layers, [...rowsOf.keys()]);
+  const rows = [...rowsOf.values()].flatMap((own, at) =>
+    own.flatMap((row) => new Array<Float32Array>(weights[at]).fill(row)),
+  );
+  const counts = sharedBudgets(rows, meanTokens * rows.length);
+  const budgets = new Map<number, readonly number[]>();
+  let at = 0;
+  for (const [layer, own] of rowsOf) {
+    const weight = weights[budgets.size];
+    const first = at;
+    budgets.set(
+      layer,
+      own.map((_, row) => counts[first + row * weight]),
+    );
+    at += own.length * weight;
+  }
+  return budgets;
 };
 
 /** Whole numbers near `shares` with the same sum, which must be whole; what is left goes to the largest fractions. */
@@ -97,4 +127,22 @@ export const pyramidBudget = (
   const mirrored = layers - 1 - layer;
   if (layer === mirrored) return mean;
   return layer < mirrored ? Math.floor(line(layer)) : 2 * mean - Math.floor(line(mirrored));
+};
+
+/** A replayed layer's `pyramidBudget`: the mean over the layers that it stands for, so that the model's total holds. */
+export const pyramidShare = (
+  layer: number,
+  { layers, replayed }: World,
+  meanTokens: number,
+  beta: number,
+  limitTokens: number,
+): number => {
+  let sum = 0;
+  let count = 0;
+  for (let l = 0; l < layers; l++) {
+    if (representativeOf(l, replayed?.layers ?? [l]) !== layer) continue;
+    sum += pyramidBudget(l, layers, meanTokens, beta, limitTokens);
+    count++;
+  }
+  return Math.round(sum / count);
 };

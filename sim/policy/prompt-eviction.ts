@@ -5,7 +5,7 @@
  */
 import * as z from 'zod';
 import { topKPositions } from '../quality/top-k.ts';
-import type { HeadView, LayerPolicy, PrefillView, World } from './policy.ts';
+import type { HeadView, LayerPolicy, PrefillView, Work, World } from './policy.ts';
 import { pool, reduceGroup } from './votes.ts';
 
 /** Choices per query head are kept as 32-bit sets; wider groups vote together. */
@@ -38,6 +38,16 @@ export const evictionFields = {
 /** Tokens kept without a vote that leave half of a small budget to the vote. */
 export const keptAtBudget = (budgetTokens: number, publishedTokens: number): number =>
   Math.min(publishedTokens, budgetTokens >> 1);
+
+/** Copying what is kept of K and of V to the front, spread over the prompt's tokens. */
+export const compactWork = (
+  { kBytesPerToken, vBytesPerToken, promptTokens }: World,
+  keptTokens: number,
+): Work => {
+  const bytes =
+    keptTokens >= promptTokens ? 0 : ((kBytesPerToken + vBytesPerToken) * keptTokens) / promptTokens;
+  return { index: 'compact', readBytes: { hbm: bytes }, writeBytes: { hbm: bytes }, flops: 0, kernels: 2 };
+};
 
 /** The vote that a group of this size can hold: one choice a query head needs 2 to 32 of them. */
 export const possibleVote = (group: GroupVote, { groupSize }: World): GroupVote =>

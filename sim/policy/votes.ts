@@ -5,6 +5,7 @@
  */
 import { logitsInto, softmaxInPlace } from '../quality/exact-attention.ts';
 import type { HeadRows, PromptView, WindowQueries, Work, World } from './policy.ts';
+import { reduceRows } from './ranking.ts';
 
 /** Entries of the logits that votes are computed from: 16 MiB. */
 const VOTE_FLOATS = 2 ** 22;
@@ -45,18 +46,6 @@ export const futureVoters = (
     return view.length + step;
   });
   return { q, positions };
-};
-
-/** Adds a voter's row to the mean over all of them, or takes the larger of both. */
-const combine = (
-  row: Float32Array,
-  n: number,
-  over: 'mean' | 'max',
-  voters: number,
-  out: Float32Array,
-): void => {
-  if (over === 'mean') for (let i = 0; i < n; i++) out[i] += row[i] / voters;
-  else for (let i = 0; i < n; i++) if (row[i] > out[i]) out[i] = row[i];
 };
 
 /**
@@ -100,8 +89,12 @@ export const votesOf = (
   over: 'mean' | 'max',
 ): Float32Array => {
   const votes = new Float32Array(world.groupSize * n);
+  const count = voters.positions.length;
   visitVoters(voters, head, world, (row, query) => {
-    combine(row, Math.min(n, row.length), over, voters.positions.length, votes.subarray(query * n));
+    const length = Math.min(n, row.length);
+    const base = query * n;
+    if (over === 'mean') for (let i = 0; i < length; i++) votes[base + i] += row[i] / count;
+    else for (let i = 0; i < length; i++) if (row[i] > votes[base + i]) votes[base + i] = row[i];
   });
   return votes;
 };
@@ -130,13 +123,17 @@ export const windowInputs = ({ fields }: World): string => {
     : 'recent tokens only (trace has neither prompt queries nor prefill mass)';
 };
 
-/** The work of voting, per prompt token: the keys against all voters at once, then softmax, sum and pooling. */
-export const windowWork = (world: World, voters: number): Work => ({
-  index: 'window-votes',
-  readBytes: { hbm: world.kBytesPerToken },
+/**
+ * The work of voting, per prompt token: one product of the keys with all voters, its float32 rows written and read
+ * back for softmax, mean, pooling and top-k, as eager code does.
+ */
+export const windowWork = ({ kBytesPerToken, headDim, groupSize }: World, voters: number): Work => ({
+  index: 'votes',
+  readBytes: { hbm: kBytesPerToken + 4 * voters * groupSize },
+  writeBytes: { hbm: 4 * voters * groupSize },
   flops: 0,
-  matrixFlops: 2 * voters * world.headDim * world.groupSize,
-  kernels: 3,
+  matrixFlops: 2 * voters * headDim * groupSize,
+  kernels: 5,
 });
 
 /** Average (zeros beyond the ends) or maximum over `kernel` positions around each of the first n. */
@@ -166,6 +163,6 @@ export const reduceGroup = (
   how: 'mean' | 'max',
 ): Float32Array => {
   const out = new Float32Array(n);
-  for (let g = 0; g < groupSize; g++) combine(votes.subarray(g * n, (g + 1) * n), n, how, groupSize, out);
+  reduceRows(votes, groupSize, n, n, how, out);
   return out;
 };

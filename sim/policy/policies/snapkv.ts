@@ -6,7 +6,7 @@
  */
 import * as z from 'zod';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
 import { windowInputs, windowVotes, windowWork } from '../votes.ts';
 
 const config = z
@@ -34,7 +34,7 @@ export const policy = {
       ...policyDefaults,
       replicated: group === 'per-query',
       inputs: windowInputs(world),
-      prefillWork: [windowWork(world, windowTokens)],
+      prefillWork: [windowWork(world, windowTokens), compactWork(world, budgetTokens)],
       layer: () =>
         evictPrompt(world, {
           ...c,

@@ -1,0 +1,86 @@
+/**
+ * Ada-KV: the KV heads of a layer share one budget. The layer's best-scored tokens decide how many each head keeps, a
+ * guaranteed part aside; within its budget each head keeps its own best, by SnapKV's vote. Heads become ragged: a length
+ * a head lies beside the KV. arXiv 2407.11550; FFY0/AdaKV snapkv_utils.py, experiments/LongBench/pred.py (window 32,
+ * kernel 7, max pooling, alpha 0.5, 512 tokens). kvpress guards 0.2. The official port replicates KV unless told of GQA.
+ */
+import * as z from 'zod';
+import { adaptiveBudgets, pyramidShare } from '../budgets.ts';
+import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import { windowInputs, windowVotes, windowWork } from '../votes.ts';
+
+/** Bytes of one row's length (int32) beside the KV. */
+const LENGTH_BYTES = 4;
+
+const config = z
+  .object({
+    ...evictionFields,
+    budgetTokens: evictionFields.budgetTokens
+      .default(512)
+      .describe('prompt tokens kept per KV head, mean over the layer, window included'),
+    kernel: evictionFields.kernel.default(7),
+    pooling: evictionFields.pooling.default('max'),
+    windowTokens: z.int().min(1).default(32).describe('observation window: last prompt tokens, always kept'),
+    alpha: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0.5)
+      .describe('part of the budget that every head gets whatever its scores (safeguard); 1 = SnapKV'),
+    normalize: z
+      .boolean()
+      .default(false)
+      .describe('weigh a head by the share of its attention that its own budget holds'),
+    skipLayers: z.int().min(0).default(0).describe('first layers whose heads get equal budgets'),
+    pyramid: z
+      .boolean()
+      .default(false)
+      .describe('budgets that fall from layer to layer, as PyramidKV has them'),
+    beta: z.int().min(1).default(20).describe('with pyramid: the last layer votes for 1/beta of the mean'),
+  })
+  .refine(({ budgetTokens, windowTokens }) => budgetTokens >= windowTokens, {
+    path: ['budgetTokens'],
+    message: 'expected at least windowTokens',
+  });
+
+export const policy = {
+  name: 'adakv',
+  title: 'Ada-KV',
+  family: 'eviction',
+  source: 'arXiv 2407.11550; FFY0/AdaKV',
+  requires: ['k', 'q'],
+  prefers: ['qprompt'],
+  config,
+  atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
+  create: ({ budgetTokens, windowTokens, ...c }, world): Policy => {
+    const group = possibleVote(c.group, world);
+    const rowsPerHead = group === 'per-query' ? world.groupSize : 1;
+    const elected = budgetTokens - windowTokens;
+    return {
+      ...policyDefaults,
+      replicated: group === 'per-query',
+      inputs: windowInputs(world),
+      prefillWork: [windowWork(world, windowTokens), compactWork(world, budgetTokens)],
+      layer: (layer) =>
+        evictPrompt(world, {
+          ...c,
+          group,
+          sinkTokens: 0,
+          recentTokens: windowTokens,
+          votes: (view, head) => windowVotes(view, head, windowTokens, world),
+          budgets: (rows, view) => {
+            for (const head of view.heads) head.cache.setMeta('lengths', 'hbm', rowsPerHead * LENGTH_BYTES);
+            const own = c.pyramid
+              ? pyramidShare(layer, world, elected, c.beta, view.length - windowTokens)
+              : elected;
+            return adaptiveBudgets(rows, {
+              budgetTokens: own,
+              safeguard: layer < c.skipLayers ? 1 : c.alpha,
+              normalize: c.normalize,
+            });
+          },
+        }),
+    };
+  },
+} satisfies PolicyPlugin<typeof config>;

@@ -1,0 +1,63 @@
+/**
+ * Judge Q: trained soft tokens ride behind the prompt, and their attention replaces SnapKV's window as the vote; only
+ * their embeddings are trained, so the model and its answers stay as they are. arXiv 2509.10798. The number of soft
+ * tokens, the pooling and the group's vote were not found: SnapKV's are taken, and 32 tokens.
+ */
+import * as z from 'zod';
+import { answerFields, answerInputs, answerVotes, scoreSource } from '../answer-votes.ts';
+import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import { windowWork } from '../votes.ts';
+
+const config = z
+  .object({
+    ...evictionFields,
+    ...answerFields,
+    softTokens: z.int().min(1).default(32).describe('trained tokens behind the prompt, which vote'),
+    windowTokens: z
+      .int()
+      .min(1)
+      .default(32)
+      .describe('last prompt tokens, always kept; with score=window they vote'),
+  })
+  .refine(({ budgetTokens, windowTokens }) => budgetTokens >= windowTokens, {
+    path: ['budgetTokens'],
+    message: 'expected at least windowTokens',
+  });
+
+export const policy = {
+  name: 'judge-q',
+  title: 'Judge Q',
+  family: 'eviction',
+  source: 'arXiv 2509.10798',
+  requires: ['k', 'q'],
+  prefers: ['utility', 'qprompt'],
+  config,
+  atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
+  create: ({ budgetTokens, softTokens, ...c }, world): Policy => {
+    const group = possibleVote(c.group, world);
+    const source = scoreSource(c.score, world);
+    return {
+      ...policyDefaults,
+      replicated: group === 'per-query',
+      oracle: source === 'oracle',
+      inputs: answerInputs(source, 'those of the trained soft tokens', world),
+      extraPass: {
+        tokens: softTokens,
+        contextTokens: world.promptTokens + (softTokens + 1) / 2,
+        passes: 0,
+        adapterRank: 0,
+      },
+      prefillWork: [windowWork(world, softTokens), compactWork(world, budgetTokens)],
+      layer: () =>
+        evictPrompt(world, {
+          ...c,
+          group,
+          sinkTokens: 0,
+          recentTokens: c.windowTokens,
+          votes: (view, head) => answerVotes(view, head, world, { ...c, source, over: 'mean' }),
+          budgets: (rows) => rows.map(() => budgetTokens - c.windowTokens),
+        }),
+    };
+  },
+} satisfies PolicyPlugin<typeof config>;
