@@ -9,7 +9,7 @@ import { Lowering } from '../sim/decode/lower.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from '../sim/decode/replay.ts';
 import { IN_DRAM, IN_HBM } from '../sim/memory/head-cache.ts';
 import { loadModel } from '../sim/model/models.ts';
-import type { HeadView, Policy, World } from '../sim/policy/policy.ts';
+import type { HeadView, Policy, Work, World } from '../sim/policy/policy.ts';
 import { bytesOf } from '../sim/program/bytes.ts';
 import type { Operation } from '../sim/program/operation.ts';
 import type { AttentionTrace, AttentionTraceShape } from '../sim/trace/attention-trace.ts';
@@ -169,18 +169,27 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
       }),
     );
   const spilled = ({ spillTokens }: LayerDemand): number => weigh(spillTokens);
+  /** Index data (codes, ids) that crosses beside the KV. */
+  const indexed = (works: readonly Work[], where: 'h2d' | 'd2h'): number =>
+    sum(works.map((work) => (work.where === where ? sum(Object.values(work.readBytes)) : 0))) *
+    shape.kvHeads *
+    batch;
   const prompt = lowering.prefill([{ demand: record.prefill }]).operations;
-  expect(carried(prompt, 'spill')).toBeCloseTo(spilled(record.prefill), 3);
+  const prepared = indexed(policy.prefillWork, 'd2h') * world.promptTokens;
+  expect(carried(prompt, 'spill')).toBeCloseTo(spilled(record.prefill) + prepared, 3);
   record.choices.forEach((choice, at) => {
     const append = record.appends[at];
     const { operations } = lowering.step(at, [{ append, choice }]);
     const fetched = weigh(choice.fetchTokens) + weigh(append.fetchTokens);
     // To attention on the CPU queries and outputs cross, and KV does not.
     if (policy.transfer.attendAt !== 'cpu') {
-      expect(carried(operations, 'fetch')).toBeCloseTo(fetched, 3);
-      expect(carried(operations, 'spill')).toBeCloseTo(spilled(choice) + spilled(append), 3);
+      expect(carried(operations, 'fetch')).toBeCloseTo(fetched + indexed(choice.works, 'h2d'), 3);
+      const out = spilled(choice) + spilled(append) + indexed(choice.works, 'd2h');
+      expect(carried(operations, 'spill')).toBeCloseTo(out, 3);
     }
-    expect(carried(operations, 'attend')).toBeCloseTo(fetched + weigh(choice.residentTokens), 3);
+    // What an append fetches refills a cache: attention reads it once it is chosen.
+    const read = weigh(choice.fetchTokens) + weigh(choice.residentTokens);
+    expect(carried(operations, 'attend')).toBeCloseTo(read, 3);
     for (const tokens of [...choice.residentTokens, ...choice.fetchTokens, ...append.spillTokens])
       expect(tokens).toBeGreaterThanOrEqual(0);
   });

@@ -18,7 +18,7 @@ import type {
   World,
 } from '../policy/policy.ts';
 import type { ExactAttention } from '../quality/exact-attention.ts';
-import { EVERY_QUERY, Selection } from '../quality/selection.ts';
+import { bitCount, EVERY_QUERY, Selection } from '../quality/selection.ts';
 import { CodedRanges } from './coded-ranges.ts';
 import { emptyDemand, type LayerDemand, type LayerResidency, mergeTopK, mergeWork } from './demand.ts';
 
@@ -37,8 +37,6 @@ export class LayerReplay {
   readonly selections: readonly Selection[];
   /** Per head, what is stored in a coded form. */
   readonly coded: readonly CodedRanges[];
-  /** Per head, where tokens lay before the choice of the step. */
-  private readonly places: readonly Uint8Array[];
   private readonly policy: Policy;
   private readonly world: World;
   private readonly hooks: LayerPolicy;
@@ -59,7 +57,6 @@ export class LayerReplay {
       random: createRandom(seed, `policy-${layer}-${head.kvHead}`),
     }));
     this.selections = heads.map(() => new Selection(world.maxTokens));
-    this.places = heads.map(() => new Uint8Array(world.maxTokens));
     const codedTokens = policy.codecs.length > 0 ? world.maxTokens : 0;
     this.coded = heads.map((head) => new CodedRanges(head, world.headDim, codedTokens));
     this.chosen = emptyDemand(forms.length);
@@ -124,9 +121,6 @@ export class LayerReplay {
       };
     });
     const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries, other };
-    this.heads.forEach(({ cache }, at) => {
-      this.places[at].set(cache.place.subarray(0, length));
-    });
     this.hooks.select?.(view, picks);
     this.heads.forEach((head, at) => {
       this.selections[at].restrictTo(head.cache.place, head.cache.liveTokens);
@@ -175,8 +169,7 @@ export class LayerReplay {
     const onCpu = this.policy.transfer.attendAt === 'cpu';
     const group = this.world.groupSize;
     const everyQuery = group >= 32 ? EVERY_QUERY : (1 << group) - 1;
-    const { place, form, copies, tokens } = cache;
-    const before = this.places[at];
+    const { place, form, copies, arrived, tokens } = cache;
     const resident = new Float64Array(demand.residentTokens.length);
     const away = new Float64Array(demand.fetchTokens.length);
     let attended = 0;
@@ -186,9 +179,9 @@ export class LayerReplay {
       if (mark === 0) continue;
       const queries = mark === EVERY_QUERY ? group : bitCount(mark & everyQuery);
       attended += queries;
-      // A page that enters an HBM slot in this step has to cross the link first: its movement counts it.
-      if ((place[token] & ~before[token] & IN_HBM) !== 0) continue;
-      if ((place[token] & IN_HBM) !== 0) resident[form[token]] += Math.min(queries, copies[token]);
+      // What enters an HBM slot in this step has to cross the link first: its movement counts it.
+      if ((place[token] & IN_HBM) !== 0)
+        resident[form[token]] += Math.max(0, Math.min(queries, copies[token]) - arrived[token]);
       else if (onCpu) {
         attendedFar += queries;
         away[form[token]] += perQuery ? queries : 1;
@@ -240,10 +233,4 @@ const attendedShares = (selection: Selection, exact: ExactAttention): Float32Arr
     if (mass > 0) for (let token = 0; token < length; token++) shares[g * length + token] /= mass;
   }
   return shares;
-};
-
-const bitCount = (x: number): number => {
-  let count = 0;
-  for (let bits = x >>> 0; bits !== 0; bits = (bits & (bits - 1)) >>> 0) count++;
-  return count;
 };

@@ -116,16 +116,16 @@ describe('a head cache', () => {
   test('slots of query heads are copies beside the one in DRAM, and each new one crosses', () => {
     const cache = new HeadCache(4, forms);
     cache.append(2);
-    expect(() => cache.setSlots(0, 1)).toThrow(/token 0 takes a slot in hbm, but dram does not hold it/);
+    expect(() => cache.setSlots(0, 1, 1)).toThrow(/token 0 takes a slot in hbm, but dram does not hold it/);
     cache.move(0, 2, 'dram');
     cache.drain();
-    cache.setSlots(0, 1);
-    cache.setSlots(0, 3);
-    cache.setSlots(1, 2);
+    cache.setSlots(0, 1, 1);
+    cache.setSlots(0, 3, 2);
+    cache.setSlots(1, 2, 2);
     expect(cache.movements).toEqual([{ from: 'dram', to: 'hbm', form: 0, tokens: 5 }]);
     expect(cache.residentBytes('hbm')).toBe(5 * 128);
-    cache.setSlots(0, 2);
-    cache.setSlots(1, 0);
+    cache.setSlots(0, 2, 0);
+    cache.setSlots(1, 0, 0);
     expect(cache.residentBytes('hbm')).toBe(2 * 128);
     expect(cache.residentBytes('dram')).toBe(2 * 128);
     expect(cache.movements[0].tokens).toBe(5);

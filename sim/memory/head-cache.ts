@@ -51,6 +51,8 @@ export class HeadCache {
   liveTokens = 0;
   /** Copies per token in HBM: more than one where KV is replicated to query heads. DRAM holds one. */
   readonly copies: Uint8Array;
+  /** Copies of a token that came to HBM since the last drain. */
+  readonly arrived: Uint8Array;
   readonly movements: Movement[] = [];
   readonly recodings: Recoding[] = [];
   readonly meta = new Map<string, MetaBytes>();
@@ -72,6 +74,7 @@ export class HeadCache {
     this.place = new Uint8Array(capacityTokens);
     this.form = new Uint8Array(capacityTokens);
     this.copies = new Uint8Array(capacityTokens).fill(copiesPerToken);
+    this.arrived = new Uint8Array(capacityTokens);
     this.hbmTokens = forms.map(() => 0);
     this.dramTokens = forms.map(() => 0);
   }
@@ -97,15 +100,13 @@ export class HeadCache {
   }
 
   /**
-   * Holds `count` HBM copies of a token whose home is DRAM, one for each query head that has it in a slot; each that was
-   * not there crosses the link.
+   * Holds `count` HBM copies of a token whose home is DRAM, one for each query head that has it in a slot; `entering` of
+   * them were not there before and cross the link.
    */
-  setSlots(token: number, count: number): void {
-    const before = this.place[token];
-    if ((before & IN_DRAM) === 0)
+  setSlots(token: number, count: number, entering: number): void {
+    if ((this.place[token] & IN_DRAM) === 0)
       throw new SimError('invariant-broken', `token ${token} takes a slot in hbm, but dram does not hold it`);
-    const held = (before & IN_HBM) === 0 ? 0 : this.copies[token];
-    if (count > held) this.log('dram', 'hbm', this.form[token], count - held);
+    if (entering > 0) this.log(token, 'hbm', entering);
     this.setPlace(token, IN_DRAM);
     this.copies[token] = Math.max(1, count);
     if (count > 0) this.setPlace(token, IN_DRAM | IN_HBM);
@@ -133,7 +134,7 @@ export class HeadCache {
         if (!keep) this.setPlace(token, 0);
         continue;
       }
-      if ((before & bit) === 0) this.log(tier === 'hbm' ? 'dram' : 'hbm', tier, this.form[token]);
+      if ((before & bit) === 0) this.log(token, tier, 1);
       this.setPlace(token, keep ? before | bit : bit);
     }
   }
@@ -174,6 +175,7 @@ export class HeadCache {
 
   /** Empties the movement and recoding logs. */
   drain(): void {
+    if (this.movements.length > 0) this.arrived.fill(0, 0, this.tokens);
     this.movements.length = 0;
     this.recodings.length = 0;
   }
@@ -190,13 +192,15 @@ export class HeadCache {
     this.place[token] = place;
   }
 
-  private log(from: TierName, to: TierName, form: number, tokens = 1): void {
+  private log(token: number, to: 'hbm' | 'dram', copies: number): void {
+    const form = this.form[token];
+    if (to === 'hbm') this.arrived[token] += copies;
     for (const movement of this.movements) {
-      if (movement.from === from && movement.to === to && movement.form === form) {
-        movement.tokens += tokens;
+      if (movement.to === to && movement.form === form) {
+        movement.tokens += copies;
         return;
       }
     }
-    this.movements.push({ from, to, form, tokens });
+    this.movements.push({ from: to === 'hbm' ? 'dram' : 'hbm', to, form, tokens: copies });
   }
 }

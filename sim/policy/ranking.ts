@@ -26,6 +26,10 @@ export class Ranking {
   }
 }
 
+/** All positions of `scores` by falling score, earlier ones first among equals. */
+export const descending = (scores: Float32Array): Int32Array =>
+  Int32Array.from(scores, (_, i) => i).sort((a, b) => scores[b] - scores[a] || a - b);
+
 /** How scores of a group's query heads become one, element by element. */
 export type Reducer = 'max' | 'mean' | 'sum';
 

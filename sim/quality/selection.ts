@@ -7,6 +7,13 @@ import { SimError } from '../error.ts';
 /** Bit pattern of "every query head of the group". */
 export const EVERY_QUERY = -1;
 
+/** Query heads in a set. */
+export const bitCount = (set: number): number => {
+  let count = 0;
+  for (let bits = set; bits !== 0; bits &= bits - 1) count++;
+  return count;
+};
+
 /**
  * Rows that stand for tokens which are not attended one by one: each counts as `sizes[i]` tokens of this key whose mean
  * value is this. They lie in HBM, in raw form.

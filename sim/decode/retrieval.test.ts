@@ -1,0 +1,124 @@
+/** Retrieval policies step by step: their choices against brute force, their traffic against the formulas of their papers. */
+import { describe, expect, test } from 'vitest';
+import { ClusterIndex } from '../policy/cluster-index.ts';
+import { createPolicy } from '../policy/create-policy.ts';
+import { findPolicy } from '../policy/find-policy.ts';
+import type { World } from '../policy/policy.ts';
+import { createRandomTrace } from '../trace/random-trace.ts';
+import { LayerReplay } from './head-replay.ts';
+import { promptOf } from './replay.ts';
+
+const shape = {
+  layers: 4,
+  heads: 4,
+  kvHeads: 1,
+  headDim: 32,
+  promptTokens: 600,
+  steps: 10,
+  recordedLayers: [2],
+};
+const ROW_BYTES = 128;
+const GROUP = 4;
+const world: World = {
+  layers: 4,
+  heads: 4,
+  kvHeads: 1,
+  groupSize: GROUP,
+  headDim: 32,
+  kBytesPerToken: 64,
+  vBytesPerToken: 64,
+  promptTokens: 600,
+  maxTokens: 610,
+  fields: new Set(['k', 'v', 'q', 'qprompt']),
+};
+const trace = createRandomTrace({ shape, seed: 11 });
+const keys = trace.keys(2, 0);
+const values = trace.values(2, 0);
+
+/** A policy on one head, one step after the other. */
+const start = (name: string, config: Record<string, unknown>) => {
+  const policy = createPolicy(findPolicy(name), config, world);
+  const rows = [{ kvHead: 0, keys, values }];
+  const replay = new LayerReplay(policy, world, 2, rows, 1);
+  const prefill = replay.prefill(promptOf({ trace, world, steps: shape.steps }, 2, rows, false));
+  let at = 0;
+  const step = () => {
+    const append = replay.append();
+    const q = trace.queries(2, at, 0);
+    const demand = replay.select(
+      at++,
+      () => q,
+      () => null,
+    );
+    const { marks, length } = replay.selections[0];
+    /** Attended tokens of one query head. */
+    const of = (g: number): number[] =>
+      Array.from({ length }, (_, t) => t).filter((t) => (marks[t] >> g) & 1);
+    return { append, demand, q, of, length };
+  };
+  return { policy, replay, cache: replay.heads[0].cache, prefill, step };
+};
+
+const dot = (q: Float32Array, g: number, rows: ArrayLike<number>, row: number): number => {
+  let sum = 0;
+  for (let c = 0; c < 32; c++) sum += q[g * 32 + c] * rows[row * 32 + c];
+  return sum;
+};
+const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
+const total = (counts: readonly number[]): number => counts.reduce((a, b) => a + b, 0);
+
+describe('ClusterKV', () => {
+  const config = { budgetTokens: 50, sinkTokens: 8, clusterTokens: 20, windowTokens: 6, windowClusters: 2 };
+
+  test('takes the clusters whose mean keys score highest, and truncates the last', () => {
+    const { step } = start('clusterkv', config);
+    const { q, of } = step();
+    const index = new ClusterIndex(610, 40, 32, 8);
+    index.add({ kvHead: 0, keys, values }, 600, {
+      clusters: 30,
+      iterations: 20,
+      segments: 1,
+      centred: false,
+    });
+    const groups = range(0, 30).map((k) => [...index.tokensOf(k)]);
+    expect(groups.flat().sort((a, b) => a - b)).toEqual(range(8, 600));
+    const means = groups.map((tokens) =>
+      range(0, 32).map((c) => tokens.reduce((sum, t) => sum + keys[t * 32 + c], 0) / tokens.length),
+    );
+    for (let g = 0; g < GROUP; g++) {
+      const order = range(0, 30).sort((a, b) => dot(q, g, means[b], 0) - dot(q, g, means[a], 0));
+      const taken = order.flatMap((k) => groups[k]).slice(0, 50);
+      expect(of(g)).toEqual([...range(0, 8), ...taken, 600].sort((a, b) => a - b));
+    }
+  });
+
+  test('a token crosses once for each query head that did not choose it a step before', () => {
+    const { step, cache } = start('clusterkv', config);
+    let held = range(0, GROUP).map(() => new Set(range(8, 58)));
+    for (let s = 0; s < 10; s++) {
+      const { demand, append, of, length } = step();
+      const window = (s % 6) + 1 === 6 ? 0 : (s % 6) + 1;
+      const chosen = range(0, GROUP).map((g) => of(g).filter((t) => t >= 8 && t < length - window));
+      const crossing = total(chosen.map((tokens, g) => tokens.filter((t) => !held[g].has(t)).length));
+      expect(demand.fetchTokens).toEqual([crossing]);
+      // Everything is attended once a query head: sinks and window are replicated, slots are its own.
+      const attended = GROUP * (8 + window) + total(chosen.map((tokens) => tokens.length));
+      expect(total(demand.residentTokens) + crossing).toBe(attended);
+      expect(total(append.spillTokens)).toBe(window === 0 ? 6 : 0);
+      const indexed = length - 8 - window;
+      const clusters = 30 + 2 * Math.floor((s + 1) / 6);
+      expect(cache.meta.get('clusters')).toEqual({ hbm: clusters * 64 + 8 * indexed, dram: 0 });
+      expect(cache.residentBytes('dram')).toBe(indexed * ROW_BYTES);
+      expect(cache.tokensIn('hbm', 0)).toBe(attended);
+      held = chosen.map((tokens) => new Set(tokens));
+    }
+  });
+
+  test('slots of the group hold a token once', () => {
+    const { step, cache } = start('clusterkv', { ...config, slots: 'kv-head' });
+    const { demand, of } = step();
+    const union = new Set(range(0, GROUP).flatMap(of));
+    expect(total(demand.residentTokens) + total(demand.fetchTokens)).toBe(union.size);
+    expect(cache.tokensIn('hbm', 0)).toBe(union.size);
+  });
+});

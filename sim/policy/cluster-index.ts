@@ -1,0 +1,143 @@
+/**
+ * Clusters of one KV head's keys, added stretch by stretch as the cache grows: centroids to rank them by, the tokens of
+ * each, and the means of their values. What ClusterKV and RetroInfer retrieve by.
+ */
+import { dotRows } from '../engine/simd.ts';
+import { assignNear, evenStarts, kMeans, membersOf, moveToMeans, type RowSet } from './k-means.ts';
+import type { HeadRows, Work, World } from './policy.ts';
+
+export interface ClusterOptions {
+  readonly clusters: number;
+  readonly iterations: number;
+  /** Stretches that are clustered each for itself before one round over all; 1 = everything at once. */
+  readonly segments: number;
+  /** Takes the mean key off before clustering, so that directions spread. */
+  readonly centred: boolean;
+}
+
+/** Rows minus their mean, and the mean. */
+const centre = ({
+  rows,
+  count,
+  channels,
+}: RowSet): { readonly source: RowSet; readonly mean: Float64Array } => {
+  const mean = new Float64Array(channels);
+  for (let i = 0, at = 0; i < count; i++) for (let c = 0; c < channels; c++) mean[c] += rows[at++] / count;
+  const out = new Float32Array(count * channels);
+  for (let i = 0, at = 0; i < count; i++)
+    for (let c = 0; c < channels; c++, at++) out[at] = rows[at] - mean[c];
+  return { source: { rows: out, count, channels }, mean };
+};
+
+/** Clusters equal segments apart, then every row once more among the centroids of all segments. */
+const clusterSegments = (source: RowSet, { clusters, iterations, segments }: ClusterOptions) => {
+  const { channels } = source;
+  const perSegment = clusters / segments;
+  const tokens = Math.floor(source.count / segments);
+  const rows = new Float32Array(clusters * channels);
+  // Rows past the last whole segment start from the last cluster.
+  const labels = new Int32Array(source.count).fill(clusters - 1);
+  for (let segment = 0; segment < segments; segment++) {
+    const from = segment * tokens;
+    const part = {
+      rows: source.rows.subarray(from * channels, (from + tokens) * channels),
+      count: tokens,
+      channels,
+    };
+    const found = kMeans(part, evenStarts(tokens, perSegment), iterations, 'cosine');
+    rows.set(found.centroids.rows, segment * perSegment * channels);
+    found.labels.forEach((label, i) => {
+      labels[from + i] = segment * perSegment + label;
+    });
+  }
+  const centroids = { rows, count: clusters, channels };
+  if (segments > 1) {
+    assignNear(source, centroids, 'cosine', labels);
+    moveToMeans(source, labels, centroids);
+  }
+  return { centroids, labels };
+};
+
+export class ClusterIndex {
+  clusters = 0;
+  /** Keys from `from` on are clustered up to `to`. */
+  readonly from: number;
+  to: number;
+  /** Row-major [clusters, headDim]: mean keys and, where there are values, mean values. */
+  readonly keys: Float32Array;
+  readonly values: Float32Array;
+  readonly sizes: Float32Array;
+  private readonly starts: Int32Array;
+  private readonly members: Int32Array;
+  private readonly headDim: number;
+
+  constructor(maxTokens: number, maxClusters: number, headDim: number, from: number) {
+    this.headDim = headDim;
+    this.from = from;
+    this.to = from;
+    this.keys = new Float32Array(maxClusters * headDim);
+    this.values = new Float32Array(maxClusters * headDim);
+    this.sizes = new Float32Array(maxClusters);
+    this.starts = new Int32Array(maxClusters + 1);
+    this.members = new Int32Array(maxTokens);
+  }
+
+  /** Clusters tokens [to, end) of the head and appends them to the index. */
+  add({ keys, values }: HeadRows, end: number, options: ClusterOptions): void {
+    const { headDim: channels, to: from, clusters: first } = this;
+    const rowsOf = (rows: Float32Array): RowSet => ({
+      rows: rows.subarray(from * channels, end * channels),
+      count: end - from,
+      channels,
+    });
+    const raw = rowsOf(keys);
+    const centred = options.centred ? centre(raw) : null;
+    const { centroids, labels } = clusterSegments(centred?.source ?? raw, options);
+    const { starts, members } = membersOf(labels, options.clusters);
+    for (let k = 0; k < options.clusters; k++) {
+      this.sizes[first + k] = starts[k + 1] - starts[k];
+      this.starts[first + k + 1] = from - this.from + starts[k + 1];
+      for (let c = 0; c < channels; c++)
+        this.keys[(first + k) * channels + c] = centroids.rows[k * channels + c] + (centred?.mean[c] ?? 0);
+    }
+    for (let i = 0; i < members.length; i++) this.members[from - this.from + i] = from + members[i];
+    if (values !== null) {
+      const means = this.values.subarray(first * channels, (first + options.clusters) * channels);
+      moveToMeans(rowsOf(values), labels, { rows: means, count: options.clusters, channels });
+    }
+    this.clusters += options.clusters;
+    this.to = end;
+  }
+
+  /** Tokens of a cluster, ascending. */
+  tokensOf(cluster: number): Int32Array {
+    return this.members.subarray(this.starts[cluster], this.starts[cluster + 1]);
+  }
+
+  /** scale · q·centroid of `count` queries [count, headDim]: row-major [count, clusters]. */
+  scoreInto(queries: Float32Array, count: number, out: Float32Array, scale = 1): void {
+    const { keys, clusters, headDim } = this;
+    const job = { queries, queryCount: count, rows: keys, rowCount: clusters, channels: headDim };
+    dotRows({ ...job, out, stride: clusters, scale });
+  }
+}
+
+/**
+ * Rounds of k-means on `tokens` keys of one KV head: each a matrix product of all keys with all centroids, an arg max,
+ * and one more pass over the keys for their sums.
+ */
+export const clusteringWork = (world: World, iterations: number, tokens: number, clusters: number): Work => ({
+  index: 'k-means',
+  readBytes: { hbm: 2 * iterations * tokens * world.kBytesPerToken },
+  flops: iterations * tokens * (clusters + world.headDim),
+  matrixFlops: 2 * iterations * tokens * clusters * world.headDim,
+  kernels: 3 * iterations,
+});
+
+/** Products of a group's queries with all centroids, which are read once. */
+export const rankingWork = (world: World, clusters: number): Work => ({
+  index: 'centroids',
+  readBytes: { hbm: clusters * world.kBytesPerToken },
+  flops: 2 * world.headDim * clusters * world.groupSize,
+  kernels: 1,
+});
