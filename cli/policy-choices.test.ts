@@ -1,58 +1,54 @@
-/** Policies as the command line names them: parameters, combinations, settings, and what is said of wrong ones. */
-import { describe, expect, it } from 'vitest';
-import { splitList } from './flags.ts';
+/** Parameters of policies from files: tables and JSON become values of the experiment, anything else is said. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { choosePolicies } from './policy-choices.ts';
 
-const configOf = async (entry: string, sets: readonly string[] = []) =>
-  (await choosePolicies([entry], sets)).choices[0];
+let folder = '';
+const path = (name: string): string => join(folder, name);
 
-describe('--policies', () => {
-  it('fills every default, and lets own parameters win over settings', async () => {
-    const { label, name, config } = await configOf('quest:budgetTokens=64', [
-      'quest.budgetTokens=128',
-      'quest.page-tokens=8',
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'kvtier-choices-'));
+  writeFileSync(path('heads.tsv'), '6.0546875e-01\t0.0\n1.0\t9.6875e-01\n');
+  writeFileSync(path('heads.json'), '[[0.5, 1], [0, 0.25]]');
+  writeFileSync(path('text.tsv'), '0.5\t1\nnot a number\n');
+  writeFileSync(path('empty.tsv'), '\n');
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const headsFrom = async (name: string): Promise<unknown> => {
+  const { choices } = await choosePolicies(['duoattention'], [`duoattention.heads=@${path(name)}`]);
+  return choices[0].config.heads;
+};
+
+describe('a parameter from a file', () => {
+  test('is a table of numbers, or JSON', async () => {
+    expect(await headsFrom('heads.tsv')).toEqual([
+      [0.60546875, 0],
+      [1, 0.96875],
     ]);
-    expect([label, name]).toEqual(['quest:budgetTokens=64', 'quest']);
-    expect(config).toMatchObject({ budgetTokens: 64, pageTokens: 8, tier: 'hbm' });
-  });
-
-  it('reads a combination, its parts and settings for either', async () => {
-    const text = 'stack(snapkv:budgetTokens=100;windowTokens=8,every(quest):n=2)';
-    const { label, name, config } = await configOf(text, ['quest.tier=dram', 'every(quest).n=3']);
-    expect(label).toBe(text);
-    expect(name).toBe('stack(snapkv,every(quest))');
-    expect(config).toMatchObject({
-      snapkv: { budgetTokens: 100, windowTokens: 8, kernel: 5 },
-      'every(quest)': { n: 2, quest: { tier: 'dram', budgetTokens: 2048 } },
+    expect(await headsFrom('heads.json')).toEqual([
+      [0.5, 1],
+      [0, 0.25],
+    ]);
+    const own = await choosePolicies([`prulong:heads=@${path('heads.json')};streamingRatio=null`], []);
+    expect(own.choices[0].config).toMatchObject({
+      heads: [
+        [0.5, 1],
+        [0, 0.25],
+      ],
+      streamingRatio: null,
     });
   });
 
-  it('splits at commas outside brackets only', () => {
-    expect(splitList('full,stack(snapkv,quest:x=1;y=2),per-head(a,b):heads=[0,1]')).toEqual([
-      'full',
-      'stack(snapkv,quest:x=1;y=2)',
-      'per-head(a,b):heads=[0,1]',
-    ]);
-    expect(splitList('quest.layers=0,1,snapkv.kernel=3')).toEqual(['quest.layers=0,1', 'snapkv.kernel=3']);
-  });
-
-  it.each([
-    ['stack(snapkv,qest)', /unknown policy 'qest': did you mean quest/],
-    ['stak(snapkv,quest)', /unknown combinator 'stak': did you mean stack/],
-    [
-      'stack(snapkv,quest:budget=1)',
-      /policy quest has no parameter 'budget' \(did you mean 'budgetTokens'\?\)/,
-    ],
-    ['stack(snapkv,quest:budgetTokens=0)', /budgetTokens/],
-    ['stack(snapkv,quest', /closing bracket/],
-    ['quest:budgetTokens', /param=value/],
-    ['every(quest):n=0', /policy every\(quest\), parameter n: /],
-  ])('%s is refused', async (entry, message) => {
-    await expect(configOf(entry)).rejects.toThrow(message);
-  });
-
-  it('takes settings for chosen policies only', async () => {
-    await expect(configOf('quest', ['snapkv.kernel=3'])).rejects.toThrow(/snapkv is not among --policies/);
-    await expect(configOf('quest', ['quest=3'])).rejects.toThrow(/expected policy.param=value/);
+  test('is refused in one line that names it', async () => {
+    await expect(headsFrom('none.tsv')).rejects.toThrow(
+      /duoattention, parameter heads: no such file: .*none\.tsv$/,
+    );
+    await expect(headsFrom('text.tsv')).rejects.toThrow(
+      /text\.tsv: expected JSON or rows of numbers, found "not a/,
+    );
+    await expect(headsFrom('empty.tsv')).rejects.toThrow(/empty\.tsv: expected JSON or rows of numbers/);
   });
 });

@@ -1,10 +1,10 @@
 /**
  * Policies as the command line names them: `quest`, `quest:budgetTokens=512;tier=dram` (one policy several times), a
  * combination (`stack(snapkv,quest)`), a path to a user's own policy file, and `--set policy.param=value` for all runs
- * of a policy. Every parameter is
- * checked against the policy's schema and filled with its default, so the experiment says all of it.
+ * of a policy. A value `@FILE` is the file's. Every parameter is checked against the policy's schema and filled with its
+ * default, so the experiment says all of it.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { PolicyChoice } from '../sim/experiment.ts';
@@ -23,13 +23,34 @@ export interface ChosenPolicies {
 const camelCase = (text: string): string =>
   text.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** Text of a parameter as the JSON value it spells, else as a string. */
-const parameterValue = (text: string): unknown => {
+/** Text as the JSON value it spells, else as a string. */
+const textValue = (text: string): unknown => {
   try {
     return JSON.parse(text);
   } catch {
     return text;
   }
+};
+
+/** A file's value: JSON, or a table of numbers, a line a row, as numpy and spreadsheets write them. */
+const fileValue = (path: string, what: string): unknown => {
+  if (!existsSync(path)) throw new UsageError(`${what}: no such file: ${path}`);
+  const text = readFileSync(path, 'utf8');
+  const value = textValue(text);
+  if (typeof value !== 'string') return value;
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  const table = lines.map((line) =>
+    line
+      .trim()
+      .split(/[\s,;]+/)
+      .map(Number),
+  );
+  const wrong = table.findIndex((row) => !row.every(Number.isFinite));
+  if (lines.length === 0 || wrong >= 0)
+    throw new UsageError(
+      `${what}: ${path}: expected JSON or rows of numbers, found "${(lines[wrong] ?? '').slice(0, 40)}"`,
+    );
+  return table;
 };
 
 const isPath = (text: string): boolean => /\.[cm]?[jt]s$/.test(text);
@@ -83,9 +104,15 @@ interface Setting {
 
 /** Parameters of a spec and of its parts, as its plug-in's config holds them: settings first, then its own. */
 const paramsOf = (spec: PolicySpec, settings: readonly Setting[]): Record<string, unknown> => {
-  const shared = settings.filter(({ name }) => name === nameOfSpec(spec)).map(({ param }) => param);
+  const policy = nameOfSpec(spec);
+  const shared = settings.filter(({ name }) => name === policy).map(({ param }) => param);
   return Object.fromEntries([
-    ...[...shared, ...spec.params].map(([param, text]) => [camelCase(param), parameterValue(text)]),
+    ...[...shared, ...spec.params].map(([param, text]) => [
+      camelCase(param),
+      text.startsWith('@')
+        ? fileValue(text.slice(1), `policy ${policy}, parameter ${param}`)
+        : textValue(text),
+    ]),
     ...spec.parts.map((part) => [nameOfSpec(part), paramsOf(part, settings)]),
   ]);
 };

@@ -14,12 +14,19 @@ const small = createSmall({ layers: 2, kvHeads: KV_HEADS, promptTokens: PROMPT, 
 const run = (name: string, config: Record<string, unknown>): readonly LayerRecord[] =>
   small.run(name, config).records;
 
+const rowsOfHeads = new Map<string, number[][]>();
+
 /** Causal softmax rows of the last prompt queries of one KV head, all query heads, in doubles. */
-const promptRows = (layer: number, kvHead: number): number[][] =>
-  Array.from({ length: WINDOW * GROUP }, (_, row) => {
+const promptRows = (layer: number, kvHead: number): number[][] => {
+  const known = rowsOfHeads.get(`${layer}.${kvHead}`);
+  if (known !== undefined) return known;
+  const rows = Array.from({ length: WINDOW * GROUP }, (_, row) => {
     const { q, length } = small.promptQueryOf(layer, kvHead, Math.floor(row / GROUP), row % GROUP);
     return [...small.softmaxOver(q, layer, kvHead, small.promptTokens().slice(0, length)).values()];
   });
+  rowsOfHeads.set(`${layer}.${kvHead}`, rows);
+  return rows;
+};
 
 describe('dbudgetkv', () => {
   const norm = (rows: readonly number[][], from: number, to: number): number =>
@@ -108,5 +115,72 @@ describe('fastgen', () => {
     for (const { attendTokens } of choices) expect(attendTokens).toBe(SINKS + 1);
     const [all] = run('fastgen', { ...config, recovery: 1, heavyRatio: 0, windowRatio: 0 });
     expect(all.choices.map(({ attendTokens }) => attendTokens)).toEqual([1, 2, 3, 4].map((s) => PROMPT + s));
+  });
+});
+
+describe('duoattention and prulong', () => {
+  const sizes = { sinkTokens: 4, windowTokens: 10 };
+  const live = (full: number, step: number): number =>
+    (full * (PROMPT + step + 1) + (KV_HEADS - full) * 14) / KV_HEADS;
+  /** Scores with ties, most of them above 0.5. */
+  const heads = [
+    [0.9, 1, 0.1, 0.8],
+    [0.7, 0.95, 0.6, 1],
+  ];
+
+  test.each([
+    // Of eight heads 8 - ceil(0.7 · 7) are retrieval heads: both ones and 0.95.
+    [0.7, [1, 2]],
+    [0.5, [2, 2]],
+    [0, [4, 4]],
+    [1, [0, 0]],
+    [null, [3, 4]],
+  ])('a share of %d streams, whatever the scores are', (streamingRatio, full) => {
+    for (const name of ['duoattention', 'prulong']) {
+      const { records, policy } = small.run(name, { ...sizes, heads, streamingRatio });
+      expect(policy.inputs).toBe('exact');
+      records.forEach(({ choices, residency }, layer) => {
+        choices.forEach(({ residentTokens }, step) => {
+          expect(residentTokens[0]).toBeCloseTo(live(full[layer], step), 9);
+          expect(residency[step].liveTokens).toBeCloseTo(live(full[layer], step), 9);
+        });
+      });
+    }
+  });
+
+  test('without scores the heads that look far keep everything', () => {
+    const far = (layer: number, kvHead: number): number => {
+      const rows = promptRows(layer, kvHead);
+      const sums = rows.map((row) => row.slice(4, row.length - 10).reduce((a, b) => a + b, 0));
+      return sums.reduce((a, b) => a + b, 0) / rows.length;
+    };
+    const all = [0, 1].flatMap((layer) => [0, 1, 2, 3].map((kvHead) => ({ layer, far: far(layer, kvHead) })));
+    const best = all.sort((a, b) => b.far - a.far).slice(0, 3);
+    run('duoattention', { ...sizes, streamingRatio: 0.7 }).forEach(({ choices }, layer) => {
+      const full = best.filter((head) => head.layer === layer).length;
+      expect(choices[0].residentTokens[0]).toBeCloseTo(live(full, 0), 9);
+    });
+  });
+
+  test('of a sample the same share streams', () => {
+    const { records, policy } = small.run('duoattention', { ...sizes, heads, streamingRatio: 0.5 }, [0, 2]);
+    // Scores 0.9 and 0.7 of the four replayed heads.
+    for (const { residency } of records) expect(residency[0].liveTokens).toBe((PROMPT + 1 + 14) / 2);
+    expect(policy.inputs).toMatch(/ranked among the replayed heads/);
+  });
+
+  test('in chunks a prompt query of a streaming head sees the cache and half of its chunk', () => {
+    const chunked = { ...sizes, heads, streamingRatio: 1, chunkTokens: 20 };
+    for (const { prefill } of run('duoattention', chunked))
+      expect(prefill.attendTokens).toBeCloseTo((10 + 3 * (14 + 10)) / 4, 9);
+  });
+
+  test('scores of another model are refused', () => {
+    expect(() => run('prulong', { heads: heads.slice(0, 1) })).toThrow(
+      /expected 2 rows of 4 scores, found 1 rows/,
+    );
+    expect(() => run('prulong', { heads: [[1], [1]] })).toThrow(
+      /expected 2 rows of 4 scores, found 1 in row 0/,
+    );
   });
 });

@@ -3,6 +3,7 @@ import { policy as policyAdakv } from './policies/adakv.ts';
 import { policy as policyArkvale } from './policies/arkvale.ts';
 import { policy as policyClusterkv } from './policies/clusterkv.ts';
 import { policy as policyDbudgetkv } from './policies/dbudgetkv.ts';
+import { policy as policyDuoattention } from './policies/duoattention.ts';
 import { policy as policyFastgen } from './policies/fastgen.ts';
 import { policy as policyFull } from './policies/full.ts';
 import { policy as policyFullOffload } from './policies/full-offload.ts';
@@ -15,6 +16,7 @@ import { policy as policyKvquant } from './policies/kvquant.ts';
 import { policy as policyKvzip } from './policies/kvzip.ts';
 import { policy as policyLookaheadkv } from './policies/lookaheadkv.ts';
 import { policy as policyPariskv } from './policies/pariskv.ts';
+import { policy as policyPrulong } from './policies/prulong.ts';
 import { policy as policyPyramidkv } from './policies/pyramidkv.ts';
 import { policy as policyQuantized } from './policies/quantized.ts';
 import { policy as policyQuest } from './policies/quest.ts';
@@ -31,6 +33,7 @@ export const catalog = {
   "arkvale": policyArkvale,
   "clusterkv": policyClusterkv,
   "dbudgetkv": policyDbudgetkv,
+  "duoattention": policyDuoattention,
   "fastgen": policyFastgen,
   "full": policyFull,
   "full-offload": policyFullOffload,
@@ -43,6 +46,7 @@ export const catalog = {
   "kvzip": policyKvzip,
   "lookaheadkv": policyLookaheadkv,
   "pariskv": policyPariskv,
+  "prulong": policyPrulong,
   "pyramidkv": policyPyramidkv,
   "quantized": policyQuantized,
   "quest": policyQuest,
