@@ -9,6 +9,8 @@ export const RESULT_FORMAT = 'kvtier.result/1';
 const ns = z.number().nonnegative();
 const bytes = z.number().nonnegative();
 const ratio = z.number().min(0).max(1.000001);
+const amount = z.number().nonnegative();
+const byShare = { at90: amount, at95: amount, at99: amount };
 
 export const stepNsSchema = z.object({ mean: ns, p50: ns, p95: ns, p99: ns });
 
@@ -36,6 +38,56 @@ export const qualitySchema = z.object({
   outputError: z.number().nonnegative().nullable(),
   /** KV footprint: live entries over dense causal entries (quality/footprint.ts). */
   footprint: z.number().nonnegative(),
+  /** Share of the 100 truly most attended tokens that are attended (quality/recall.ts). */
+  recallAt100: ratio.optional(),
+  outputErrorP95: z.number().nonnegative().nullable().optional(),
+  /** Against the best choice: its mass at the same size, the tokens that it needs for 90, 95 and 99 % of the mass. */
+  oracle: z
+    .object({
+      massRatio: z.object({ mean: ratio, p5: ratio }),
+      tokens: z.object(byShare),
+      /** Those tokens over the tokens attended: above 1, no choice of this size could hold the share. */
+      budgetEfficiency: z.object(byShare),
+    })
+    .optional(),
+  /** Mass recall with each token weighted by its value's norm; null when the trace has no values. */
+  valueMass: z.object({ mean: ratio, p5: ratio }).nullable().optional(),
+  /** Half the L1 distance between exact and own attention weights (quality/distortion.ts). */
+  totalVariation: z.object({ mean: ratio, p95: ratio }).optional(),
+  /** Errors of coded KV: RMS of logits, attention-weighted relative squared error of rows; null when nothing is coded. */
+  codec: z
+    .object({ logitRms: amount.nullable(), keyError: amount.nullable(), valueError: amount.nullable() })
+    .nullable()
+    .optional(),
+  /** Mass that later queries put on dropped tokens, and on the most missed one of each head; null: nothing dropped. */
+  eviction: z
+    .object({
+      lostMass: z.object({ mean: ratio, p95: ratio }),
+      worstToken: z.object({ mean: ratio, p95: ratio }),
+    })
+    .nullable()
+    .optional(),
+  /** Evidence tokens alive at the end, and attention to them that is kept; null when the trace names none. */
+  needle: z.object({ live: ratio, massRecall: ratio }).nullable().optional(),
+  /** Likeness of choices in a row, and hit ratio of an LRU hot set by its size; null: no choices (quality/locality.ts). */
+  locality: z
+    .object({
+      jaccard: ratio,
+      reuse: z.array(z.object({ hotTokens: z.number(), hitRatio: ratio })).readonly(),
+    })
+    .nullable()
+    .optional(),
+  /** Recall over the run, in stretches of scored steps. */
+  drift: z.array(z.object({ step: z.int(), massRecall: ratio, recallAt100: ratio })).optional(),
+  /** Prompt tokens kept against those worth keeping (quality/admission.ts); null: all kept. */
+  admission: z
+    .object({ keptShare: ratio, precision: ratio, auroc: ratio, gateAuroc: ratio.nullable() })
+    .nullable()
+    .optional(),
+  /** Most live entries at a time, over the tokens of the run. */
+  footprintPeak: amount.optional(),
+  /** Bytes held per tier over the decode steps, over dense KV's. */
+  byteFootprint: z.object({ hbm: amount, dram: amount }).optional(),
 });
 
 export const policyResultSchema = z.object({
@@ -76,6 +128,8 @@ export const compareResultSchema = z.object({
   /** Digest of the resolved experiment and of all policies' digests. */
   digest: z.string(),
   notes: z.array(z.string()),
+  /** What the quality measures of this run cannot show (quality/limits.ts). */
+  limits: z.array(z.string()).optional(),
   provenance: z.record(z.string(), z.unknown()).optional(),
 });
 

@@ -5,6 +5,7 @@
 import { layerContextTokens, weightBytes } from '../model/ledger.ts';
 import type { ModelShape } from '../model/shape.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { HeldBytes } from '../quality/footprint.ts';
 import type { LayerResidency } from './demand.ts';
 import type { LayerRecord } from './replay.ts';
 
@@ -60,6 +61,21 @@ export const kvBytesPerStep = (input: CapacityInput): Float64Array =>
     { length: input.steps },
     (_, step) => residentAt(input, input.promptTokens + step + 1, (record) => record.residency[step]).hbm,
   );
+
+/** Bytes per tier after each decode step, all layers of one sequence, and those of dense attention. */
+export const heldBytesPerStep = (input: CapacityInput): HeldBytes => {
+  const { model, promptTokens, elementBytes, batch, steps, records } = input;
+  const lengths = Array.from({ length: steps }, (_, step) => promptTokens + step + 1);
+  const held = lengths.map((tokens, step) => residentAt(input, tokens, (record) => record.residency[step]));
+  const rowBytes = model.kvRowElements * elementBytes * model.kvHeads;
+  return {
+    hbm: held.map(({ hbm }) => hbm / batch),
+    dram: held.map(({ dram }) => dram / batch),
+    dense: lengths.map((tokens) =>
+      records.reduce((sum, _, layer) => sum + layerContextTokens(model, layer, tokens) * rowBytes, 0),
+    ),
+  };
+};
 
 export const residencyOf = (input: CapacityInput): Residency => {
   const { model, batch, promptTokens, steps, records, policy, elementBytes, dense } = input;

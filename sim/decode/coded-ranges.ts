@@ -5,7 +5,7 @@
  */
 import { SimError } from '../error.ts';
 import type { Codec, CodedBlock } from '../policy/codec.ts';
-import type { DecodedRows } from '../quality/measure.ts';
+import type { DecodedRows } from '../quality/measure-room.ts';
 import type { Selection } from '../quality/selection.ts';
 
 /** Tokens that were coded together. */
@@ -22,6 +22,8 @@ interface Run {
   readonly from: number;
   tokens: number;
   rows: Float32Array | null;
+  /** Squared distance of each decoded row from its own. */
+  errors: Float32Array;
   /** Ranges of which `rows` holds the rows. */
   decodedRanges: number;
   /** When the run was last touched, in calls. */
@@ -44,17 +46,21 @@ class CodedPart {
   /** Token → stored in coded form. */
   readonly isCoded: Uint8Array;
   private readonly decodeInto: (range: CodedRange, out: Float32Array) => void;
+  /** The head's own rows; null when the trace has none. */
+  private readonly source: Float32Array | null;
   private readonly headDim: number;
   private runs: Run[] = [];
   private calls = 0;
   private keptBytes = 0;
 
   constructor(
+    source: Float32Array | null,
     headDim: number,
     capacityTokens: number,
     decodeInto: (range: CodedRange, out: Float32Array) => void,
   ) {
     this.isCoded = new Uint8Array(capacityTokens);
+    this.source = source;
     this.headDim = headDim;
     this.decodeInto = decodeInto;
   }
@@ -71,7 +77,8 @@ class CodedPart {
       return;
     }
     const { from, tokens } = range;
-    this.runs.push({ ranges: [range], from, tokens, rows: null, decodedRanges: 0, touched: 0 });
+    const errors = new Float32Array(0);
+    this.runs.push({ ranges: [range], from, tokens, rows: null, errors, decodedRanges: 0, touched: 0 });
   }
 
   /** Decoded rows of the runs that the selection touches. */
@@ -81,7 +88,8 @@ class CodedPart {
     for (const run of this.runs) {
       if (!selection.touches(run.from, run.from + run.tokens)) continue;
       run.touched = this.calls;
-      pieces.push({ from: run.from, tokens: run.tokens, rows: this.rowsOf(run) });
+      const rows = this.rowsOf(run);
+      pieces.push({ from: run.from, tokens: run.tokens, rows, squaredErrors: run.errors });
     }
     if (this.keptBytes > KEPT_BYTES) this.forgetUntouched();
     return pieces;
@@ -105,16 +113,33 @@ class CodedPart {
 
   private rowsOf(run: Run): Float32Array {
     if (run.rows === null) {
-      run.rows = new Float32Array(Math.max(run.tokens, RUN_TOKENS) * this.headDim);
+      const capacity = Math.max(run.tokens, RUN_TOKENS);
+      run.rows = new Float32Array(capacity * this.headDim);
+      run.errors = new Float32Array(capacity);
       run.decodedRanges = 0;
       this.keptBytes += run.rows.byteLength;
     }
     for (; run.decodedRanges < run.ranges.length; run.decodedRanges++) {
       const range = run.ranges[run.decodedRanges];
       const at = (range.from - run.from) * this.headDim;
-      this.decodeInto(range, run.rows.subarray(at, at + range.tokens * this.headDim));
+      const rows = run.rows.subarray(at, at + range.tokens * this.headDim);
+      this.decodeInto(range, rows);
+      this.addErrors(range, rows, run.errors.subarray(range.from - run.from));
     }
     return run.rows;
+  }
+
+  private addErrors({ from, tokens }: CodedRange, rows: Float32Array, errors: Float32Array): void {
+    if (this.source === null) return;
+    const d = this.headDim;
+    for (let t = 0, i = 0, own = from * d; t < tokens; t++) {
+      let square = 0;
+      for (const end = i + d; i < end; i++, own++) {
+        const error = rows[i] - this.source[own];
+        square += error * error;
+      }
+      errors[t] = square;
+    }
   }
 
   private forgetUntouched(): void {
@@ -136,8 +161,10 @@ export class CodedRanges {
   constructor(source: CodedSource, headDim: number, capacityTokens: number) {
     this.source = source;
     this.headDim = headDim;
-    this.keys = new CodedPart(headDim, capacityTokens, (range, out) => this.blockOf(range).decodeKeys(out));
-    this.values = new CodedPart(headDim, capacityTokens, (range, out) =>
+    this.keys = new CodedPart(source.keys, headDim, capacityTokens, (range, out) =>
+      this.blockOf(range).decodeKeys(out),
+    );
+    this.values = new CodedPart(source.values, headDim, capacityTokens, (range, out) =>
       this.blockOf(range).decodeValues(out),
     );
   }

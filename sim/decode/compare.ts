@@ -3,7 +3,6 @@
  * experiment, gives the same digest in Node, in a worker and in the page.
  */
 import { createDigest, digestOfJson } from '../engine/digest.ts';
-import { quantiles } from '../engine/stats.ts';
 import { SimError } from '../error.ts';
 import type { CompareExperiment } from '../experiment.ts';
 import { loadProfile, loadStack } from '../hardware/load.ts';
@@ -13,15 +12,24 @@ import type { ModelShape } from '../model/shape.ts';
 import { createPolicy } from '../policy/create-policy.ts';
 import { type ExtraPolicies, findPolicy } from '../policy/find-policy.ts';
 import type { World } from '../policy/policy.ts';
-import { footprintOf } from '../quality/footprint.ts';
-import { type CompareResult, type PolicyResult, type Quality, RESULT_FORMAT } from '../result.ts';
+import { footprintsOf } from '../quality/footprint.ts';
+import { summarise } from '../quality/summary.ts';
+import { type CompareResult, type PolicyResult, RESULT_FORMAT } from '../result.ts';
 import { costOf, type Machine, resolveMachine } from '../timing/cost.ts';
 import type { Timeline } from '../timing/timeline.ts';
 import { type AttentionTrace, type TraceField, traceFields } from '../trace/attention-trace.ts';
 import { representativeOf } from '../trace/represent.ts';
-import { type CapacityInput, kvBytesPerStep, liveTokensPerStep, residencyOf, shortfall } from './capacity.ts';
+import {
+  type CapacityInput,
+  heldBytesPerStep,
+  kvBytesPerStep,
+  liveTokensPerStep,
+  residencyOf,
+  shortfall,
+} from './capacity.ts';
 import { formsOf } from './head-replay.ts';
-import { type LayerRecord, type PolicyReplay, type QualitySamples, replayPolicies } from './replay.ts';
+import { contextNote, limitsOf, sampleNote } from './notes.ts';
+import { type LayerRecord, type PolicyReplay, replayPolicies } from './replay.ts';
 import { chooseSample, type Sample } from './sampling.ts';
 import { stepSummary, type TimedRun, timePolicy } from './timing-run.ts';
 
@@ -111,17 +119,8 @@ const recordsByLayer = (
   });
 };
 
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
-
-const qualityOf = (samples: QualitySamples, capacity: CapacityInput): Quality | null => {
-  if (samples.massRecall.length === 0) return null;
-  return {
-    massRecall: { mean: mean(samples.massRecall), p5: quantiles(samples.massRecall, [0.05])[0] },
-    topkRecall: mean(samples.topkRecall),
-    outputError: samples.outputError.length === 0 ? null : mean(samples.outputError),
-    footprint: footprintOf(capacity.promptTokens, liveTokensPerStep(capacity)),
-  };
-};
+const footprintsOfRun = (capacity: CapacityInput) =>
+  footprintsOf(capacity.promptTokens, liveTokensPerStep(capacity), heldBytesPerStep(capacity));
 
 const trafficOf = (run: TimedRun, steps: number): PolicyResult['traffic'] => {
   const boundary = (key: string, busyNs: number) => {
@@ -150,27 +149,6 @@ const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): str
   digest.addString(digestOfJson(result));
   return digest.hex();
 };
-
-const sampleNote = (sample: Sample, trace: AttentionTrace): string[] => {
-  const { recordedLayers, layers, kvHeads } = trace.shape;
-  const parts: string[] = [];
-  if (sample.layers.length < layers) {
-    parts.push(
-      `layers ${sample.layers.join(', ')} of ${layers}${recordedLayers.length < layers ? ` (the trace records ${recordedLayers.length})` : ''}`,
-    );
-  }
-  if (sample.kvHeads.length < kvHeads) parts.push(`KV heads ${sample.kvHeads.join(', ')} of ${kvHeads}`);
-  if (sample.everySteps > 1) parts.push(`one step in ${sample.everySteps}`);
-  return parts.length === 0
-    ? []
-    : [`Selection replayed on ${parts.join('; ')}; the nearest replayed layer stands for the others.`];
-};
-
-/** Planners ask for contexts that no checkpoint of a model has seen; the timing holds, so it is said, not refused. */
-const contextNote = (model: ModelShape, { contextTokens }: CompareExperiment): string[] =>
-  contextTokens <= model.maxContextTokens
-    ? []
-    : [`${contextTokens} tokens of context: ${model.name} was trained for ${model.maxContextTokens}.`];
 
 /** What a comparison is timed on: the machine's part of an experiment. */
 export type MachineChoice = Pick<CompareExperiment, 'hardware' | 'stack'>;
@@ -210,7 +188,9 @@ export const prepare = (input: CompareInput): ((machine: MachineChoice) => Compa
     ...(input.onProgress ? { onProgress: input.onProgress } : {}),
   });
   const notes = [...sampleNote(replayed, trace), ...contextNote(model, experiment), ...(input.notes ?? [])];
-  return (choice) => timeReplays({ ...experiment, ...choice }, trace, model, world, replays, notes);
+  const limits = limitsOf(trace, fields, steps, replayed);
+  return (choice) =>
+    timeReplays({ ...experiment, ...choice }, trace, model, world, replays, { notes, limits });
 };
 
 /** Runs the experiment: policies are replayed on the trace, and what they chose is timed on the machine. */
@@ -222,7 +202,7 @@ const timeReplays = (
   model: ModelShape,
   world: World,
   replays: readonly PolicyReplay[],
-  notes: readonly string[],
+  { notes, limits }: { readonly notes: readonly string[]; readonly limits: readonly string[] },
 ): CompareRun => {
   const machine = resolveMachine(loadProfile(experiment.hardware), loadStack(experiment.stack));
   const runs = replays.map((replay, at) =>
@@ -243,6 +223,7 @@ const timeReplays = (
       policies: results,
       digest,
       notes: [...notes],
+      limits: [...limits],
     },
     timelines: runs.map(({ timeline }) => timeline),
     kvBytes: runs.map(({ kvBytes }) => kvBytes),
@@ -285,7 +266,7 @@ const assess = (
     operationNs: { ...run.operationNs },
     traffic: trafficOf(run, steps),
     resident: residency,
-    quality: qualityOf(replay.quality, common),
+    quality: summarise(replay.quality, footprintsOfRun(common)),
     inputs: policy.inputs,
   };
   return {

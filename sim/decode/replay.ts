@@ -1,14 +1,23 @@
 /**
- * The replay: policies side by side over one attention trace, layer by layer. Exact attention is computed once per
- * (layer, head, step) and shared; each policy's choices become demands (for the lowering) and quality samples.
+ * The replay: policies side by side over one attention trace, layer by layer. Each policy's choices become
+ * demands (for the lowering) and quality samples (measuring.ts).
  */
 import { SimError } from '../error.ts';
 import type { HeadRows, OtherLayer, Policy, PromptView, WindowQueries, World } from '../policy/policy.ts';
-import { attendSteps, createExactSteps, type ExactSteps } from '../quality/exact-attention.ts';
-import { MeasureRoom, measureGroup } from '../quality/measure.ts';
+import { QualityRecorder } from '../quality/recorder.ts';
 import type { AttentionTrace } from '../trace/attention-trace.ts';
 import type { LayerDemand, LayerResidency } from './demand.ts';
 import { LayerReplay } from './head-replay.ts';
+import {
+  attendAhead,
+  createRoom,
+  finishLayer,
+  type MeasuredRun,
+  type MeasuringRoom,
+  measureRun,
+  measureStep,
+  startMeasuring,
+} from './measuring.ts';
 import type { Sample } from './sampling.ts';
 
 /** What one policy asked of one layer over the whole run. */
@@ -21,16 +30,10 @@ export interface LayerRecord {
   readonly residency: LayerResidency[];
 }
 
-export interface QualitySamples {
-  readonly massRecall: number[];
-  readonly topkRecall: number[];
-  readonly outputError: number[];
-}
-
 export interface PolicyReplay {
   readonly policy: Policy;
   readonly records: Map<number, LayerRecord>;
-  readonly quality: QualitySamples;
+  readonly quality: QualityRecorder;
 }
 
 export interface ReplayRequest {
@@ -116,14 +119,12 @@ const surveyLayers = (request: ReplayRequest): void => {
   }
 };
 
-interface LayerRun {
-  readonly replay: LayerReplay;
+interface LayerRun extends MeasuredRun {
   readonly record: LayerRecord;
-  readonly quality: QualitySamples;
 }
 
 const startLayer = (request: ReplayRequest, layer: number, runs: readonly PolicyReplay[]): LayerRun[] => {
-  const { world, seed } = request;
+  const { trace, world, seed } = request;
   const heads = rowsOf(request, layer);
   return runs.map(({ policy, records, quality }) => {
     const replay = new LayerReplay(policy, world, layer, heads, seed);
@@ -136,82 +137,8 @@ const startLayer = (request: ReplayRequest, layer: number, runs: readonly Policy
       residency: [],
     };
     records.set(layer, record);
-    return { replay, record, quality };
+    return { ...measureRun(replay, quality, world, trace), record };
   });
-};
-
-/** Query rows whose exact attention is computed in one pass over the keys, and the most memory that it may take. */
-const ROWS_TOGETHER = 64;
-const EXACT_BYTES = 256 * 2 ** 20;
-
-/** Room for exact attention, of all heads of a layer and some steps ahead; serves one layer after another. */
-interface Room {
-  readonly exact: readonly ExactSteps[];
-  readonly measure: MeasureRoom;
-}
-
-const createRoom = ({ sample, world }: ReplayRequest): Room => {
-  const { groupSize, maxTokens, headDim } = world;
-  const stepBytes = sample.kvHeads.length * groupSize * maxTokens * 4;
-  const fitting = Math.floor(EXACT_BYTES / stepBytes);
-  const steps = Math.max(1, Math.min(Math.floor(ROWS_TOGETHER / groupSize), fitting));
-  return {
-    exact: sample.kvHeads.map(() => createExactSteps(steps, groupSize, maxTokens, headDim)),
-    measure: new MeasureRoom(groupSize, maxTokens, headDim),
-  };
-};
-
-/** Exact attention of the scored steps from `step` on, as many as there is room for. Policies never see it. */
-const attendAhead = (
-  request: ReplayRequest,
-  layer: number,
-  step: number,
-  run: LayerRun,
-  room: Room,
-): void => {
-  const { trace, world, sample, steps } = request;
-  const wanted: number[] = [];
-  for (let at = step; at < steps && wanted.length < room.exact[0].steps.length; at += sample.everySteps)
-    wanted.push(at);
-  run.replay.heads.forEach(({ kvHead, keys, values }, at) => {
-    const queries = wanted.map((s) => trace.queries(layer, s, kvHead));
-    const lengths = wanted.map((s) => world.promptTokens + s + 1);
-    attendSteps(room.exact[at], queries, keys, values, world.headDim, lengths);
-  });
-};
-
-/** Measures all policies' selections of a step, head by head, so that they share what is known of the head. */
-const measureStep = (
-  runs: readonly LayerRun[],
-  ahead: number,
-  queries: readonly Float32Array[],
-  { exact, measure }: Room,
-  headDim: number,
-): void => {
-  for (let at = 0; at < queries.length; at++) {
-    measure.forget();
-    for (const { replay, quality } of runs) {
-      const { values } = replay.heads[at];
-      const selection = replay.selections[at];
-      const coded = replay.coded[at];
-      const input = {
-        exact: exact[at].steps[ahead],
-        selection,
-        queries: queries[at],
-        headDim,
-        values,
-        decodedKeys: coded.keys.decodedIn(selection),
-        decodedValues: coded.values.decodedIn(selection),
-        codedValues: coded.values.isCoded,
-      };
-      measureGroup(input, measure);
-      for (const result of measure.results) {
-        quality.massRecall.push(result.massRecall);
-        quality.topkRecall.push(result.topkRecall);
-        if (result.outputError >= 0) quality.outputError.push(result.outputError);
-      }
-    }
-  }
 };
 
 /** What a policy may see of other layers in a step: rows of those that the trace records. */
@@ -229,7 +156,7 @@ const replayLayer = (
   request: ReplayRequest,
   layer: number,
   runs: readonly PolicyReplay[],
-  room: Room,
+  room: MeasuringRoom,
   report: (share: number) => void,
 ): void => {
   const { trace, world, sample, steps } = request;
@@ -238,11 +165,12 @@ const replayLayer = (
   const [first] = layerRuns;
   const { heads } = first.replay;
   const stepsAhead = room.exact[0].steps.length;
+  startMeasuring(room, world);
   for (let step = 0, scored = 0; step < steps; step++) {
     for (const { replay, record } of layerRuns) record.appends.push(replay.append());
     const isScored = step % sample.everySteps === 0;
     const ahead = scored % stepsAhead;
-    if (isScored && ahead === 0) attendAhead(request, layer, step, first, room);
+    if (isScored && ahead === 0) attendAhead(request, layer, step, heads, room);
     const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
     const other = otherLayers(request, step);
     for (const { replay, record } of layerRuns) {
@@ -250,7 +178,7 @@ const replayLayer = (
       record.residency.push(replay.residency());
     }
     if (isScored) {
-      measureStep(layerRuns, ahead, queries, room, world.headDim);
+      measureStep(layerRuns, step, ahead, queries, room, world.headDim);
       for (const { replay } of layerRuns) {
         replay.observe(
           step,
@@ -263,6 +191,7 @@ const replayLayer = (
     }
     report((step + 1) / steps);
   }
+  finishLayer(layerRuns, layer, trace, room);
 };
 
 /** Replays every policy over the sampled layers and heads of the trace. */
@@ -274,10 +203,10 @@ export const replayPolicies = (request: ReplayRequest): readonly PolicyReplay[] 
     (policy): PolicyReplay => ({
       policy,
       records: new Map(),
-      quality: { massRecall: [], topkRecall: [], outputError: [] },
+      quality: new QualityRecorder(),
     }),
   );
-  const room = createRoom(request);
+  const room = createRoom(sample.kvHeads.length, world);
   surveyLayers(request);
   sample.layers.forEach((layer, at) => {
     // A layer that a policy leaves dense says nothing about its choices, unless there is no other.

@@ -3,7 +3,8 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createRandom } from '../engine/random.ts';
 import { attendExactly, attendSteps, createExactAttention, createExactSteps } from './exact-attention.ts';
-import { MeasureRoom, measureGroup } from './measure.ts';
+import { measureGroup } from './measure.ts';
+import { MeasureRoom } from './measure-room.ts';
 import { Selection } from './selection.ts';
 
 interface Case {
@@ -117,7 +118,7 @@ describe('quality of a selection', () => {
     return { selection, listed };
   };
   const raw = { decodedKeys: [], decodedValues: [], codedValues: new Uint8Array(500) };
-  const input = { exact, queries, headDim: 32, values, ...raw };
+  const input = { exact, queries, headDim: 32, keys, values, ...raw };
   const query = (g: number): Float32Array => queries.subarray(g * 32, (g + 1) * 32);
 
   test.each([false, true])('raw rows, per query head: %s', (perQuery) => {
@@ -147,6 +148,7 @@ describe('quality of a selection', () => {
       from,
       tokens,
       rows: rows.slice(from * 32, (from + tokens) * 32).map((x) => Math.round(step * x) / step),
+      squaredErrors: new Float32Array(tokens),
     });
     const [decodedKeys, decodedValues] = [piece(keys, 466, 24, 4), piece(values, 470, 16, 2)];
     const codedValues = new Uint8Array(500).fill(1, 470, 486);

@@ -82,3 +82,35 @@ export const footprintOf = (promptTokens: number, liveTokens: readonly number[])
   }
   return live / dense;
 };
+
+export interface Footprints {
+  /** Live entries over dense causal attention's, prefill included. */
+  readonly tokens: number;
+  /** Most live entries at a time, over the tokens of the whole run (dense attention: 1). */
+  readonly peakTokens: number;
+  /** Bytes held per tier over the decode steps, indexes included, over those of dense KV in the model's precision. */
+  readonly bytes: { readonly hbm: number; readonly dram: number };
+}
+
+/** Resident bytes per tier after each decode step, and those of dense attention at the same step. */
+export interface HeldBytes {
+  readonly hbm: readonly number[];
+  readonly dram: readonly number[];
+  readonly dense: readonly number[];
+}
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/**
+ * Footprints of a counted run in tokens and in bytes: tokens ignore precision and indexes, bytes ignore that prefill
+ * comes before. The peak of a one-shot prefill is the prompt, whatever is dropped after it.
+ */
+export const footprintsOf = (
+  promptTokens: number,
+  liveTokens: readonly number[],
+  held: HeldBytes,
+): Footprints => ({
+  tokens: footprintOf(promptTokens, liveTokens),
+  peakTokens: Math.max(promptTokens, ...liveTokens) / (promptTokens + liveTokens.length),
+  bytes: { hbm: sum(held.hbm) / sum(held.dense), dram: sum(held.dram) / sum(held.dense) },
+});

@@ -1,7 +1,8 @@
 /** Thresholds and positions of the k largest against a sort, ties included. */
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { RankedRow, topKPositions, topKThreshold } from './top-k.ts';
+import { RankedRow } from './ranked-row.ts';
+import { topKPositions, topKThreshold } from './top-k.ts';
 
 /** Few distinct values, so that ties at the threshold are common; tiny, usual and large numbers. */
 const rows = fc

@@ -1,11 +1,11 @@
 /**
  * Top-k over non-negative float32 numbers (attention probabilities, scores) without a sort. Non-negative IEEE floats
  * order like their bit patterns, so three counting passes (11, 10 and 10 bits) find the k-th largest exactly; a row that
- * is asked for several k is grouped by its upper bits once.
+ * is asked for several k is grouped by its upper bits once (ranked-row.ts).
  */
 
-const UPPER_SHIFT = 20;
-const UPPER_BINS = 2048;
+export const UPPER_SHIFT = 20;
+export const UPPER_BINS = 2048;
 const MIDDLE_SHIFT = 10;
 const LOWER_BINS = 1024;
 const LOWER_MASK = LOWER_BINS - 1;
@@ -20,7 +20,7 @@ export interface Threshold {
 }
 
 /** The bin in which the k-th entry from above lies, and how many entries lie above that bin. */
-const binOf = (counts: Int32Array, k: number): { readonly bin: number; readonly above: number } => {
+export const binOf = (counts: Int32Array, k: number): { readonly bin: number; readonly above: number } => {
   let above = 0;
   let bin = counts.length - 1;
   for (; bin > 0 && above + counts[bin] < k; bin--) above += counts[bin];
@@ -28,7 +28,13 @@ const binOf = (counts: Int32Array, k: number): { readonly bin: number; readonly 
 };
 
 /** Finishes the search among words[from..to): those with upper bits `top`, of which the k-th largest is sought. */
-const thresholdWithin = (words: Uint32Array, from: number, to: number, top: number, k: number): Threshold => {
+export const thresholdWithin = (
+  words: Uint32Array,
+  from: number,
+  to: number,
+  top: number,
+  k: number,
+): Threshold => {
   lower.fill(0);
   for (let i = from; i < to; i++) {
     const word = words[i];
@@ -45,7 +51,8 @@ const thresholdWithin = (words: Uint32Array, from: number, to: number, top: numb
   return { bits: prefix * LOWER_BINS + last.bin, ties: k - middle.above - last.above };
 };
 
-const wordsOf = (values: Float32Array, n: number): Uint32Array =>
+/** The bit patterns of values[0..n): a view. */
+export const wordsOf = (values: Float32Array, n: number): Uint32Array =>
   new Uint32Array(values.buffer, values.byteOffset, n);
 
 /**
@@ -77,39 +84,3 @@ export const topKPositions = (values: Float32Array, n: number, k: number, out: I
   }
   return count;
 };
-
-/** A row grouped by the upper bits of its entries, so that thresholds for several k cost little each. */
-export class RankedRow {
-  private readonly words: Uint32Array;
-  /** Entries above each group, which is also where the group starts in `words`. */
-  private readonly starts = new Int32Array(UPPER_BINS);
-  private readonly counts = new Int32Array(UPPER_BINS);
-
-  constructor(capacity: number) {
-    this.words = new Uint32Array(capacity);
-  }
-
-  /** Takes values[0..n), none of them negative. */
-  rank(values: Float32Array, n: number): void {
-    const { words, starts, counts } = this;
-    const source = wordsOf(values, n);
-    counts.fill(0);
-    for (let i = 0; i < n; i++) counts[source[i] >>> UPPER_SHIFT]++;
-    for (let bin = UPPER_BINS - 1, above = 0; bin >= 0; bin--) {
-      starts[bin] = above;
-      above += counts[bin];
-    }
-    for (let i = 0; i < n; i++) {
-      const word = source[i];
-      words[starts[word >>> UPPER_SHIFT]++] = word;
-    }
-    for (let bin = 0; bin < UPPER_BINS; bin++) starts[bin] -= counts[bin];
-  }
-
-  /** As `topKThreshold`, for 1 <= k <= n. */
-  threshold(k: number): Threshold {
-    const { bin, above } = binOf(this.counts, k);
-    const from = this.starts[bin];
-    return thresholdWithin(this.words, from, from + this.counts[bin], bin, k - above);
-  }
-}

@@ -3,7 +3,8 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createRandom } from '../engine/random.ts';
 import { attendExactly, createExactAttention } from './exact-attention.ts';
-import { MeasureRoom, measureGroup } from './measure.ts';
+import { measureGroup } from './measure.ts';
+import { MeasureRoom } from './measure-room.ts';
 import { Selection } from './selection.ts';
 
 const normals = (count: number, name: string): Float32Array => {
@@ -71,6 +72,7 @@ test('factors and estimated rows count as their definition says, per query head'
           selection,
           queries,
           headDim: d,
+          keys,
           values,
           decodedKeys: [],
           decodedValues: [],

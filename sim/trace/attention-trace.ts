@@ -55,6 +55,8 @@ export interface AttentionTrace {
   readonly digest: string;
   /** How keys and queries of full-attention layers were rotated; null or absent where that is not known. */
   readonly rope?: Rope | null;
+  /** Ranges [from, to) of prompt tokens that the answer stands in; absent where nobody said. */
+  readonly evidenceTokens?: readonly (readonly [number, number])[];
   has(field: TraceField, layer: number): boolean;
   /** Post-RoPE keys of one KV head: row-major [promptTokens + steps, headDim]. */
   keys(layer: number, kvHead: number): Float32Array;

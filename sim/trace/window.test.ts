@@ -39,3 +39,27 @@ describe('block mass in a window', () => {
     expect(() => cut.blockMass(1)).toThrow('block mass at 30 prompt tokens only');
   });
 });
+
+describe('evidence in a window', () => {
+  it('moves with its tokens, and is cut with them', () => {
+    const told = {
+      ...trace,
+      evidenceTokens: [
+        [2, 6],
+        [10, 16],
+        [20, 22],
+        [3, 25],
+      ] as const,
+    };
+    // Tokens 4 to 13 are taken out: 0-3 stay, 14 becomes 4.
+    expect(windowTrace(told, 20, 3).evidenceTokens).toEqual([
+      [2, 4],
+      [4, 6],
+      [10, 12],
+      [3, 4],
+      [4, 15],
+    ]);
+    expect(windowTrace(trace, 20, 3).evidenceTokens).toBeUndefined();
+    expect(windowTrace(told, 30, 3).evidenceTokens).toBe(told.evidenceTokens);
+  });
+});

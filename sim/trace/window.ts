@@ -23,6 +23,20 @@ const cutRows = (
   return out;
 };
 
+/** What is left of token range [from, to) when tokens [sinks, cut) are taken out: none, one or two ranges. */
+const cutRange = (
+  [from, to]: readonly [number, number],
+  sinks: number,
+  cut: number,
+): readonly (readonly [number, number])[] => {
+  const shift = cut - sinks;
+  const parts = [
+    [from, Math.min(to, sinks)],
+    [Math.max(from, cut) - shift, to - shift],
+  ] as const;
+  return parts.filter(([first, end]) => end > first);
+};
+
 /** The trace with `contextTokens` prompt tokens and `steps` decode steps. Throws when the trace is shorter. */
 export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps: number): AttentionTrace => {
   const { shape } = trace;
@@ -50,6 +64,9 @@ export const windowTrace = (trace: AttentionTrace, contextTokens: number, steps:
     shape: { ...shape, promptTokens: contextTokens, steps },
     digest: digestOfJson({ trace: trace.digest, contextTokens, steps }),
     rope: trace.rope ? { ...trace.rope, gapToken: sinks, gapTokens: cut - sinks } : null,
+    ...(trace.evidenceTokens
+      ? { evidenceTokens: trace.evidenceTokens.flatMap((range) => cutRange(range, sinks, cut)) }
+      : {}),
     // Blocks of a shorter context would begin elsewhere: their mass is not known.
     has: (field: TraceField, layer: number) =>
       trace.has(field, layer) && (field !== 'mass' || contextTokens === shape.promptTokens),

@@ -3,6 +3,7 @@
  * by range and decoded to float32 one KV head at a time, so memory stays bounded whatever the file's size.
  * Arrays may come from a cache and are to be read only.
  */
+import * as z from 'zod';
 import { createDigest, digestOfJson } from '../../sim/engine/digest.ts';
 import type { AttentionTrace, AttentionTraceShape, TraceField } from '../../sim/trace/attention-trace.ts';
 import { ropeOf } from '../../sim/trace/rope.ts';
@@ -57,6 +58,7 @@ export function openAttentionTrace(
     shape,
     model: metadata.model.name,
     metadata,
+    evidenceTokens: evidenceOf(metadata),
     rope: metadata.rope ? ropeOf(metadata.rope, shape.headDim) : null,
     get digest() {
       digest ??= digestOf(file, metadata);
@@ -98,6 +100,14 @@ export function openAttentionTrace(
 function groupOf(rows: Float32Array, kvHead: number, shape: AttentionTraceShape): Float32Array {
   const size = (shape.heads / shape.kvHeads) * shape.headDim;
   return rows.subarray(kvHead * size, (kvHead + 1) * size);
+}
+
+const evidenceSchema = z.array(z.tuple([z.int().min(0), z.int().min(1)]));
+
+/** Where the prompt's text says that the answer stands; none where it says nothing that can be read. */
+function evidenceOf({ text, promptTokens }: AttentionMetadata): readonly (readonly [number, number])[] {
+  const ranges = evidenceSchema.safeParse(text.evidenceTokens);
+  return ranges.success ? ranges.data.filter(([from, to]) => from < to && to <= promptTokens) : [];
 }
 
 function shapeOf({ model, promptTokens, steps, recordedLayers }: AttentionMetadata): AttentionTraceShape {

@@ -58,6 +58,7 @@ describe('shipped attention samples', () => {
   it('have the facts of the multi-hop prompt looked at by a head of layer 16', () => {
     const trace = openAttentionFile(join(folder, 'attention/qwen2.5-coder-0.5b-multi-hop-32k.safetensors'));
     const text = z.object({ evidenceTokens: z.array(z.array(z.int())) }).parse(trace.metadata.text);
+    expect(trace.evidenceTokens).toEqual(text.evidenceTokens);
     expect(mostMassOn(text.evidenceTokens, trace, 16)).toBeGreaterThan(0.95);
   });
 });

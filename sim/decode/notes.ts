@@ -1,0 +1,36 @@
+/** What a comparison says about itself in words: which part was replayed, and what its measures cannot show. */
+import type { CompareExperiment } from '../experiment.ts';
+import type { ModelShape } from '../model/shape.ts';
+import { qualityLimits } from '../quality/limits.ts';
+import type { AttentionTrace, TraceField } from '../trace/attention-trace.ts';
+import type { Sample } from './sampling.ts';
+
+/** Which part of the model was replayed; nothing when all of it was. */
+export const sampleNote = (sample: Sample, trace: AttentionTrace): string[] => {
+  const { recordedLayers, layers, kvHeads } = trace.shape;
+  const parts: string[] = [];
+  if (sample.layers.length < layers) {
+    parts.push(
+      `layers ${sample.layers.join(', ')} of ${layers}${recordedLayers.length < layers ? ` (the trace records ${recordedLayers.length})` : ''}`,
+    );
+  }
+  if (sample.kvHeads.length < kvHeads) parts.push(`KV heads ${sample.kvHeads.join(', ')} of ${kvHeads}`);
+  if (sample.everySteps > 1) parts.push(`one step in ${sample.everySteps}`);
+  return parts.length === 0
+    ? []
+    : [`Selection replayed on ${parts.join('; ')}; the nearest replayed layer stands for the others.`];
+};
+
+/** Planners ask for contexts that no checkpoint of a model has seen; the timing holds, so it is said, not refused. */
+export const contextNote = (model: ModelShape, { contextTokens }: CompareExperiment): string[] =>
+  contextTokens <= model.maxContextTokens
+    ? []
+    : [`${contextTokens} tokens of context: ${model.name} was trained for ${model.maxContextTokens}.`];
+
+export const limitsOf = (
+  { evidenceTokens = [] }: AttentionTrace,
+  fields: ReadonlySet<TraceField>,
+  steps: number,
+  { everySteps }: Sample,
+): readonly string[] =>
+  qualityLimits({ hasValues: fields.has('v'), hasEvidence: evidenceTokens.length > 0, steps, everySteps });
