@@ -6,18 +6,23 @@ export { type CompareInput, type CompareRun, compare } from './sim/decode/compar
 export { SimError } from './sim/error.ts';
 export { type CompareExperiment, compareExperimentSchema } from './sim/experiment.ts';
 export type { Codec, CodedBlock } from './sim/policy/codec.ts';
+export { createPolicy } from './sim/policy/create-policy.ts';
+export { type ExtraPolicies, findPolicy } from './sim/policy/find-policy.ts';
 export type {
+  AppendView,
   ExtraPass,
   HeadRows,
   HeadView,
   LayerPolicy,
   LayerView,
+  OtherLayer,
   Pick,
   Policy,
   PolicyPlugin,
   PrefillView,
   PromptView,
   StepView,
+  TopK,
   Transfer,
   WindowQueries,
   Work,

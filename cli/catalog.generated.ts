@@ -16,6 +16,10 @@ export const catalog = {
     summary: "miss-ratio curves of a request trace's blocks",
     load: () => import('./mrc.ts').then((module) => module.verb),
   },
+  "new": {
+    summary: "write a commented file to start a policy of your own from",
+    load: () => import('./new.ts').then((module) => module.verb),
+  },
   "predict": {
     summary: "time of one operation on a machine, with an interval",
     load: () => import('./predict.ts').then((module) => module.verb),

@@ -5,14 +5,13 @@
  * default, so the experiment says all of it.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { PolicyChoice } from '../sim/experiment.ts';
 import { nearNames, unknownName } from '../sim/near-names.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { isCombination, nameOfSpec, type PolicySpec, parseSpec } from '../sim/policy/combine/spec.ts';
 import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
+import { isPolicyPath, loadPolicyFile } from './policy-file.ts';
 import { UsageError } from './verb.ts';
 
 export interface ChosenPolicies {
@@ -53,30 +52,6 @@ const fileValue = (path: string, what: string): unknown => {
   return table;
 };
 
-const isPath = (text: string): boolean => /\.[cm]?[jt]s$/.test(text);
-
-/** Loads a policy file that the user chose to run; TypeScript goes through jiti where Node cannot read it. */
-const loadPolicyFile = async (path: string): Promise<PolicyPlugin> => {
-  const file = resolve(path);
-  if (!existsSync(file)) throw new UsageError(`--policies ${path}: no such file`);
-  const { createJiti } = await import('jiti');
-  const loaded = await createJiti(pathToFileURL(file).href)
-    .import<{ policy?: PolicyPlugin }>(file)
-    .catch((cause: unknown) => {
-      throw new UsageError(
-        `--policies ${path}: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`,
-        { cause },
-      );
-    });
-  const { policy } = loaded;
-  if (!policy || typeof policy.create !== 'function' || typeof policy.name !== 'string') {
-    throw new UsageError(
-      `--policies ${path}: expected an export named "policy" with name, config and create`,
-    );
-  }
-  return policy;
-};
-
 const findByName = (name: string, extra: ExtraPolicies): PolicyPlugin => {
   const known = [...Object.keys(catalog), ...Object.keys(extra)];
   if (!isCombination(name) && !known.includes(name)) throw unknownName('policy', name, known, 'policies');
@@ -87,7 +62,7 @@ const findByName = (name: string, extra: ExtraPolicies): PolicyPlugin => {
 const resolveFiles = async (spec: PolicySpec, extra: Record<string, PolicyPlugin>): Promise<PolicySpec> => {
   const parts: PolicySpec[] = [];
   for (const part of spec.parts) parts.push(await resolveFiles(part, extra));
-  if (!isPath(spec.name)) {
+  if (!isPolicyPath(spec.name)) {
     if (parts.length === 0) findByName(spec.name, extra);
     return { ...spec, parts };
   }

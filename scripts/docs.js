@@ -1,5 +1,5 @@
 // Refreshes the outputs that the documents show: a `text` block under `<!-- output -->` is what the `sh` block before
-// it, under `<!-- test -->`, prints. A test fails when one is stale; this rewrites them from the built package (`npm run docs`).
+// it, under `<!-- test -->`, prints; parts under `<!-- made: NAME -->` come from cli/document-parts.ts. A test fails when one is stale; this rewrites them from the built package (`npm run docs`).
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -23,11 +23,15 @@ const run = (script) => {
   return done.stdout.trimEnd();
 };
 
+const { withParts } = await import('../dist/cli/document-parts.js');
 const documents = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
 for (const document of documents.filter((path) => path.endsWith('.md'))) {
   const path = join(root, document);
   const before = readFileSync(path, 'utf8');
   // A function, because an output may hold `$`.
-  const after = before.replace(BLOCK, (_, opening, script, closing) => `${opening}${run(script)}${closing}`);
+  const after = withParts(before).replace(
+    BLOCK,
+    (_, opening, script, closing) => `${opening}${run(script)}${closing}`,
+  );
   if (after !== before) writeFileSync(path, after);
 }

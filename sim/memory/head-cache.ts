@@ -118,11 +118,13 @@ export class HeadCache {
 
   /** Forgets tokens [from, to) in every tier. */
   drop(from: number, to: number): void {
+    this.checkRange(from, to);
     for (let token = from; token < to; token++) this.setPlace(token, 0);
   }
 
   /** Copies tokens [from, to) to a tier; unless `keep`, the copy in the other tier is freed. */
   move(from: number, to: number, tier: 'hbm' | 'dram', keep = false): void {
+    this.checkRange(from, to);
     const bit = tier === 'hbm' ? IN_HBM : IN_DRAM;
     for (let token = from; token < to; token++) {
       const before = this.place[token];
@@ -178,6 +180,13 @@ export class HeadCache {
     if (this.movements.length > 0) this.arrived.fill(0, 0, this.tokens);
     this.movements.length = 0;
     this.recodings.length = 0;
+  }
+
+  /** A token before the first would make the counters lie; an empty range may lie anywhere. */
+  private checkRange(from: number, to: number): void {
+    if (from < to && (from < 0 || to > this.capacityTokens)) {
+      throw new SimError('invariant-broken', `tokens ${from} to ${to} of a cache of ${this.capacityTokens}`);
+    }
   }
 
   private setPlace(token: number, place: number): void {
