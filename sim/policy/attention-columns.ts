@@ -1,7 +1,8 @@
 /**
  * The price of knowing what was attended. Fused attention kernels keep their probabilities in registers, so a policy
  * that scores keys by them either lets the attention write them out (`materialised`: eager attention) or computes
- * them a second time from queries, keys and the log-sum-exp that the fused kernel leaves (`second-pass`).
+ * them a second time from queries, keys and the log-sum-exp that the fused kernel leaves (`second-pass`). Finding the
+ * one token with the least score rides along as a reduction; only evictions in bulk need a top-k.
  */
 import * as z from 'zod';
 import type { Work, World } from './policy.ts';
@@ -40,6 +41,6 @@ export const columnWork = (request: ColumnRequest, { groupSize, headDim, kBytesP
     writeBytes: { hbm: probabilityBytes + state },
     flops: 2 * entries + (isMatrix ? 0 : products),
     ...(isMatrix ? { matrixFlops: products } : {}),
-    kernels: 1,
+    kernels: 2,
   };
 };

@@ -153,6 +153,8 @@ export const policy = {
       layer: () => {
         const heads: GlobalScores[] = [];
         let steps = 0;
+        /** Tokens that this step's compression ranked, by head; 0 = none was due. */
+        const ranked: number[] = [];
         return {
           onPrefill(view) {
             view.heads.forEach((head, at) => {
@@ -170,12 +172,18 @@ export const policy = {
             steps++;
             heads.forEach((head, at) => {
               const tokens = head.holders.rows;
-              if (isDue && tokens > c.budgetTokens) {
+              ranked[at] = isDue && tokens > c.budgetTokens ? tokens : 0;
+              if (ranked[at] > 0) {
                 head.compress(c, world.headDim);
                 for (const work of compressionWorks(tokens, tokens, c, world)) view.work(work);
               }
               head.holders.add(view.length - 1, view.length);
               view.heads[at].cache.setMeta('scores', 'hbm', metaBytes(head.holders.rows));
+            });
+          },
+          select(_, picks) {
+            ranked.forEach((tokens, at) => {
+              if (tokens > 0) picks[at].topk(tokens, c.budgetTokens);
             });
           },
           observe(view, probabilities) {

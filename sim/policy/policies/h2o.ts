@@ -67,11 +67,10 @@ export const policy = {
               evict(heads[at], head);
             });
           },
-          select(view, picks) {
+          select(_, picks) {
             heads.forEach(({ holders }, at) => {
               const tokens = holders.rows / choosers;
               picks[at].score(columnWork({ ...work, tokens, queries: 1 }, world));
-              if (view.length > heavy + recent) picks[at].topk(tokens - recent + 1, heavy, choosers);
               holders.take(picks[at]);
             });
           },

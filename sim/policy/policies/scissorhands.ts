@@ -78,6 +78,8 @@ export const policy = {
       layer: () => {
         const heads: { holders: Holders; histories: readonly HitHistory[] }[] = [];
         const rates = new Float32Array(world.maxTokens);
+        /** Stored tokens that went in this step, by head. */
+        const dropped: number[] = [];
         /** Drops, of each chooser that holds more than `limit`, what is over `target`. */
         const shrink = (at: number, limit: number, target: number): void => {
           const { holders, histories } = heads[at];
@@ -115,15 +117,17 @@ export const policy = {
           onAppend(view) {
             view.heads.forEach(({ cache }, at) => {
               heads[at].holders.add(view.length - 1, view.length);
+              const before = heads[at].holders.rows;
               shrink(at, budget, Math.max(c.recentTokens, budget + 1 - c.dropTokens));
+              dropped[at] = before - heads[at].holders.rows;
               cache.setMeta('history', 'hbm', heads[at].holders.rows * storedBytes);
             });
           },
-          select(view, picks) {
+          select(_, picks) {
             heads.forEach(({ holders }, at) => {
               const tokens = holders.rows / choosers;
               picks[at].score(columnWork({ ...work, tokens, queries: 1 }, world));
-              if (view.length > budget) picks[at].topk(tokens, budget, choosers);
+              if (dropped[at] > choosers) picks[at].topk(tokens + c.dropTokens, tokens, choosers);
               holders.take(picks[at]);
             });
           },

@@ -63,11 +63,9 @@ export const policy = {
               one.dropLeast(0, scores, 0, one.counts[0], one.counts[0] + 1 - budgetTokens);
             for (const one of holders) one.add(view.length - 1, view.length);
           },
-          select(view, picks) {
+          select(_, picks) {
             holders.forEach(({ rows }, at) => {
               picks[at].score(columnWork({ ...work, tokens: rows }, world));
-              // One choice serves the whole layer.
-              if (view.length > budgetTokens) picks[at].topk(rows, budgetTokens, 1 / world.kvHeads);
             });
           },
           observe(view, probabilities) {
