@@ -29,11 +29,11 @@ export const answerFields = {
 };
 
 /** What `score` comes to for a trace. Throws SimError when it asks for scores that the trace lacks. */
-export const scoreSource = (score: ScoreSource | 'auto', { fields }: World): ScoreSource => {
+export const scoreSource = (policy: string, score: ScoreSource | 'auto', { fields }: World): ScoreSource => {
   if (score === 'trace' && !fields.has('utility')) {
     throw new SimError(
       'not-supported',
-      'score=trace: expected the field utility in the trace, found none; use score=window or score=oracle',
+      `policy ${policy}, parameter score: trace needs the field utility, which the trace lacks; window and oracle do not`,
     );
   }
   if (score === 'auto') return fields.has('utility') ? 'trace' : 'window';

@@ -230,5 +230,7 @@ describe('what is kept', () => {
 
 test('scores that a trace lacks are asked for in vain', () => {
   for (const name of ['judge-q', 'lookaheadkv', 'kvzip'])
-    expect(() => kept(name, { score: 'trace' }, 1)).toThrow(/score=trace: expected the field utility/);
+    expect(() => kept(name, { score: 'trace' }, 1)).toThrow(
+      `policy ${name}, parameter score: trace needs the field utility`,
+    );
 });

@@ -36,7 +36,7 @@ export const policy = {
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
   create: ({ budgetTokens, softTokens, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
-    const source = scoreSource(c.score, world);
+    const source = scoreSource('judge-q', c.score, world);
     return {
       ...policyDefaults,
       replicated: group === 'per-query',

@@ -52,7 +52,7 @@ type Source = ScoreSource | 'mass';
 
 const sourceOf = (score: Config['score'], world: World): Source => {
   if (score === 'mass') return score;
-  const source = scoreSource(score, world);
+  const source = scoreSource('kvzip', score, world);
   return score === 'auto' && source === 'window' && world.fields.has('prefillMass') ? 'mass' : source;
 };
 

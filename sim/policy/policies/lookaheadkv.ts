@@ -60,7 +60,7 @@ export const policy = {
   }),
   create: ({ budgetTokens, lookaheadTokens, loraRank, noise, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
-    const source = scoreSource(c.score, world);
+    const source = scoreSource('lookaheadkv', c.score, world);
     const error =
       source === 'oracle' && noise > 0 ? `, with a deviation of ${noise} of their logarithms` : '';
     return {
