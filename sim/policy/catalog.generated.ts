@@ -22,6 +22,7 @@ import { policy as policyQuantized } from './policies/quantized.ts';
 import { policy as policyQuest } from './policies/quest.ts';
 import { policy as policySageKv } from './policies/sage-kv.ts';
 import { policy as policyScissorhands } from './policies/scissorhands.ts';
+import { policy as policyShadowkv } from './policies/shadowkv.ts';
 import { policy as policySnapkv } from './policies/snapkv.ts';
 import { policy as policyStreamingLlm } from './policies/streaming-llm.ts';
 import { policy as policyTova } from './policies/tova.ts';
@@ -52,6 +53,7 @@ export const catalog = {
   "quest": policyQuest,
   "sage-kv": policySageKv,
   "scissorhands": policyScissorhands,
+  "shadowkv": policyShadowkv,
   "snapkv": policySnapkv,
   "streaming-llm": policyStreamingLlm,
   "tova": policyTova,

@@ -2,7 +2,8 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createRandom } from '../engine/random.ts';
-import { gramOf, principalDirections, type Rows, symmetricEigen } from './principal.ts';
+import { symmetricEigen } from './eigen.ts';
+import { gramOf, principalDirections, type Rows } from './principal.ts';
 
 /** Rows whose channels are correlated and of decaying size, as keys are. */
 const rowsOf = (rowCount: number, channels: number, seed: number): Rows => {
@@ -55,7 +56,14 @@ test('eigenvectors are orthonormal, and the matrix only stretches them', () => {
   );
 });
 
-test.each([1, 5, 20, 40])('%i directions hold as much as the best basis of that rank', (rank) => {
+test('equal eigenvalues, zeros and diagonal matrices come out as they are', () => {
+  const matrix = Float64Array.of(2, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5);
+  const { values, vectors } = symmetricEigen(matrix, 4);
+  expect([...values]).toEqual([5, 5, 2, 0]);
+  expect(vectors.map(Math.abs)).toEqual(Float64Array.of(0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0));
+});
+
+test.each([1, 5, 9, 20, 40])('%i directions hold as much as the best basis of that rank', (rank) => {
   const rows = rowsOf(6000, 40, 3);
   const { basis, energy } = principalDirections(rows, rank, createRandom(1, 'basis'));
   const best = symmetricEigen(gramOf(rows), 40).values;

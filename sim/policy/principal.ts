@@ -1,76 +1,12 @@
 /**
- * The directions in which rows vary most, about the origin: right singular vectors. All of them by cyclic Jacobi
- * rotations (Golub and Van Loan, Matrix Computations, section 8.5), or only the first few by block power iteration with
- * a Rayleigh-Ritz step (Halko, Martinsson and Tropp, SIAM Review 53(2), 2011, sections 4.5 and 5.3).
+ * The directions in which rows vary most, about the origin: right singular vectors. From the Gram matrix where many are
+ * wanted, else by block power iteration with a Rayleigh-Ritz step (Halko, Martinsson and Tropp, SIAM Review 53(2), 2011,
+ * sections 4.5 and 5.3).
  */
 
 import type { Random } from '../engine/random.ts';
 import { addWeightedRows, dotRows } from '../engine/simd.ts';
-
-export interface Eigen {
-  /** Descending. */
-  readonly values: Float64Array;
-  /** Row i is the unit eigenvector of values[i]: row-major [n, n]. */
-  readonly vectors: Float64Array;
-}
-
-/** Off-diagonal weight, relative to the diagonal's, at which rotations end; each sweep squares it. */
-const CONVERGED = 1e-22;
-const MAX_SWEEPS = 30;
-
-/** Turns rows and columns p and q so that a[p][q] becomes 0; `v` collects the turns as rows. */
-const turn = (a: Float64Array, v: Float64Array, n: number, p: number, q: number): void => {
-  const apq = a[p * n + q];
-  if (apq === 0) return;
-  const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-  const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
-  const c = 1 / Math.sqrt(t * t + 1);
-  const s = t * c;
-  for (let k = 0; k < n; k++) {
-    const x = a[k * n + p];
-    const y = a[k * n + q];
-    a[k * n + p] = c * x - s * y;
-    a[k * n + q] = s * x + c * y;
-  }
-  for (let k = 0; k < n; k++) {
-    const x = a[p * n + k];
-    const y = a[q * n + k];
-    a[p * n + k] = c * x - s * y;
-    a[q * n + k] = s * x + c * y;
-    const vx = v[p * n + k];
-    const vy = v[q * n + k];
-    v[p * n + k] = c * vx - s * vy;
-    v[q * n + k] = s * vx + c * vy;
-  }
-};
-
-const offDiagonal = (a: Float64Array, n: number): number => {
-  let off = 0;
-  let diagonal = 0;
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) {
-      if (i === j) diagonal += a[i * n + i] * a[i * n + i];
-      else off += a[i * n + j] * a[i * n + j];
-    }
-  }
-  return diagonal === 0 ? off : off / diagonal;
-};
-
-/** Eigenvalues and eigenvectors of a symmetric matrix, row-major [n, n]; time about 30 n³ multiply-adds. */
-export const symmetricEigen = (matrix: Float64Array, n: number): Eigen => {
-  const a = matrix.slice();
-  const v = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) v[i * n + i] = 1;
-  for (let sweep = 0; sweep < MAX_SWEEPS && offDiagonal(a, n) > CONVERGED; sweep++) {
-    for (let p = 0; p < n - 1; p++) for (let q = p + 1; q < n; q++) turn(a, v, n, p, q);
-  }
-  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => a[j * n + j] - a[i * n + i] || i - j);
-  const vectors = new Float64Array(n * n);
-  order.forEach((from, to) => {
-    vectors.set(v.subarray(from * n, (from + 1) * n), to * n);
-  });
-  return { values: Float64Array.from(order, (i) => a[i * n + i]), vectors };
-};
+import { symmetricEigen } from './eigen.ts';
 
 /** Rows, row-major [rowCount, channels]. */
 export interface Rows {
@@ -154,6 +90,10 @@ export const principalDirections = (
 ): { readonly basis: Float32Array; readonly energy: Float64Array } => {
   const { channels } = rows;
   const kept = Math.min(rank, channels);
+  if (4 * kept > channels) {
+    const { values, vectors } = symmetricEigen(gramOf(rows), channels);
+    return { basis: Float32Array.from(vectors.subarray(0, kept * channels)), energy: values.slice(0, kept) };
+  }
   const count = Math.min(channels, kept + OVERSAMPLE);
   const start = new Float32Array(count * channels);
   random.fillNormal(start);

@@ -3,8 +3,9 @@
  * they are: InfiniGen turns both by the right singular vectors of the queries and keeps the columns in which queries
  * are largest (arXiv 2406.19707, section 4.2; snu-comparch/InfiniGen skewing_controller.py, partial_weight_generation).
  */
+import { symmetricEigen } from './eigen.ts';
 import type { WindowQueries } from './policy.ts';
-import { gramOf, symmetricEigen } from './principal.ts';
+import { gramOf } from './principal.ts';
 
 /** Rows are the kept columns' directions: row-major [columns, headDim], orthonormal. */
 export interface Columns {
