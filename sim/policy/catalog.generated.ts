@@ -20,6 +20,7 @@ import { policy as policyPrulong } from './policies/prulong.ts';
 import { policy as policyPyramidkv } from './policies/pyramidkv.ts';
 import { policy as policyQuantized } from './policies/quantized.ts';
 import { policy as policyQuest } from './policies/quest.ts';
+import { policy as policyRetroinfer } from './policies/retroinfer.ts';
 import { policy as policySageKv } from './policies/sage-kv.ts';
 import { policy as policyScissorhands } from './policies/scissorhands.ts';
 import { policy as policyShadowkv } from './policies/shadowkv.ts';
@@ -51,6 +52,7 @@ export const catalog = {
   "pyramidkv": policyPyramidkv,
   "quantized": policyQuantized,
   "quest": policyQuest,
+  "retroinfer": policyRetroinfer,
   "sage-kv": policySageKv,
   "scissorhands": policyScissorhands,
   "shadowkv": policyShadowkv,

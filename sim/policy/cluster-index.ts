@@ -9,7 +9,7 @@ import type { HeadRows, Work, World } from './policy.ts';
 export interface ClusterOptions {
   readonly clusters: number;
   readonly iterations: number;
-  /** Stretches that are clustered each for itself before one round over all; 1 = everything at once. */
+  /** Stretches that are clustered each for itself before the last round, which is over all; 1 = everything at once. */
   readonly segments: number;
   /** Takes the mean key off before clustering, so that directions spread. */
   readonly centred: boolean;
@@ -33,6 +33,7 @@ const centre = ({
 const clusterSegments = (source: RowSet, { clusters, iterations, segments }: ClusterOptions) => {
   const { channels } = source;
   const perSegment = clusters / segments;
+  const rounds = segments > 1 ? iterations - 1 : iterations;
   const tokens = Math.floor(source.count / segments);
   const rows = new Float32Array(clusters * channels);
   // Rows past the last whole segment start from the last cluster.
@@ -44,7 +45,7 @@ const clusterSegments = (source: RowSet, { clusters, iterations, segments }: Clu
       count: tokens,
       channels,
     };
-    const found = kMeans(part, evenStarts(tokens, perSegment), iterations, 'cosine');
+    const found = kMeans(part, evenStarts(tokens, perSegment), rounds, 'cosine');
     rows.set(found.centroids.rows, segment * perSegment * channels);
     found.labels.forEach((label, i) => {
       labels[from + i] = segment * perSegment + label;
