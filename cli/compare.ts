@@ -31,7 +31,10 @@ const flags = z.object({
     .min(1)
     .default(DEFAULT_POLICIES)
     .describe('policies: name, name:param=value;param=value, stack(name,name), or a policy file (./mine.ts)'),
-  set: z.array(z.string()).default([]).describe('policy.param=value, repeatable'),
+  set: z
+    .array(z.string())
+    .default([])
+    .describe('policy.param=value, repeatable; value @FILE = JSON or a table of numbers'),
   context: z
     .int()
     .min(1)

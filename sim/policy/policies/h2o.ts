@@ -23,6 +23,7 @@ const config = z.object({
     .default(false)
     .describe('divide the sum by the number of queries that could see the key, as NVIDIA/kvpress does'),
   columns: columnsField,
+  scoreBytes: z.number().min(0).default(SCORE_BYTES).describe('bytes of one accumulated score'),
 });
 
 export const policy = {
@@ -40,7 +41,7 @@ export const policy = {
     const heavy = c.heavyTokens ?? Math.floor(c.heavyRatio * world.promptTokens);
     const recent = c.recentTokens ?? Math.max(1, Math.floor(c.recentRatio * world.promptTokens));
     const quota = { sinks: 0, heavy, recent };
-    const work = { columns: c.columns, copies: choosers, stateBytes: SCORE_BYTES };
+    const work = { columns: c.columns, copies: choosers, stateBytes: c.scoreBytes };
     return {
       ...policyDefaults,
       replicated: choosers > 1,
@@ -52,7 +53,7 @@ export const policy = {
         const heads: HeavyHitters[] = [];
         const evict = (head: HeavyHitters, view: HeadView): void => {
           head.evict(quota);
-          view.cache.setMeta('scores', 'hbm', head.holders.rows * SCORE_BYTES);
+          view.cache.setMeta('scores', 'hbm', head.holders.rows * c.scoreBytes);
         };
         return {
           onPrefill(view) {
