@@ -48,10 +48,14 @@ export const modelBudgets = (
   let at = 0;
   for (const [layer, own] of rowsOf) {
     const weight = weights[budgets.size];
+    // Ties fall to the first copies of a row: their mean, rounded down, stays within the total.
+    const meanOf = (copies: readonly number[]): number =>
+      Math.floor(copies.reduce((a, b) => a + b, 0) / weight);
     const first = at;
+    const copiesOf = (row: number) => counts.slice(first + row * weight, first + (row + 1) * weight);
     budgets.set(
       layer,
-      own.map((_, row) => counts[first + row * weight]),
+      own.map((_, row) => meanOf(copiesOf(row))),
     );
     at += own.length * weight;
   }

@@ -1,12 +1,16 @@
 /** What each prompt evictor keeps, against the plainest way to find it, in double precision. */
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { worldOf } from '../../test/policy-cases.ts';
 import { probe } from '../../test/policy-probe.ts';
+import { openAttentionFile } from '../../traces/attention/node-file.ts';
+import { replayPolicies } from '../decode/replay.ts';
 import type { AttentionTrace } from '../trace/attention-trace.ts';
 import { createRandomTrace } from '../trace/random-trace.ts';
-import { catalog } from './catalog.generated.ts';
-import { createPolicy } from './find-policy.ts';
-import type { PolicyPlugin, World } from './policy.ts';
+import { windowTrace } from '../trace/window.ts';
+import { createPolicy } from './create-policy.ts';
+import { findPolicy } from './find-policy.ts';
+import type { World } from './policy.ts';
 
 const [N, STEPS, GROUP, DIM, HEADS] = [90, 5, 3, 16, 2];
 const LAYERS = 4;
@@ -110,8 +114,7 @@ const kept = (
   layer: number,
   fields?: Parameters<typeof world>[0],
 ) => {
-  const plugin = (catalog as Record<string, unknown>)[name] as PolicyPlugin;
-  const policy = createPolicy(plugin, config, world(fields));
+  const policy = createPolicy(findPolicy(name), config, world(fields));
   const alive: number[][] = [];
   let last: number[][] = [];
   probe({
@@ -226,6 +229,22 @@ describe('what is kept', () => {
     expect(noisy.map(({ length }) => length)).toEqual([40, 40]);
     expect(noisy).not.toEqual(alive);
   });
+});
+
+test('on real attention a prediction that errs lies between prompt queries and the oracle', () => {
+  const path = fileURLToPath(new URL('../../traces/samples/smollm2-135m-book.safetensors', import.meta.url));
+  const captured = windowTrace(openAttentionFile(path), 2000, 32);
+  const real: World = { ...worldOf(captured.shape), fields: new Set(['k', 'q', 'qprompt']) };
+  const configs = [{ score: 'window' }, { score: 'oracle', noise: 1 }, { score: 'oracle' }];
+  const plugin = findPolicy('lookaheadkv');
+  const policies = configs.map((config) =>
+    createPolicy(plugin, { ...plugin.atBudget?.(128, real), ...config }, real),
+  );
+  const sample = { layers: captured.shape.recordedLayers, kvHeads: [0, 1, 2], everySteps: 4 };
+  const runs = replayPolicies({ trace: captured, world: real, sample, steps: 32, seed: 1, policies });
+  const recalls = runs.map(({ quality }) => meanOf(quality.massRecall));
+  expect(recalls).toEqual([...recalls].sort((a, b) => a - b));
+  expect(recalls[2]).toBeGreaterThan(recalls[0]);
 });
 
 test('scores that a trace lacks are asked for in vain', () => {

@@ -2,7 +2,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createRandom } from '../engine/random.ts';
-import { adaptiveBudgets, pyramidBudget, sharedBudgets } from './budgets.ts';
+import { adaptiveBudgets, modelBudgets, pyramidBudget, pyramidShare, sharedBudgets } from './budgets.ts';
 import type { PromptView, World } from './policy.ts';
 import { futureVoters, pool, promptVoters, reduceGroup, votesOf } from './votes.ts';
 
@@ -148,5 +148,33 @@ describe('budgets', () => {
     // PyramidKV's own numbers for 32 layers, 2048 tokens, window 8, beta 20: from 3978 down to 102.
     expect(pyramidBudget(0, 32, 2040, 20, 30000)).toBe(3978);
     expect(pyramidBudget(31, 32, 2040, 20, 30000)).toBe(102);
+  });
+
+  test('of all layers under one threshold, each replayed layer counting for those it stands for', () => {
+    const weak = Float32Array.of(0.1, 0.2, 0.3, 0.4);
+    const strong = Float32Array.of(0.35, 0.5, 0.6, 0.7);
+    const rows = new Map([
+      [0, [weak]],
+      [1, [strong]],
+    ]);
+    // Half of 2 · 4: 0.7, 0.6, 0.5 and 0.4.
+    expect(modelBudgets(rows, 2, 2)).toEqual(
+      new Map([
+        [0, [1]],
+        [1, [3]],
+      ]),
+    );
+    // Layers 1 .. 4 are the strong one: of 5 · 2 tokens each gets two, and the two left over do not make a third.
+    const more = modelBudgets(rows, 5, 2);
+    expect([more.get(0), more.get(1)]).toEqual([[0], [2]]);
+  });
+
+  test('a replayed layer of a pyramid takes the mean of the layers that it stands for', () => {
+    const share = (layer: number, layers?: readonly number[]): number => {
+      const replayed = layers && { replayed: { layers, kvHeads: [0] } };
+      return pyramidShare(layer, { ...world, layers: 5, ...replayed }, 100, 10, 1000);
+    };
+    expect([0, 1, 2, 3, 4].map((layer) => share(layer))).toEqual([190, 145, 100, 55, 10]);
+    expect([share(0, [0, 3]), share(3, [0, 3])]).toEqual([168, 55]);
   });
 });
