@@ -209,8 +209,8 @@ export class LayerReplay {
         const tokens = movement.to === 'hbm' ? demand.fetchTokens : demand.spillTokens;
         tokens[movement.form] += movement.tokens * share;
       }
-      for (const { form, from, to } of head.cache.recodings) {
-        demand.encodeTokens[form] += (to - from) * share;
+      for (const { form, from, to, tokens } of head.cache.recodings) {
+        demand.encodeTokens[form] += tokens * share;
         this.coded[at].add(from, to, this.policy.codecs[form - 1]);
       }
       head.cache.drain();

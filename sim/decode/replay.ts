@@ -141,16 +141,24 @@ const startLayer = (request: ReplayRequest, layer: number, runs: readonly Policy
   });
 };
 
-/** What a policy may see of other layers in a step: rows of those that the trace records. */
-const otherLayers =
-  ({ trace, sample }: ReplayRequest, step: number) =>
-  (layer: number): OtherLayer | null =>
-    trace.has('k', layer) && trace.has('q', layer)
-      ? {
-          keys: (head) => trace.keys(layer, sample.kvHeads[head]),
-          queries: (head) => trace.queries(layer, step, sample.kvHeads[head]),
-        }
-      : null;
+/** What a policy may see of other layers while one is replayed: rows of those that the trace records. */
+const createOtherLayers = ({ trace, sample }: ReplayRequest) => {
+  const keys = new Map<string, Float32Array>();
+  const keysOf = (layer: number, kvHead: number): Float32Array => {
+    const name = `${layer} ${kvHead}`;
+    const known = keys.get(name) ?? trace.keys(layer, kvHead);
+    keys.set(name, known);
+    return known;
+  };
+  return (step: number) =>
+    (layer: number): OtherLayer | null =>
+      trace.has('k', layer) && trace.has('q', layer)
+        ? {
+            keys: (head) => keysOf(layer, sample.kvHeads[head]),
+            queries: (head) => trace.queries(layer, step, sample.kvHeads[head]),
+          }
+        : null;
+};
 
 const replayLayer = (
   request: ReplayRequest,
@@ -165,6 +173,7 @@ const replayLayer = (
   const [first] = layerRuns;
   const { heads } = first.replay;
   const stepsAhead = room.exact[0].steps.length;
+  const otherLayers = createOtherLayers(request);
   startMeasuring(room, world);
   for (let step = 0, scored = 0; step < steps; step++) {
     for (const { replay, record } of layerRuns) record.appends.push(replay.append());
@@ -172,7 +181,7 @@ const replayLayer = (
     const ahead = scored % stepsAhead;
     if (isScored && ahead === 0) attendAhead(request, layer, step, heads, room);
     const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
-    const other = otherLayers(request, step);
+    const other = otherLayers(step);
     for (const { replay, record } of layerRuns) {
       record.choices.push(isScored ? replay.select(step, (head) => queries[head], other) : replay.repeat());
       record.residency.push(replay.residency());

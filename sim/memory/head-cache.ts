@@ -30,6 +30,8 @@ export interface Recoding {
   readonly form: number;
   readonly from: number;
   readonly to: number;
+  /** Of them, those that are coded: some may stay raw within a block. */
+  readonly tokens: number;
 }
 
 /** Index entries, scales and summaries that a policy keeps beside the KV; bytes of this KV head. */
@@ -141,17 +143,23 @@ export class HeadCache {
     }
   }
 
-  /** Changes the stored form of tokens [from, to) where they are; the range is coded as one block. */
-  recode(from: number, to: number, form: number): void {
+  /**
+   * Changes the stored form of tokens [from, to) where they are; the range is coded as one block. Tokens that `keeps`
+   * names stay as they are inside it: the codec hands their rows through.
+   */
+  recode(from: number, to: number, form: number, keeps?: (token: number) => boolean): void {
     if (form < 0 || form >= this.forms.length) throw new SimError('invalid-input', `no stored form ${form}`);
+    let tokens = 0;
     for (let token = from; token < to; token++) {
+      if (keeps?.(token)) continue;
+      tokens++;
       const place = this.place[token];
       if (place === 0 || this.form[token] === form) continue;
       this.setPlace(token, 0);
       this.form[token] = form;
       this.setPlace(token, place);
     }
-    this.recodings.push({ form, from, to });
+    this.recodings.push({ form, from, to, tokens });
   }
 
   setMeta(name: string, tier: 'hbm' | 'dram', sizeBytes: number): void {

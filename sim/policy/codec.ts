@@ -25,6 +25,8 @@ export interface Codec {
   decodeFlopsPerToken(headDim: number): number;
   /** The half of a token that stays in its earlier form: keys and values may be coded at different times. */
   readonly keeps?: 'keys' | 'values';
+  /** Rows [0, learnTokens) are read whatever block is coded: they were all written before any was. Absent = 0. */
+  readonly learnTokens?: number;
   /**
    * Codes rows [from, from + tokens) of keys and values (row-major, headDim columns). Rows before `from` may be read
    * too (tables are learned from the first of them); later ones are the future.

@@ -65,7 +65,8 @@ export const codeBeforeRope = (codec: Codec, rope: Rope): Codec => {
     // A rotation takes three flops a channel.
     decodeFlopsPerToken: (headDim) => codec.decodeFlopsPerToken(headDim) + 3 * headDim,
     encode(keys, values, headDim, from, tokens) {
-      const block = codec.encode(rowsOf(keys, headDim, from + tokens), values, headDim, from, tokens);
+      const end = Math.max(from + tokens, codec.learnTokens ?? 0);
+      const block = codec.encode(rowsOf(keys, headDim, end), values, headDim, from, tokens);
       return {
         ...block,
         decodeKeys(out) {
