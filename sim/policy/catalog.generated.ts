@@ -3,6 +3,7 @@ import { policy as policyAdakv } from './policies/adakv.ts';
 import { policy as policyArkvale } from './policies/arkvale.ts';
 import { policy as policyClusterkv } from './policies/clusterkv.ts';
 import { policy as policyDbudgetkv } from './policies/dbudgetkv.ts';
+import { policy as policyDeltakv } from './policies/deltakv.ts';
 import { policy as policyDuoattention } from './policies/duoattention.ts';
 import { policy as policyFastgen } from './policies/fastgen.ts';
 import { policy as policyFull } from './policies/full.ts';
@@ -35,6 +36,7 @@ export const catalog = {
   "arkvale": policyArkvale,
   "clusterkv": policyClusterkv,
   "dbudgetkv": policyDbudgetkv,
+  "deltakv": policyDeltakv,
   "duoattention": policyDuoattention,
   "fastgen": policyFastgen,
   "full": policyFull,
