@@ -6,6 +6,7 @@ import { policy as policyDbudgetkv } from './policies/dbudgetkv.ts';
 import { policy as policyDeltakv } from './policies/deltakv.ts';
 import { policy as policyDuoattention } from './policies/duoattention.ts';
 import { policy as policyFastgen } from './policies/fastgen.ts';
+import { policy as policyFlexgen } from './policies/flexgen.ts';
 import { policy as policyFull } from './policies/full.ts';
 import { policy as policyFullOffload } from './policies/full-offload.ts';
 import { policy as policyGKv } from './policies/g-kv.ts';
@@ -39,6 +40,7 @@ export const catalog = {
   "deltakv": policyDeltakv,
   "duoattention": policyDuoattention,
   "fastgen": policyFastgen,
+  "flexgen": policyFlexgen,
   "full": policyFull,
   "full-offload": policyFullOffload,
   "g-kv": policyGKv,

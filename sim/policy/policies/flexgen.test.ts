@@ -1,0 +1,83 @@
+/** FlexGen's placement: shares held exactly, bytes of both ways to attend, and the error of its compressed form. */
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { runPolicy, sumOf } from '../../../test/policy-run.ts';
+import { formsOf } from '../../decode/head-replay.ts';
+import { Lowering } from '../../decode/lower.ts';
+import { loadModel } from '../../model/models.ts';
+import { bytesOf } from '../../program/bytes.ts';
+
+const shape = { heads: 4, kvHeads: 2, headDim: 64, promptTokens: 90, steps: 6 };
+
+test('any share of the cache lies in DRAM, at every length', () => {
+  fc.assert(
+    fc.property(fc.double({ min: 0, max: 1, noNaN: true }), (hbmShare) => {
+      const { record, world, attended } = runPolicy('flexgen', { hbmShare }, { shape });
+      const token = world.kBytesPerToken + world.vBytesPerToken;
+      record.residency.forEach(({ hbmBytes, dramBytes }, step) => {
+        const stored = shape.promptTokens + step;
+        const far = stored - Math.floor(stored * hbmShare);
+        expect(dramBytes).toBe(far * token);
+        expect(hbmBytes).toBe((stored + 1 - far) * token);
+        expect(sumOf(record.choices[step].fetchTokens)).toBe(far);
+        expect(attended[step][0][0]).toHaveLength(stored + 1);
+      });
+    }),
+    { seed: 42, numRuns: 10 },
+  );
+});
+
+describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
+  const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
+  const crossed = (config: Record<string, unknown>) => {
+    const { policy, record, world } = runPolicy('flexgen', config, { shape: llama });
+    const lowering = new Lowering({
+      model: loadModel('llama-3.1-8b'),
+      policy,
+      forms: formsOf(policy, world),
+      batch: 1,
+      promptTokens: 1000,
+      elementBytes: 2,
+      dramBytes: 0,
+      dense: false,
+    });
+    const { operations } = lowering.step(0, [{ append: record.appends[0], choice: record.choices[0] }]);
+    const bytes = (kind: 'fetch' | 'spill' | 'attend', tier: 'dram' | 'hbm'): number =>
+      sumOf(operations.filter((o) => o.kind === kind).map((o) => bytesOf(o).read[tier] ?? 0));
+    return {
+      in: bytes('fetch', 'dram'),
+      out: bytes('spill', 'hbm'),
+      attendedInDram: bytes('attend', 'dram'),
+    };
+  };
+
+  test('attended by the CPU: queries out, outputs and log-sum-exps in, no KV', () => {
+    const hidden = 32 * 128 * 2;
+    expect(crossed({})).toEqual({ in: hidden + 32 * 4, out: hidden, attendedInDram: 1000 * 8 * 512 });
+    expect(crossed({ hbmShare: 0.25 }).attendedInDram).toBe(750 * 8 * 512);
+  });
+
+  test('attended by the GPU: all of it in, raw or at 144 bytes a token and KV head', () => {
+    const gpu = { attendAt: 'gpu' };
+    expect(crossed(gpu)).toEqual({ in: 1000 * 8 * 512, out: 0, attendedInDram: 0 });
+    expect(crossed({ ...gpu, compress: true }).in).toBe(1000 * 8 * 144);
+  });
+});
+
+test('compression costs a little of the output, placement nothing', () => {
+  const compress = { attendAt: 'gpu', compress: true };
+  expect(runPolicy('flexgen', { hbmShare: 0.3 }, { shape }).outputError).toBe(0);
+  const four = runPolicy('flexgen', compress, { shape }).outputError;
+  const eight = runPolicy('flexgen', { ...compress, compressBits: 8 }, { shape }).outputError;
+  expect(four).toBeGreaterThan(0.02);
+  expect(four).toBeLessThan(0.2);
+  // Sixteen times finer.
+  expect(four / eight).toBeGreaterThan(8);
+});
+
+test('what FlexGen cannot combine is named', () => {
+  expect(() => runPolicy('flexgen', { compress: true }, { shape })).toThrow(/attendAt/);
+  expect(() => runPolicy('flexgen', { compress: true, attendAt: 'gpu', hbmShare: 0.5 }, { shape })).toThrow(
+    /hbmShare/,
+  );
+});
