@@ -3,7 +3,8 @@
  * (arXiv 2401.18079). Tables come from the first `calibrationTokens` rows of the head, all of them written before.
  */
 import type { Codec } from './codec.ts';
-import { calibrateKeys, calibrateValues, type NuqConfig, type NuqTable, nuqRows } from './nuq.ts';
+import { learnedTables } from './learned-tables.ts';
+import { calibrateKeys, calibrateValues, type NuqConfig, nuqRows } from './nuq.ts';
 
 export interface NuqCodecConfig extends NuqConfig {
   readonly name: string;
@@ -14,25 +15,14 @@ export interface NuqCodecConfig extends NuqConfig {
 /** An outlier takes its half-precision value and a 16-bit index: nuq4 with 1 % is 4.32 bits an element, as published. */
 const OUTLIER_BYTES = 4;
 
-type Calibrate = typeof calibrateKeys;
-
-/** Tables by the array that they were learned from: a head's rows never change, so each set is learned once. */
-const createTables = (calibrate: Calibrate, config: NuqCodecConfig) => {
-  const learned = new WeakMap<Float32Array, { readonly tokens: number; readonly table: NuqTable }>();
-  return (rows: Float32Array, d: number, writtenTokens: number): NuqTable => {
-    const tokens = Math.min(config.calibrationTokens, writtenTokens);
-    const known = learned.get(rows);
-    if (known?.tokens === tokens) return known.table;
-    const table = calibrate(rows, d, tokens, config);
-    learned.set(rows, { tokens, table });
-    return table;
-  };
-};
-
 export const nuqCodec = (config: NuqCodecConfig): Codec => {
   const { bits, outlierShare } = config;
-  const keyTables = createTables(calibrateKeys, config);
-  const valueTables = createTables(calibrateValues, config);
+  const keyTables = learnedTables(config.calibrationTokens, (rows, d, tokens) =>
+    calibrateKeys(rows, d, tokens, config),
+  );
+  const valueTables = learnedTables(config.calibrationTokens, (rows, d, tokens) =>
+    calibrateValues(rows, d, tokens, config),
+  );
   const elementBytes = bits / 8 + outlierShare * OUTLIER_BYTES;
   return {
     name: config.name,
@@ -50,6 +40,3 @@ export const nuqCodec = (config: NuqCodecConfig): Codec => {
     },
   };
 };
-
-/** Rows of a calibration: one of the authors' 2K-token samples (their default is 16 of them). */
-export const CALIBRATION_TOKENS = 2048;

@@ -7,9 +7,12 @@ import { codec as codecInt4Token } from './int4-token.ts';
 import { codec as codecInt8 } from './int8.ts';
 import { codec as codecInt8G64 } from './int8-g64.ts';
 import { codec as codecK8v4 } from './k8v4.ts';
+import { codec as codecLowRank } from './low-rank.ts';
 import { codec as codecNuq2 } from './nuq2.ts';
 import { codec as codecNuq3 } from './nuq3.ts';
 import { codec as codecNuq4 } from './nuq4.ts';
+import { codec as codecPq2 } from './pq2.ts';
+import { codec as codecResidual4 } from './residual4.ts';
 import { codec as codecRotated4 } from './rotated4.ts';
 
 export const catalog = {
@@ -21,8 +24,11 @@ export const catalog = {
   "int8": codecInt8,
   "int8-g64": codecInt8G64,
   "k8v4": codecK8v4,
+  "low-rank": codecLowRank,
   "nuq2": codecNuq2,
   "nuq3": codecNuq3,
   "nuq4": codecNuq4,
+  "pq2": codecPq2,
+  "residual4": codecResidual4,
   "rotated4": codecRotated4,
 } as const;

@@ -1,9 +1,10 @@
 /** KVQuant's nuq2-1%: 2-bit non-uniform levels and 1 % outliers (arXiv 2401.18079, table 1). */
-import { CALIBRATION_TOKENS, nuqCodec } from '../nuq-codec.ts';
+import { LEARN_TOKENS } from '../learned-tables.ts';
+import { nuqCodec } from '../nuq-codec.ts';
 
 export const codec = nuqCodec({
   name: 'nuq2',
   bits: 2,
   outlierShare: 0.01,
-  calibrationTokens: CALIBRATION_TOKENS,
+  calibrationTokens: LEARN_TOKENS,
 });

@@ -6,7 +6,8 @@
 import * as z from 'zod';
 import { withScales } from '../codec.ts';
 import { codeBeforeRope, codeBehindTail } from '../coded-tail.ts';
-import { CALIBRATION_TOKENS, nuqCodec } from '../nuq-codec.ts';
+import { LEARN_TOKENS } from '../learned-tables.ts';
+import { nuqCodec } from '../nuq-codec.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 
 const config = z.object({
@@ -26,7 +27,7 @@ const config = z.object({
   calibrationTokens: z
     .int()
     .min(16)
-    .default(CALIBRATION_TOKENS)
+    .default(LEARN_TOKENS)
     .describe('first prompt tokens that levels, key ranges and outlier bounds are learned from'),
   preRope: z.boolean().default(true).describe('code keys as they were before rotary embedding'),
 });

@@ -13,7 +13,11 @@ const codecs: Readonly<Record<string, Codec>> = catalog;
 
 const config = z.object({
   codec: z.enum(Object.keys(codecs)).default('int4').describe('stored form of keys and values'),
-  sinkTokens: z.int().min(0).default(0).describe('first tokens that stay raw'),
+  sinkTokens: z
+    .int()
+    .min(0)
+    .default(4)
+    .describe('first tokens that stay raw: attention sinks have rows unlike all others'),
   residualTokens: z.int().min(0).default(128).describe('most recent tokens that stay raw at least'),
   blockTokens: z.int().min(1).default(128).describe('tokens coded together when they leave the tail'),
   preRope: z.boolean().default(false).describe('code keys as they were before rotary embedding'),
