@@ -41,6 +41,19 @@ export class ChannelBounds {
     }
   }
 
+  /** Puts the mean key of a full group in the place of both bounds: its bound of q·k is then q · mean. */
+  average(keys: Float32Array, group: number): void {
+    const { headDim, groupTokens, table } = this;
+    const row = group * 2 * headDim;
+    const end = (group + 1) * groupTokens * headDim;
+    for (let c = 0; c < headDim; c++) {
+      let sum = 0;
+      for (let at = group * groupTokens * headDim + c; at < end; at += headDim) sum += keys[at];
+      table[row + c] = sum / groupTokens;
+      table[row + headDim + c] = sum / groupTokens;
+    }
+  }
+
   /** Upper bounds of q·k of `count` queries [count, headDim] over groups 0 .. groups-1: row-major [count, stride]. */
   scoreInto(queries: Float32Array, count: number, groups: number, out: Float32Array, stride: number): void {
     const { headDim, table } = this;

@@ -5,19 +5,11 @@
  * HBM beside the block summaries, so a block crosses the link as its bare codes (128·d·1.5 bytes per KV head).
  */
 import * as z from 'zod';
-import { topKPositions } from '../../quality/top-k.ts';
-import { ChannelBounds } from '../channel-bounds.ts';
+import { withScales } from '../codec.ts';
 import { codec as k8v4 } from '../codecs/k8v4.ts';
-import {
-  type HeadView,
-  type LayerView,
-  type Pick,
-  type Policy,
-  type PolicyPlugin,
-  policyDefaults,
-  type StepView,
-  type World,
-} from '../policy.ts';
+import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { guessFields } from '../query-guess.ts';
+import { TemporalTiers } from '../temporal-tiers.ts';
 
 const config = z.object({
   blockTokens: z.int().min(1).default(128).describe('tokens of one slow-tier block'),
@@ -47,152 +39,12 @@ const config = z.object({
     .enum(['none', 'previous-step'])
     .default('none')
     .describe("choose by this step's query, or ahead of time by the previous step's"),
+  guessNoise: guessFields.guessNoise,
   mode: z.enum(['dma', 'dma-batch']).default('dma').describe('how chosen blocks cross the link'),
   scales: z.enum(['hbm', 'with-block']).default('hbm').describe('where quantisation scales live'),
 });
-type Config = z.infer<typeof config>;
 
 const FAST_TOKENS = 8192;
-
-/** A block's mean key in the place of both bounds: its bound of q·k is then q · mean. */
-const summariseByMean = (
-  bounds: ChannelBounds,
-  keys: Float32Array,
-  block: number,
-  d: number,
-  tokens: number,
-): void => {
-  const sums = new Float64Array(d);
-  for (let at = block * tokens * d; at < (block + 1) * tokens * d; at += d) {
-    for (let c = 0; c < d; c++) sums[c] += keys[at + c];
-  }
-  const row = block * 2 * d;
-  for (let c = 0; c < d; c++) {
-    bounds.table[row + c] = sums[c] / tokens;
-    bounds.table[row + d + c] = sums[c] / tokens;
-  }
-};
-
-class TtkvLayer {
-  private readonly c: Config;
-  private readonly world: World;
-  private readonly fastTokens: number;
-  private readonly bounds: ChannelBounds[] = [];
-  /** Each head's queries of the step before, for a choice made ahead of time. */
-  private readonly previous: Float32Array[] = [];
-  /** Blocks in the slow tier: tokens 0 .. slowBlocks * blockTokens - 1. */
-  private slowBlocks = 0;
-  private readonly scores: Float32Array;
-  /** Row-major [groupSize, blocks]. */
-  private readonly queryScores: Float32Array;
-  private readonly chosen: Int32Array;
-
-  constructor(c: Config, world: World, fastTokens: number) {
-    this.c = c;
-    this.world = world;
-    this.fastTokens = fastTokens;
-    const blocks = Math.ceil(world.maxTokens / c.blockTokens);
-    this.scores = new Float32Array(blocks);
-    this.queryScores = new Float32Array(blocks * world.groupSize);
-    this.chosen = new Int32Array(blocks);
-  }
-
-  onPrefill(view: LayerView): void {
-    const { maxTokens, headDim } = this.world;
-    for (let h = 0; h < view.heads.length; h++)
-      this.bounds.push(new ChannelBounds(maxTokens, headDim, this.c.blockTokens));
-    this.demote(view);
-  }
-
-  onAppend(view: LayerView): void {
-    this.demote(view);
-  }
-
-  /** The oldest tokens leave the fast tier first-in first-out, one whole block at a time. */
-  private demote(view: LayerView): void {
-    const { blockTokens } = this.c;
-    while (view.length - this.slowBlocks * blockTokens >= this.fastTokens + blockTokens) {
-      const from = this.slowBlocks * blockTokens;
-      view.heads.forEach((head, h) => {
-        head.cache.recode(from, from + blockTokens, 1);
-        head.cache.move(from, from + blockTokens, 'dram');
-        if (this.c.summary === 'min-max') this.bounds[h].update(head.keys, from, from + blockTokens);
-        else summariseByMean(this.bounds[h], head.keys, this.slowBlocks, this.world.headDim, blockTokens);
-      });
-      this.slowBlocks++;
-    }
-    for (const head of view.heads) this.setMeta(head);
-  }
-
-  private setMeta(head: HeadView): void {
-    const { c, world, slowBlocks } = this;
-    head.cache.setMeta(
-      'summaries',
-      'hbm',
-      slowBlocks * world.kBytesPerToken * (c.summary === 'mean' ? 1 : 2),
-    );
-    const scaleBytes = slowBlocks * k8v4.scaleBytes(world.headDim, c.blockTokens);
-    head.cache.setMeta('scales', c.scales === 'hbm' ? 'hbm' : 'dram', scaleBytes);
-  }
-
-  select(view: StepView, picks: readonly Pick[]): void {
-    const { c, world, slowBlocks } = this;
-    if (slowBlocks === 0) return;
-    const k = Math.min(
-      slowBlocks,
-      c.slowShare === undefined ? c.slowBlocks : Math.round(c.slowShare * slowBlocks),
-    );
-    if (c.selectPer === 'layer') {
-      this.scores.fill(-Infinity);
-      for (let h = 0; h < view.heads.length; h++) this.scoreInto(view, h);
-      const count = this.best(k);
-      for (const pick of picks) this.take(pick, count, view.length);
-    } else {
-      view.heads.forEach((_, h) => {
-        this.scores.fill(-Infinity);
-        this.scoreInto(view, h);
-        this.take(picks[h], this.best(k), view.length);
-      });
-    }
-    const summaries = c.summary === 'mean' ? 1 : 2;
-    const readBytes = { hbm: slowBlocks * world.kBytesPerToken * summaries };
-    const flops = 2 * summaries * world.headDim * slowBlocks * world.groupSize;
-    for (const pick of picks) {
-      pick.score({ index: 'block-summaries', readBytes, flops, kernels: 1 });
-      pick.topk(slowBlocks, k, c.selectPer === 'layer' ? 1 / world.kvHeads : 1);
-    }
-  }
-
-  /** Raises each block's score to the largest bound that a query of the group gives it. */
-  private scoreInto(view: StepView, h: number): void {
-    const { slowBlocks, scores, queryScores } = this;
-    const { groupSize } = this.world;
-    const now = view.queries(h);
-    const q = this.c.predict === 'previous-step' ? (this.previous[h] ?? now) : now;
-    this.previous[h] = now.slice();
-    this.bounds[h].scoreInto(q, groupSize, slowBlocks, queryScores, slowBlocks);
-    for (let g = 0, at = 0; g < groupSize; g++) {
-      for (let block = 0; block < slowBlocks; block++, at++)
-        if (queryScores[at] > scores[block]) scores[block] = queryScores[at];
-    }
-  }
-
-  private best(k: number): number {
-    const { scores, slowBlocks } = this;
-    let least = Infinity;
-    for (let block = 0; block < slowBlocks; block++) if (scores[block] < least) least = scores[block];
-    for (let block = 0; block < slowBlocks; block++) scores[block] -= least;
-    return topKPositions(scores, slowBlocks, k, this.chosen);
-  }
-
-  private take(pick: Pick, count: number, length: number): void {
-    const { blockTokens } = this.c;
-    pick.none();
-    for (let i = 0; i < count; i++)
-      pick.take(this.chosen[i] * blockTokens, (this.chosen[i] + 1) * blockTokens);
-    pick.take(this.slowBlocks * blockTokens, length);
-  }
-}
 
 export const policy = {
   name: 'ttkv',
@@ -210,18 +62,29 @@ export const policy = {
   },
   create: (c, world): Policy => {
     const fastTokens = c.fastTokens ?? Math.min(FAST_TOKENS, Math.ceil(world.promptTokens / 4));
-    const scaleBytes = c.scales === 'hbm' ? 0 : k8v4.scaleBytes(world.headDim, c.blockTokens) / c.blockTokens;
-    const codec = { ...k8v4, kBytesPerToken: (d: number) => k8v4.kBytesPerToken(d) + scaleBytes };
+    const inHbm = c.scales === 'hbm';
+    const codec = inHbm ? k8v4 : withScales(k8v4, c.blockTokens);
     const blockBytes =
       c.blockTokens *
       world.kvHeads *
-      (codec.kBytesPerToken(world.headDim) + k8v4.vBytesPerToken(world.headDim));
+      (codec.kBytesPerToken(world.headDim) + codec.vBytesPerToken(world.headDim));
     const slowTokens = Math.max(0, world.maxTokens - fastTokens);
+    const chosenOf = (blocks: number): number =>
+      c.slowShare === undefined ? c.slowBlocks : Math.round(c.slowShare * blocks);
     const k =
       c.slowShare === undefined ? c.slowBlocks : Math.ceil((c.slowShare * slowTokens) / c.blockTokens);
+    const rules = {
+      ...c,
+      fastTokens,
+      chosenOf,
+      byPrevious: c.predict === 'previous-step',
+      noise: c.guessNoise,
+      scaleBytes: inHbm ? k8v4.scaleBytes(world.headDim, c.blockTokens) : 0,
+    };
     return {
       ...policyDefaults,
       codecs: [codec],
+      inputs: c.guessNoise > 0 ? `blocks chosen by queries with noise ${c.guessNoise}` : 'exact',
       transfer: {
         mode: c.mode,
         rowTokens: c.blockTokens,
@@ -234,7 +97,7 @@ export const policy = {
       },
       // Staging buffers of one stage each, shared by all layers.
       stagingBytes: c.buffers * Math.ceil(k / c.stages) * blockBytes,
-      layer: () => new TtkvLayer(c, world, fastTokens),
+      layer: () => new TemporalTiers(rules, world),
     };
   },
 } satisfies PolicyPlugin<typeof config>;
