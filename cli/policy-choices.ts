@@ -9,6 +9,7 @@ import type { PolicyChoice } from '../sim/experiment.ts';
 import { nearNames, unknownName } from '../sim/near-names.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { isCombination, nameOfSpec, type PolicySpec, parseSpec } from '../sim/policy/combine/spec.ts';
+import { parseConfig } from '../sim/policy/create-policy.ts';
 import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
 import { isPolicyPath, loadPolicyFile } from './policy-file.ts';
@@ -109,18 +110,13 @@ const configure = (
   spec: PolicySpec,
   settings: readonly Setting[],
   extra: ExtraPolicies,
-): Record<string, unknown> => {
+): Readonly<Record<string, unknown>> => {
   const name = nameOfSpec(spec);
   const plugin = findByName(name, extra);
   const params = paramsOf(spec, settings);
   checkNames(plugin, params, name);
   for (const part of spec.parts) configure(part, settings, extra);
-  const result = plugin.config.safeParse(params);
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    throw new UsageError(`policy ${name}, parameter ${issue.path.join('.')}: ${issue.message}`);
-  }
-  return result.data;
+  return parseConfig(plugin, params, name);
 };
 
 const namesIn = (spec: PolicySpec): readonly string[] => [nameOfSpec(spec), ...spec.parts.flatMap(namesIn)];

@@ -182,6 +182,19 @@ export class CodedRanges {
     const { keys, values } = this.source;
     const { from, tokens, codec } = range;
     range.block ??= codec.encode(keys, values ?? keys, this.headDim, from, tokens);
+    checkDecodes(range.block, codec.name);
     return range.block;
   }
 }
+
+/** A codec comes with its decoder, or the error of what it stores could not be measured. */
+const checkDecodes = (block: CodedBlock, name: string): void => {
+  for (const decoder of ['decodeKeys', 'decodeValues'] as const) {
+    if (typeof block?.[decoder] !== 'function') {
+      throw new SimError(
+        'invalid-input',
+        `codec ${name}: expected encode to return a block with a function ${decoder}`,
+      );
+    }
+  }
+};

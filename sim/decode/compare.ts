@@ -169,7 +169,7 @@ export const prepare = (input: CompareInput): ((machine: MachineChoice) => Compa
     const has = [...fields].join(', ') || 'none';
     throw new SimError(
       'not-supported',
-      `trace ${trace.name}: expected k and q to replay policies on, found ${has}`,
+      `trace ${trace.name}: expected k and q to replay policies on, found ${has}; kvtier_capture records them, --synthetic MODEL generates them`,
     );
   }
   const world = createWorld(model, experiment, fields, trace, sample);

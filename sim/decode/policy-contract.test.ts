@@ -9,6 +9,7 @@ import {
   anyConfig,
   anyShape,
   type Config,
+  extremeConfig,
   plugins,
   policyOrNull,
   smallDefaults,
@@ -50,6 +51,18 @@ describe.each(plugins)('$name', (plugin) => {
       examples: [[standard, 7, smallDefaults(plugin)]],
     });
     expect(kept, 'configurations that were not refused').toBeGreaterThan(RUNS / 2);
+  });
+
+  test('runs, or is refused by name, with numbers at the ends of their ranges', () => {
+    const shape = { ...standard, promptTokens: 150, steps: 2 };
+    const world = worldOf(shape);
+    const law = (config: Config): void => {
+      const policy = policyOrNull(plugin, config, world);
+      if (policy === null) return;
+      const [{ quality }] = replay({ shape, seed: 1 }, [policy]);
+      for (const recall of quality.massRecall) expect(recall).toBeGreaterThanOrEqual(0);
+    };
+    fc.assert(fc.property(extremeConfig(plugin), law), { seed: 42, numRuns: 8 });
   });
 
   if (plugin.atBudget !== undefined) testBudgets(plugin, plugin.atBudget);

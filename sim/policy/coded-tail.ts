@@ -22,7 +22,7 @@ export const codeBehindTail = (tail: CodedTail, tableBytes: number): LayerPolicy
   const code = (heads: readonly HeadView[], end: number, blockTokens: number): void => {
     const first = coded;
     for (let from = first; from + Math.min(blockTokens, end - first) <= end; from = coded) {
-      if (from === end) return;
+      if (from >= end) return;
       coded = Math.min(end, from + blockTokens);
       for (const { cache } of heads) cache.recode(from, coded, 1);
     }
