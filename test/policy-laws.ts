@@ -180,17 +180,17 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
   record.choices.forEach((choice, at) => {
     const append = record.appends[at];
     const { operations } = lowering.step(at, [{ append, choice }]);
-    const fetched = weigh(choice.fetchTokens) + weigh(append.fetchTokens);
+    const fetched = sum([choice.fetchTokens, choice.refillTokens, append.refillTokens].map(weigh));
     // To attention on the CPU queries and outputs cross, and KV does not.
     if (policy.transfer.attendAt !== 'cpu') {
       expect(carried(operations, 'fetch')).toBeCloseTo(fetched + indexed(choice.works, 'h2d'), 3);
       const out = spilled(choice) + spilled(append) + indexed(choice.works, 'd2h');
       expect(carried(operations, 'spill')).toBeCloseTo(out, 3);
     }
-    // What an append fetches refills a cache: attention reads it once it is chosen.
+    // What refills a cache is read by attention once it is chosen.
     const read = weigh(choice.fetchTokens) + weigh(choice.residentTokens);
     expect(carried(operations, 'attend')).toBeCloseTo(read, 3);
-    for (const tokens of [...choice.residentTokens, ...choice.fetchTokens, ...append.spillTokens])
+    for (const tokens of [...choice.residentTokens, ...choice.fetchTokens, ...choice.refillTokens])
       expect(tokens).toBeGreaterThanOrEqual(0);
   });
 };

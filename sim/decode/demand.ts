@@ -12,11 +12,10 @@ export interface LayerDemand {
   farAttendTokens: number;
   /** Attended tokens that lie in HBM already. */
   residentTokens: number[];
-  /**
-   * Tokens that cross from DRAM: of a choice those attended, of an append those that refill a cache. Where the CPU
-   * attends to them, a choice's are read by it and do not cross.
-   */
+  /** Attended tokens that cross from DRAM; where the CPU attends to them, it reads them and they do not cross. */
   fetchTokens: number[];
+  /** Tokens that cross from DRAM into a cache, for choices to come. */
+  refillTokens: number[];
   /** Tokens that leave HBM for DRAM in this step. */
   spillTokens: number[];
   /** Tokens that take a coded form in this step. */
@@ -37,6 +36,7 @@ export const emptyDemand = (forms: number): LayerDemand => ({
   farAttendTokens: 0,
   residentTokens: new Array(forms).fill(0),
   fetchTokens: new Array(forms).fill(0),
+  refillTokens: new Array(forms).fill(0),
   spillTokens: new Array(forms).fill(0),
   encodeTokens: new Array(forms).fill(0),
   works: [],

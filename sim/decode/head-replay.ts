@@ -172,6 +172,7 @@ export class LayerReplay {
     const { place, form, copies, arrived, tokens } = cache;
     const resident = new Float64Array(demand.residentTokens.length);
     const away = new Float64Array(demand.fetchTokens.length);
+    const entered = new Float64Array(demand.fetchTokens.length);
     let attended = 0;
     let attendedFar = 0;
     for (let token = 0; token < tokens; token++) {
@@ -179,10 +180,13 @@ export class LayerReplay {
       if (mark === 0) continue;
       const queries = mark === EVERY_QUERY ? group : bitCount(mark & everyQuery);
       attended += queries;
-      // What enters an HBM slot in this step has to cross the link first: its movement counts it.
-      if ((place[token] & IN_HBM) !== 0)
-        resident[form[token]] += Math.max(0, Math.min(queries, copies[token]) - arrived[token]);
-      else if (onCpu) {
+      if ((place[token] & IN_HBM) !== 0) {
+        // What enters an HBM slot in this step has to cross the link first.
+        const reads = Math.min(queries, copies[token]);
+        const entering = Math.min(reads, arrived[token]);
+        resident[form[token]] += reads - entering;
+        entered[form[token]] += entering;
+      } else if (onCpu) {
         attendedFar += queries;
         away[form[token]] += perQuery ? queries : 1;
       } else away[form[token]] += Math.min(queries, copies[token]);
@@ -191,7 +195,9 @@ export class LayerReplay {
     demand.farAttendTokens += (attendedFar / group) * share;
     for (let f = 0; f < resident.length; f++) {
       demand.residentTokens[f] += resident[f] * share;
-      demand.fetchTokens[f] += away[f] * share;
+      demand.fetchTokens[f] += (away[f] + entered[f]) * share;
+      // Movements count these as well.
+      demand.refillTokens[f] -= entered[f] * share;
     }
   }
 
@@ -206,7 +212,7 @@ export class LayerReplay {
     const share = 1 / this.heads.length;
     this.heads.forEach((head, at) => {
       for (const movement of head.cache.movements) {
-        const tokens = movement.to === 'hbm' ? demand.fetchTokens : demand.spillTokens;
+        const tokens = movement.to === 'hbm' ? demand.refillTokens : demand.spillTokens;
         tokens[movement.form] += movement.tokens * share;
       }
       for (const { form, from, to, tokens } of head.cache.recodings) {

@@ -177,7 +177,7 @@ describe('the lowering of a step', () => {
   });
 
   test("a cache's refill crosses the link and is waited for, but only what was chosen is read", () => {
-    const append = { ...emptyDemand(1), fetchTokens: [1000] };
+    const append = { ...emptyDemand(1), refillTokens: [1000] };
     const { operations } = loweringOf(pages).step(
       0,
       model.layerKinds.map(() => ({ append, choice: demand(100, 0) })),

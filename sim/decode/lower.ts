@@ -160,7 +160,8 @@ export class Lowering {
     this.emit.spill(append, appended);
     this.emit.spill(choice, appended);
     // A cache's refill: attention waits for it, but reads of it only what it chose.
-    const refilled = this.fetch(append.fetchTokens, 1, []);
+    const refills = append.refillTokens.map((tokens, form) => tokens + choice.refillTokens[form]);
+    const refilled = this.fetch(refills, 1, []);
     if (ahead !== undefined) {
       this.attendAfter(choice, [...refilled, ...ahead]);
       return;

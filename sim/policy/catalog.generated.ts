@@ -18,6 +18,7 @@ import { policy as policyKvquant } from './policies/kvquant.ts';
 import { policy as policyKvzip } from './policies/kvzip.ts';
 import { policy as policyLookaheadkv } from './policies/lookaheadkv.ts';
 import { policy as policyPariskv } from './policies/pariskv.ts';
+import { policy as policyPqcache } from './policies/pqcache.ts';
 import { policy as policyPrulong } from './policies/prulong.ts';
 import { policy as policyPyramidkv } from './policies/pyramidkv.ts';
 import { policy as policyQuantized } from './policies/quantized.ts';
@@ -52,6 +53,7 @@ export const catalog = {
   "kvzip": policyKvzip,
   "lookaheadkv": policyLookaheadkv,
   "pariskv": policyPariskv,
+  "pqcache": policyPqcache,
   "prulong": policyPrulong,
   "pyramidkv": policyPyramidkv,
   "quantized": policyQuantized,

@@ -116,7 +116,9 @@ export function measureOutcomes(request: OutcomeRequest): readonly OutcomeCell[]
       const bytesOf = (tokens: readonly number[]): number =>
         tokens.reduce((sum, count, form) => sum + count * forms[form], 0);
       for (const { choices } of records.values()) {
-        const linkBytes = mean(choices.map((choice) => bytesOf(choice.fetchTokens)));
+        const linkBytes = mean(
+          choices.map(({ fetchTokens, refillTokens }) => bytesOf(fetchTokens) + bytesOf(refillTokens)),
+        );
         tally.linkBytes.push(linkBytes);
         tally.kvBytes.push(linkBytes + mean(choices.map((choice) => bytesOf(choice.residentTokens))));
       }
