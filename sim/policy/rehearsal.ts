@@ -4,6 +4,7 @@
  * (snu-comparch/InfiniGen, kv_selection_controller.py).
  */
 import { dotRows, largestOf } from '../engine/simd.ts';
+import type { HeadCache } from '../memory/head-cache.ts';
 import { choosersOf } from './group-rows.ts';
 import { HotSet } from './hot-set.ts';
 import type { AppendView, HeadView, LayerPolicy, Pick, PrefillView, StepView, World } from './policy.ts';
@@ -18,6 +19,8 @@ export interface RehearsalConfig extends GuessConfig {
   readonly alpha: number;
   readonly group: GroupVote;
   readonly hotTokens: number;
+  readonly poolTokens: number | null;
+  readonly victim: 'counter' | 'lru' | 'fifo';
   /** Columns of a head that are rehearsed. */
   readonly columns: number;
   /** Bytes of one layer's partial query weights. */
@@ -32,14 +35,33 @@ interface HeadState {
   readonly logits: Float32Array;
   readonly hot: HotSet;
   readonly marks: Uint8Array;
+  /** Per token, how often it was fetched, or in which step last; what the pool's victim is chosen by. */
+  readonly worth: Uint32Array;
 }
 
-/** Entries of a row that lie less than alpha below its largest. */
-const countNear = (row: Float32Array, n: number, alpha: number): number => {
+/** Live entries of a row that lie less than alpha below its largest. */
+const countNear = (row: Float32Array, n: number, alpha: number, place: Uint8Array): number => {
   const least = largestOf(row, n) - alpha;
   let count = 0;
-  for (let i = 0; i < n; i++) if (row[i] > least) count++;
+  for (let i = 0; i < n; i++) if (row[i] > least && place[i] !== 0) count++;
   return count;
+};
+
+/** The token of the older half of 0 .. n-1 that is worth least, the oldest of equals; else the oldest that is left. */
+const leastWorth = (cache: HeadCache, worth: Uint32Array, n: number): number => {
+  let oldest = 0;
+  while (!cache.isLive(oldest)) oldest++;
+  let victim = oldest;
+  for (let token = oldest; token < n >> 1; token++)
+    if (cache.isLive(token) && worth[token] < worth[victim]) victim = token;
+  return victim;
+};
+
+/** Puts entries of tokens that were dropped below all others. */
+const sink = (row: Float32Array, n: number, place: Uint8Array): void => {
+  let least = Infinity;
+  for (let i = 0; i < n; i++) if (place[i] !== 0 && row[i] < least) least = row[i];
+  for (let i = 0; i < n; i++) if (place[i] === 0) row[i] = least - 1;
 };
 
 export class Rehearsal implements LayerPolicy {
@@ -71,18 +93,27 @@ export class Rehearsal implements LayerPolicy {
         logits: new Float32Array(world.groupSize * world.maxTokens),
         hot: new HotSet(world.maxTokens, 1),
         marks: new Uint8Array(world.maxTokens),
+        worth: new Uint32Array(world.maxTokens),
       });
-      cache.move(0, view.length, 'dram');
-      cache.setMeta('partial-keys', 'hbm', view.length * this.partialBytes);
+      // Nothing was fetched yet: the oldest of a prompt that the pool cannot hold go.
+      const surplus = Math.max(0, view.length - (c.poolTokens ?? view.length));
+      cache.drop(0, surplus);
+      cache.move(surplus, view.length, 'dram');
+      this.setMeta(cache);
     });
   }
 
   onAppend(view: AppendView): void {
-    for (const { cache } of view.heads) {
+    const last = view.length - 1;
+    view.heads.forEach(({ cache }, at) => {
       // The step's own token is attended from HBM; it leaves when the next one arrives.
-      cache.move(view.length - 2, view.length - 1, 'dram');
-      cache.setMeta('partial-keys', 'hbm', view.length * this.partialBytes);
-    }
+      cache.move(last - 1, last, 'dram');
+      if (cache.liveTokens - 1 > (this.c.poolTokens ?? last)) {
+        const victim = leastWorth(cache, this.states[at].worth, last);
+        cache.drop(victim, victim + 1);
+      }
+      this.setMeta(cache);
+    });
   }
 
   select(view: StepView, picks: readonly Pick[]): void {
@@ -91,15 +122,18 @@ export class Rehearsal implements LayerPolicy {
     let near = 0;
     view.heads.forEach((head, at) => {
       this.rehearse(this.guess.of(view, at), head, n, states[at]);
-      for (let r = 0; r < choosers; r++) near += countNear(this.rowOf(states[at], r), n, c.alpha);
+      for (let r = 0; r < choosers; r++)
+        near += countNear(this.rowOf(states[at], r), n, c.alpha, head.cache.place);
     });
     // One number for all heads of the layer: their mean.
     const k = Math.max(1, Math.min(c.capAt(n), Math.floor(near / (states.length * choosers))));
     picks.forEach((pick, at) => {
-      this.declare(pick, n, k);
+      this.declare(pick, view.heads[at].cache.liveTokens - 1, k);
       pick.take(n, view.length);
       for (let r = 0; r < choosers; r++) this.take(pick, states[at], n, k, r);
+      this.remember(states[at], view, n);
       if (c.hotTokens > 0) this.keepHot(states[at], view.heads[at], n);
+      else states[at].marks.fill(0);
     });
   }
 
@@ -110,7 +144,7 @@ export class Rehearsal implements LayerPolicy {
 
   private rehearse(
     queries: Float32Array,
-    { keys }: HeadView,
+    { keys, cache }: HeadView,
     n: number,
     { columns, logits }: HeadState,
   ): void {
@@ -127,6 +161,8 @@ export class Rehearsal implements LayerPolicy {
     });
     const { group } = this.c;
     if (group !== 'per-query') reduceRows(logits, groupSize, maxTokens, n, group, logits);
+    if (cache.liveTokens <= n)
+      for (let r = 0; r < this.choosers; r++) sink(logits.subarray(r * maxTokens), n, cache.place);
   }
 
   private take(pick: Pick, state: HeadState, n: number, k: number, chooser: number): void {
@@ -138,12 +174,23 @@ export class Rehearsal implements LayerPolicy {
     }
   }
 
+  private remember({ marks, worth }: HeadState, { step }: StepView, n: number): void {
+    const { victim } = this.c;
+    if (victim === 'fifo') return;
+    for (let token = 0; token < n; token++)
+      if (marks[token] === 1) worth[token] = victim === 'lru' ? step + 1 : worth[token] + 1;
+  }
+
   /** What any query head chose enters slots; the rest of them keep what was chosen last. */
   private keepHot({ marks, hot }: HeadState, { cache }: HeadView, n: number): void {
     let count = 0;
     for (let token = 0; token < n; token++) if (marks[token] === 1) this.chosen[count++] = token;
     marks.fill(0);
     hot.turnOver(cache, this.chosen, count, this.c.hotTokens);
+  }
+
+  private setMeta(cache: HeadCache): void {
+    cache.setMeta('partial-keys', 'hbm', cache.liveTokens * this.partialBytes);
   }
 
   private declare(pick: Pick, n: number, k: number): void {

@@ -99,6 +99,39 @@ test('slots that hold earlier choices cross less, and attend to the same', () =>
   expect(crossed(hot)).toBeLessThan(crossed(anew));
 });
 
+describe.each(['counter', 'lru', 'fifo'])('a full pool (%s)', (victim) => {
+  const config = { ...small, partialRatio: 0.25, maxShare: 0.1, poolTokens: 100, victim };
+  const { attended, record, world } = runPolicy('infinigen', config, { shape });
+
+  test('holds its size, and what left is not attended again', () => {
+    const token = world.kBytesPerToken + world.vBytesPerToken;
+    for (const { dramBytes } of record.residency) expect(dramBytes).toBe(100 * token);
+    for (const queries of attended.flat())
+      for (const [first] of queries) expect(first).toBeGreaterThanOrEqual(20);
+  });
+
+  test('loses the older token that its rule says', () => {
+    /** Fetches of each token, and the step of the last one, as the head's own choices tell. */
+    const worth = new Map<number, number>();
+    const live = new Set(range(20, shape.promptTokens));
+    attended.forEach((heads, step) => {
+      const n = shape.promptTokens + step;
+      if (step > 0) {
+        live.add(n - 1);
+        const older = [...live].filter((token) => token < n >> 1);
+        const from = older.length > 0 ? older : [...live];
+        const cost = (token: number): number => (victim === 'fifo' ? 0 : (worth.get(token) ?? 0));
+        live.delete(from.sort((a, b) => cost(a) - cost(b) || a - b)[0]);
+      }
+      const chosen = new Set(heads[0].flat().filter((token) => token < n));
+      for (const token of chosen) {
+        expect(live.has(token)).toBe(true);
+        worth.set(token, victim === 'lru' ? step + 1 : (worth.get(token) ?? 0) + 1);
+      }
+    });
+  });
+});
+
 describe('skewing', () => {
   /** Rows along a few axes that are no channel. */
   const rows = new Float32Array(60 * D);

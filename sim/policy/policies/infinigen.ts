@@ -58,6 +58,18 @@ const config = z
       .describe(
         'HBM slots per KV head, least recently chosen tokens leave first; 0 = fetched anew each step',
       ),
+    poolTokens: z
+      .int()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe('tokens that DRAM holds per KV head; null = all, as in most of the paper'),
+    victim: z
+      .enum(['counter', 'lru', 'fifo'])
+      .default('counter')
+      .describe(
+        'what leaves a full pool, of its older half: the least often fetched, the longest not fetched, the oldest',
+      ),
     leadLayers: z.int().min(0).default(1).describe('layers by which rehearsal and fetch run ahead'),
     mode: z
       .enum(['cpu-gather', 'uva', 'dma-batch'])
