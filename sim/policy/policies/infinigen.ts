@@ -102,10 +102,16 @@ export const policy = {
     const stagedTokens = Math.min(maxTokens, choosers * capAt(maxTokens));
     // Partial query weights, as if the hidden width were heads · headDim.
     const weightBytes = partialBytes * heads * heads * headDim;
-    const sample = world.fields.has('qprompt') ? [] : ["columns by the keys' size (no prompt queries)"];
+    const fallbacks = [
+      guessInputs(c),
+      ...(world.fields.has('qprompt') ? [] : ["columns by the keys' size (no prompt queries)"]),
+      ...(c.group !== given.group && groupSize > 1
+        ? [`one choice a group: ${groupSize} query heads share a KV head`]
+        : []),
+    ];
     return {
       ...policyDefaults,
-      inputs: [guessInputs(c), ...sample].join('; '),
+      inputs: fallbacks.join('; '),
       isDenseLayer: (layer) => layer < c.denseLayers,
       replicated: c.fetchPer === 'query-head' && choosers > 1,
       transfer: {
