@@ -5,12 +5,12 @@
  * residuals vary most, learned from its first rows. References lie among the rows and are handed through.
  */
 import { createRandom } from '../engine/random.ts';
-import { addWeightedRows } from '../engine/simd.ts';
 import type { Codec, CodedBlock } from './codec.ts';
 import { groupScaleBytes, quantiseRows } from './group-quantiser.ts';
 import { principalDirections } from './principal.ts';
 import type { ReferencePlan } from './reference-plan.ts';
-import { type Metric, project, ReferenceSearch } from './reference-search.ts';
+import { type Metric, ReferenceSearch } from './reference-search.ts';
+import { coordinatesOf, rowsAt } from './subspace.ts';
 
 export interface ResidualConfig {
   /** Directions kept per KV head. */
@@ -131,15 +131,13 @@ export const residualCodec = (config: ResidualConfig, plan: ReferencePlan): Code
     const found = search.nearest(rows, from, neighbours, (position) => rowsOf(source, position, 1));
     const residuals = residualsOf(source, rows, found, neighbours);
     const rank = keyBasis.length / d;
-    const latents = project(halfOf(residuals, d, 0), d, keyBasis, rank);
-    project(halfOf(residuals, d, d), d, valueBasis, rank).forEach((x, i) => {
+    const latents = coordinatesOf(halfOf(residuals, d, 0), d, tokens, keyBasis);
+    coordinatesOf(halfOf(residuals, d, d), d, tokens, valueBasis).forEach((x, i) => {
       latents[i] += x;
     });
     if (bits < 16) quantiseRows(latents, rank, 0, tokens, grouping).decode(latents);
     const decode = (matrix: Float32Array, basis: Float32Array, out: Float32Array): void => {
-      const sums = new Float64Array(tokens * d);
-      const job = { weights: latents, queryCount: tokens, stride: rank, rows: basis, rowCount: rank };
-      addWeightedRows({ ...job, channels: d, out: sums });
+      const sums = rowsAt(latents, d, tokens, basis);
       addMeans(matrix, d, found, neighbours, sums);
       for (let t = 0; t < tokens; t++) {
         const at = (from + t) * d;

@@ -6,26 +6,13 @@ import { createRandom } from '../engine/random.ts';
 import { dotRows } from '../engine/simd.ts';
 import { principalDirections } from './principal.ts';
 import type { ReferencePlan } from './reference-plan.ts';
+import { coordinatesOf } from './subspace.ts';
 
 /** What is nearest: the smallest distance, the largest product, or the largest cosine. */
 export type Metric = 'l2' | 'dot' | 'cosine';
 
 const SEARCH_RANK = 32;
 const MOST_CANDIDATES = 1024;
-
-/** rows · basisᵀ: row-major [rowCount, rank]. */
-export const project = (
-  rows: Float32Array,
-  channels: number,
-  basis: Float32Array,
-  rank: number,
-): Float32Array => {
-  const rowCount = rows.length / channels;
-  const out = new Float32Array(rowCount * rank);
-  const job = { queries: rows, queryCount: rowCount, rows: basis, rowCount: rank, channels };
-  dotRows({ ...job, out, stride: rank, scale: 1 });
-  return out;
-};
 
 /** Every `spread`-th reference, projected; the first `count` are filled. */
 interface Candidates {
@@ -67,7 +54,7 @@ export class ReferenceSearch {
   ): Int32Array {
     const tokens = rows.length / this.channels;
     const { rows: candidates, halfSquares, count, spread } = this.candidates(first + tokens, rowAt);
-    const queries = project(rows, this.channels, this.basis, this.rank);
+    const queries = coordinatesOf(rows, this.channels, tokens, this.basis);
     const scores = new Float32Array(tokens * count);
     const job = { queries, queryCount: tokens, rows: candidates, rowCount: count, channels: this.rank };
     dotRows({ ...job, out: scores, stride: count, scale: 1 });
@@ -109,7 +96,7 @@ export class ReferenceSearch {
     this.bySpread.set(spread, known);
     const count = Math.ceil(visible / spread);
     for (; known.count < count; known.count++) {
-      const row = project(rowAt(references[known.count * spread]), this.channels, this.basis, rank);
+      const row = coordinatesOf(rowAt(references[known.count * spread]), this.channels, 1, this.basis);
       let squares = 0;
       for (const x of row) squares += x * x;
       if (metric === 'cosine' && squares > 0) for (let c = 0; c < rank; c++) row[c] /= Math.sqrt(squares);

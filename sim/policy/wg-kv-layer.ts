@@ -174,8 +174,9 @@ export class WgKvLayer implements LayerPolicy {
   }
 }
 
-/** An admitted token joins the global pages, another is forgotten. */
+/** An admitted token joins the global pages, unless another policy of a stack dropped it; one not admitted is forgotten. */
 const leaveRing = ({ cache, keys }: HeadView, { gate, pages }: HeadState, token: number): void => {
+  if (!cache.isLive(token)) return;
   if (gate.flags[token] === 1) pages.add(keys, token);
   else cache.drop(token, token + 1);
 };

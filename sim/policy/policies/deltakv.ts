@@ -16,8 +16,7 @@ import { residualCodec } from '../reference-residual.ts';
 
 const config = z.object({
   fullLayers: z
-    .string()
-    .regex(/^(\d+(,\d+)*)?$/, 'expected layer numbers, as in 0,1,2,8,18')
+    .union([z.string().regex(/^(\d+(,\d+)*)?$/, 'expected layer numbers, as in 0,1,2,8,18'), z.int().min(0)])
     .optional()
     .describe(
       'layers that keep all KV, comma-separated; default: as published for models of 28, 32 and 64 layers',
@@ -81,7 +80,7 @@ const PUBLISHED: Readonly<Record<number, readonly number[]>> = {
 const fullLayersOf = ({ fullLayers }: Config, { layers }: World): ReadonlySet<number> => {
   if (fullLayers === undefined)
     return new Set(PUBLISHED[layers] ?? PUBLISHED[32].map((layer) => Math.floor((layer * layers) / 32)));
-  const listed = fullLayers === '' ? [] : fullLayers.split(',').map(Number);
+  const listed = fullLayers === '' ? [] : String(fullLayers).split(',').map(Number);
   const beyond = listed.find((layer) => layer >= layers);
   if (beyond !== undefined)
     throw new SimError('invalid-input', `deltakv.fullLayers: expected layers below ${layers}, got ${beyond}`);
