@@ -17,6 +17,7 @@ import { policy as policyKivi } from './policies/kivi.ts';
 import { policy as policyKvquant } from './policies/kvquant.ts';
 import { policy as policyKvzip } from './policies/kvzip.ts';
 import { policy as policyLookaheadkv } from './policies/lookaheadkv.ts';
+import { policy as policyMagicpig } from './policies/magicpig.ts';
 import { policy as policyPariskv } from './policies/pariskv.ts';
 import { policy as policyPqcache } from './policies/pqcache.ts';
 import { policy as policyPrulong } from './policies/prulong.ts';
@@ -52,6 +53,7 @@ export const catalog = {
   "kvquant": policyKvquant,
   "kvzip": policyKvzip,
   "lookaheadkv": policyLookaheadkv,
+  "magicpig": policyMagicpig,
   "pariskv": policyPariskv,
   "pqcache": policyPqcache,
   "prulong": policyPrulong,

@@ -3,7 +3,7 @@
  * each, and the means of their values. What ClusterKV and RetroInfer retrieve by.
  */
 import { dotRows } from '../engine/simd.ts';
-import { assignNear, evenStarts, kMeans, membersOf, moveToMeans, type RowSet } from './k-means.ts';
+import { assignNear, centre, evenStarts, kMeans, membersOf, moveToMeans, type RowSet } from './k-means.ts';
 import type { HeadRows, Work, World } from './policy.ts';
 
 export interface ClusterOptions {
@@ -14,20 +14,6 @@ export interface ClusterOptions {
   /** Takes the mean key off before clustering, so that directions spread. */
   readonly centred: boolean;
 }
-
-/** Rows minus their mean, and the mean. */
-const centre = ({
-  rows,
-  count,
-  channels,
-}: RowSet): { readonly source: RowSet; readonly mean: Float64Array } => {
-  const mean = new Float64Array(channels);
-  for (let i = 0, at = 0; i < count; i++) for (let c = 0; c < channels; c++) mean[c] += rows[at++] / count;
-  const out = new Float32Array(count * channels);
-  for (let i = 0, at = 0; i < count; i++)
-    for (let c = 0; c < channels; c++, at++) out[at] = rows[at] - mean[c];
-  return { source: { rows: out, count, channels }, mean };
-};
 
 /** Clusters equal segments apart, then every row once more among the centroids of all segments. */
 const clusterSegments = (source: RowSet, { clusters, iterations, segments }: ClusterOptions) => {

@@ -15,6 +15,20 @@ export interface RowSet {
   readonly channels: number;
 }
 
+/** Rows minus their mean, and the mean. */
+export const centre = ({
+  rows,
+  count,
+  channels,
+}: RowSet): { readonly source: RowSet; readonly mean: Float64Array } => {
+  const mean = new Float64Array(channels);
+  for (let i = 0, at = 0; i < count; i++) for (let c = 0; c < channels; c++) mean[c] += rows[at++] / count;
+  const out = new Float32Array(count * channels);
+  for (let i = 0, at = 0; i < count; i++)
+    for (let c = 0; c < channels; c++, at++) out[at] = rows[at] - mean[c];
+  return { source: { rows: out, count, channels }, mean };
+};
+
 /** Row i belongs to cluster labels[i]; centroids are the means of their rows (an empty cluster keeps its last). */
 export interface Clustering {
   readonly centroids: RowSet;
