@@ -83,9 +83,12 @@ const fullLayersOf = ({ fullLayers }: Config, { layers }: World): ReadonlySet<nu
   const listed = fullLayers === '' ? [] : String(fullLayers).split(',').map(Number);
   const beyond = listed.find((layer) => layer >= layers);
   if (beyond !== undefined)
-    throw new SimError('invalid-input', `deltakv.fullLayers: expected layers below ${layers}, got ${beyond}`);
+    throw new SimError(
+      'invalid-input',
+      `parameter fullLayers: expected layers below ${layers}, got ${beyond}`,
+    );
   if (listed.length > 0 && !listed.includes(0))
-    throw new SimError('invalid-input', `deltakv.fullLayers: expected 0 among them, or none at all`);
+    throw new SimError('invalid-input', 'parameter fullLayers: expected 0 among them, or none at all');
   return new Set(listed);
 };
 
