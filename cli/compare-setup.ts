@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { worldOf } from '../sim/decode/compare.ts';
 import { type CompareExperiment, compareExperimentSchema } from '../sim/experiment.ts';
 import { loadProfile, loadStack } from '../sim/hardware/load.ts';
 import { loadModel, modelNames } from '../sim/model/models.ts';
@@ -15,7 +16,7 @@ import { type AttentionFile, openAttentionFile } from '../traces/attention/node-
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
 import { nameOrJson } from './name-or-json.ts';
 import { packageRoot } from './package-root.ts';
-import type { ChosenPolicies } from './policy-choices.ts';
+import { atBudget, type ChosenPolicies } from './policy-choices.ts';
 import { UsageError } from './verb.ts';
 
 export interface CompareFlags {
@@ -26,6 +27,7 @@ export interface CompareFlags {
   readonly stack: string;
   readonly context?: number | undefined;
   readonly steps?: number | undefined;
+  readonly budget?: number | undefined;
   readonly batch: number;
   readonly dense: boolean;
   readonly layers: string;
@@ -147,7 +149,7 @@ const chooseTrace = (flags: CompareFlags) => {
 
 export const setUpCompare = (
   flags: CompareFlags,
-  { choices }: ChosenPolicies,
+  chosen: ChosenPolicies,
 ): CompareSetup & { readonly shape: ModelShape } => {
   const hardware = load('hardware', flags.hardware, loadProfile);
   const stack = load('stack', flags.stack, loadStack);
@@ -157,7 +159,7 @@ export const setUpCompare = (
     model,
     hardware: hardware.source,
     stack: stack.source,
-    policies: choices,
+    policies: chosen.choices,
     contextTokens: trace.shape.promptTokens,
     steps: trace.shape.steps,
     batch: flags.batch,
@@ -167,5 +169,18 @@ export const setUpCompare = (
     kvHeads: indices(flags.kvHeads, 'kv-heads'),
     seed: flags.seed,
   });
-  return { experiment, trace, traceTitle, notes, shape };
+  const setup = { experiment, trace, traceTitle, notes, shape };
+  return flags.budget === undefined ? setup : withBudget(setup, chosen, flags.budget);
+};
+
+/** All policies that take a token budget at the same one. */
+const withBudget = <S extends CompareSetup>(setup: S, chosen: ChosenPolicies, tokens: number): S => {
+  const { experiment, trace, notes } = setup;
+  const { choices, without } = atBudget(chosen, tokens, worldOf(experiment, trace));
+  const others = without.length === 0 ? '' : `; of their own size: ${without.join(', ')}`;
+  return {
+    ...setup,
+    experiment: compareExperimentSchema.parse({ ...experiment, policies: choices }),
+    notes: [...notes, `Each query head attends to at most ${tokens} tokens and those generated${others}.`],
+  };
 };

@@ -35,6 +35,12 @@ const flags = z.object({
     .array(z.string())
     .default([])
     .describe('policy.param=value, repeatable; value @FILE = JSON or a table of numbers'),
+  budget: z
+    .int()
+    .min(16)
+    .optional()
+    .meta({ suffix: true })
+    .describe('tokens that a query head attends to, for all policies that take such a budget'),
   context: z
     .int()
     .min(1)
@@ -88,6 +94,7 @@ export const verb = {
     'kvtier compare --synthetic llama-3.1-8b --context 128K --steps 8 --no-dense',
     'kvtier compare --policies "quest,quest:tier=dram,quest:budgetTokens=512" --set quest.pageTokens=32',
     'kvtier compare --policies "full,stack(snapkv,quest),per-head(full,streaming-llm):heads=[0]"',
+    'kvtier compare --budget 1024 --policies full,h2o,snapkv,quest,pariskv',
     'kvtier compare --out out/ --json',
   ],
   async run(given, context) {

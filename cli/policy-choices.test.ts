@@ -1,9 +1,14 @@
-/** Parameters of policies from files: tables and JSON become values of the experiment, anything else is said. */
+/**
+ * Policies as the command line names them: parameters, also from files, combinations, settings, budgets, and what is
+ * said of wrong ones.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { choosePolicies } from './policy-choices.ts';
+import { worldOf } from '../test/policy-cases.ts';
+import { splitList } from './flags.ts';
+import { atBudget, choosePolicies } from './policy-choices.ts';
 
 let folder = '';
 const path = (name: string): string => join(folder, name);
@@ -50,5 +55,82 @@ describe('a parameter from a file', () => {
       /text\.tsv: expected JSON or rows of numbers, found "not a/,
     );
     await expect(headsFrom('empty.tsv')).rejects.toThrow(/empty\.tsv: expected JSON or rows of numbers/);
+  });
+});
+
+const configOf = async (entry: string, sets: readonly string[] = []) =>
+  (await choosePolicies([entry], sets)).choices[0];
+
+describe('--policies', () => {
+  test('fills every default, and lets own parameters win over settings', async () => {
+    const { label, name, config } = await configOf('quest:budgetTokens=64', [
+      'quest.budgetTokens=128',
+      'quest.page-tokens=8',
+    ]);
+    expect([label, name]).toEqual(['quest:budgetTokens=64', 'quest']);
+    expect(config).toMatchObject({ budgetTokens: 64, pageTokens: 8, tier: 'hbm' });
+  });
+
+  test('reads a combination, its parts and settings for either', async () => {
+    const text = 'stack(snapkv:budgetTokens=100;windowTokens=8,every(quest):n=2)';
+    const { label, name, config } = await configOf(text, ['quest.tier=dram', 'every(quest).n=3']);
+    expect(label).toBe(text);
+    expect(name).toBe('stack(snapkv,every(quest))');
+    expect(config).toMatchObject({
+      snapkv: { budgetTokens: 100, windowTokens: 8, kernel: 5 },
+      'every(quest)': { n: 2, quest: { tier: 'dram', budgetTokens: 2048 } },
+    });
+  });
+
+  test('splits at commas outside brackets only', () => {
+    expect(splitList('full,stack(snapkv,quest:x=1;y=2),per-head(a,b):heads=[0,1]')).toEqual([
+      'full',
+      'stack(snapkv,quest:x=1;y=2)',
+      'per-head(a,b):heads=[0,1]',
+    ]);
+    expect(splitList('quest.layers=0,1,snapkv.kernel=3')).toEqual(['quest.layers=0,1', 'snapkv.kernel=3']);
+  });
+
+  test.each([
+    ['stack(snapkv,qest)', /unknown policy 'qest': did you mean quest/],
+    ['stak(snapkv,quest)', /unknown combinator 'stak': did you mean stack/],
+    [
+      'stack(snapkv,quest:budget=1)',
+      /policy quest has no parameter 'budget' \(did you mean 'budgetTokens'\?\)/,
+    ],
+    ['stack(snapkv,quest:budgetTokens=0)', /budgetTokens/],
+    ['stack(snapkv,quest', /closing bracket/],
+    ['quest:budgetTokens', /param=value/],
+    ['every(quest):n=0', /policy every\(quest\), parameter n: /],
+  ])('%s is refused', async (entry, message) => {
+    await expect(configOf(entry)).rejects.toThrow(message);
+  });
+
+  test('takes settings for chosen policies only', async () => {
+    await expect(configOf('quest', ['snapkv.kernel=3'])).rejects.toThrow(/snapkv is not among --policies/);
+    await expect(configOf('quest', ['quest=3'])).rejects.toThrow(/expected policy.param=value/);
+  });
+});
+
+describe('a token budget for all', () => {
+  const world = worldOf({
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 32,
+    promptTokens: 5000,
+    steps: 8,
+    recordedLayers: [0],
+  });
+
+  test('goes to every policy that takes one; what the user gave stays', async () => {
+    const chosen = await choosePolicies(['full', 'snapkv:windowTokens=16', 'quest'], ['quest.tier=dram']);
+    const { choices, without } = atBudget(chosen, 256, world);
+    expect(without).toEqual(['full']);
+    expect(choices.map(({ config }) => config)).toMatchObject([
+      {},
+      { budgetTokens: 256, windowTokens: 16 },
+      { budgetTokens: 256, tier: 'dram', denseLayers: 0 },
+    ]);
   });
 });

@@ -11,12 +11,17 @@ import { catalog } from '../sim/policy/catalog.generated.ts';
 import { isCombination, nameOfSpec, type PolicySpec, parseSpec } from '../sim/policy/combine/spec.ts';
 import { parseConfig } from '../sim/policy/create-policy.ts';
 import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
-import type { PolicyPlugin } from '../sim/policy/policy.ts';
+import type { PolicyPlugin, World } from '../sim/policy/policy.ts';
 import { isPolicyPath, loadPolicyFile } from './policy-file.ts';
 import { UsageError } from './verb.ts';
 
+/** A policy with the parameters that the user gave, beside all of them. */
+export interface ChosenPolicy extends PolicyChoice {
+  readonly given: Readonly<Record<string, unknown>>;
+}
+
 export interface ChosenPolicies {
-  readonly choices: readonly PolicyChoice[];
+  readonly choices: readonly ChosenPolicy[];
   readonly extra: ExtraPolicies;
 }
 
@@ -110,13 +115,13 @@ const configure = (
   spec: PolicySpec,
   settings: readonly Setting[],
   extra: ExtraPolicies,
-): Readonly<Record<string, unknown>> => {
+): Pick<ChosenPolicy, 'given' | 'config'> => {
   const name = nameOfSpec(spec);
   const plugin = findByName(name, extra);
   const params = paramsOf(spec, settings);
   checkNames(plugin, params, name);
   for (const part of spec.parts) configure(part, settings, extra);
-  return parseConfig(plugin, params, name);
+  return { given: params, config: parseConfig(plugin, params, name) };
 };
 
 const namesIn = (spec: PolicySpec): readonly string[] => [nameOfSpec(spec), ...spec.parts.flatMap(namesIn)];
@@ -155,7 +160,7 @@ export const choosePolicies = async (
   const choices = specs.map((spec, at) => ({
     label: labelOf(entries[at].trim(), spec),
     name: nameOfSpec(spec),
-    config: configure(spec, settings, extra),
+    ...configure(spec, settings, extra),
   }));
   const labels = choices.map(({ label }) => label);
   const twice = labels.find((label, at) => labels.indexOf(label) !== at);
@@ -164,4 +169,27 @@ export const choosePolicies = async (
       `--policies: ${twice} is named twice; give one of them other parameters (name:param=value)`,
     );
   return { choices, extra };
+};
+
+/** The same policies, each at a token budget where it takes one; parameters that the user gave stay. */
+export const atBudget = (
+  { choices, extra }: ChosenPolicies,
+  tokens: number,
+  world: World,
+): { readonly choices: readonly PolicyChoice[]; readonly without: readonly string[] } => {
+  const without: string[] = [];
+  const budgeted = choices.map((choice) => {
+    const { label, name, given } = choice;
+    const plugin = findPolicy(name, extra);
+    if (plugin.atBudget === undefined) {
+      without.push(label);
+      return choice;
+    }
+    return {
+      label,
+      name,
+      config: parseConfig(plugin, { ...plugin.atBudget(tokens, world), ...given }, label),
+    };
+  });
+  return { choices: budgeted, without };
 };

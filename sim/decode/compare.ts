@@ -153,12 +153,8 @@ const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): str
 /** What a comparison is timed on: the machine's part of an experiment. */
 export type MachineChoice = Pick<CompareExperiment, 'hardware' | 'stack'>;
 
-/**
- * Replays the policies, which no machine has a say in; what it returns times their choices on any machine.
- * Throws SimError on contradictory input; a configuration that does not fit is a result.
- */
-export const prepare = (input: CompareInput): ((machine: MachineChoice) => CompareRun) => {
-  const { experiment, trace } = input;
+/** What an experiment replays: the model, a sample of the trace, and the world that its policies see. */
+const arrange = (experiment: CompareExperiment, trace: AttentionTrace) => {
   const model = loadModel(experiment.model);
   checkShape(trace, model, experiment);
   const excludedLayers = model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : []));
@@ -173,6 +169,21 @@ export const prepare = (input: CompareInput): ((machine: MachineChoice) => Compa
     );
   }
   const world = createWorld(model, experiment, fields, trace, sample);
+  return { model, sample, fields, world };
+};
+
+/** The world that an experiment's policies see. Throws SimError when the trace does not suit the experiment. */
+export const worldOf = (experiment: CompareExperiment, trace: AttentionTrace): World =>
+  arrange(experiment, trace).world;
+
+/**
+ * Replays the policies, which no machine has a say in; what it returns times their choices on any machine.
+ * Throws SimError on contradictory input; a configuration that does not fit is a result.
+ */
+export const prepare = (input: CompareInput): ((machine: MachineChoice) => CompareRun) => {
+  const { experiment, trace } = input;
+  const { steps, seed } = experiment;
+  const { model, sample, fields, world } = arrange(experiment, trace);
   const policies = experiment.policies.map((choice) =>
     createPolicy(findPolicy(choice.name, input.extraPolicies), choice.config, world, choice.label),
   );
