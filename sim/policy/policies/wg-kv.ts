@@ -97,7 +97,7 @@ export const policy = {
   family: 'admission',
   source: 'arXiv 2512.17452; EMCLab-Sinica/WG-KV',
   requires: ['k', 'q'],
-  prefers: ['gate', 'qprompt'],
+  prefers: ['gate', 'utility', 'qprompt'],
   config,
   atBudget: (tokens, { promptTokens, fields }) => {
     const windowTokens = Math.max(1, Math.min(256, Math.floor(tokens / 2)));
