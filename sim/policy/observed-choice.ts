@@ -7,12 +7,6 @@ import { logitsInto } from '../quality/exact-attention.ts';
 import type { StepView, World } from './policy.ts';
 import { Ranking } from './ranking.ts';
 
-/** The last full layer before `layer` whose next layer is sparse; null where there is none. */
-export const observationLayerOf = (layer: number, fullLayers: ReadonlySet<number>): number | null => {
-  for (let full = layer - 1; full >= 0; full--) if (fullLayers.has(full)) return full;
-  return null;
-};
-
 export class ObservedChoice {
   private readonly world: World;
   private readonly ranking: Ranking;

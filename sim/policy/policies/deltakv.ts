@@ -5,11 +5,11 @@
  * engine/cache_manager.py, engine/sparse_controller.py); defaults of its evaluation scripts.
  */
 import * as z from 'zod';
-import { SimError } from '../../error.ts';
 import { codeBeforeRope } from '../coded-tail.ts';
 import { deltaCosts, observedLogits, perToken } from '../deltakv-cost.ts';
 import { DeltaKvLayer, latentsIn } from '../deltakv-layer.ts';
-import { ObservedChoice, observationLayerOf } from '../observed-choice.ts';
+import { fullLayersOf, observationLayerOf } from '../full-layers.ts';
+import { ObservedChoice } from '../observed-choice.ts';
 import { type Policy, type PolicyPlugin, policyDefaults, type World } from '../policy.ts';
 import { ReferencePlan } from '../reference-plan.ts';
 import { residualCodec } from '../reference-residual.ts';
@@ -68,30 +68,6 @@ const config = z.object({
     .describe('how chosen residuals cross the link (dram)'),
   prefetchLayers: z.int().min(0).default(1).describe('layers by which residuals are fetched ahead (dram)'),
 });
-type Config = z.infer<typeof config>;
-
-/** Published sets by number of layers: Llama-3.1-8B, Qwen2.5-7B-1M, Qwen2.5-32B (docs and configs of the repository). */
-const PUBLISHED: Readonly<Record<number, readonly number[]>> = {
-  28: [0, 1, 2, 4, 7, 14],
-  32: [0, 1, 2, 8, 18],
-  64: [0, 1, 2, 3, 4, 5, 17, 29, 40],
-};
-
-const fullLayersOf = ({ fullLayers }: Config, { layers }: World): ReadonlySet<number> => {
-  if (fullLayers === undefined)
-    return new Set(PUBLISHED[layers] ?? PUBLISHED[32].map((layer) => Math.floor((layer * layers) / 32)));
-  const listed = fullLayers === '' ? [] : String(fullLayers).split(',').map(Number);
-  const beyond = listed.find((layer) => layer >= layers);
-  if (beyond !== undefined)
-    throw new SimError(
-      'invalid-input',
-      `parameter fullLayers: expected layers below ${layers}, got ${beyond}`,
-    );
-  if (listed.length > 0 && !listed.includes(0))
-    throw new SimError('invalid-input', 'parameter fullLayers: expected 0 among them, or none at all');
-  return new Set(listed);
-};
-
 /** What the result says of compressor and observation layers. */
 const inputsOf = (
   full: ReadonlySet<number>,
@@ -131,7 +107,7 @@ export const policy = {
   },
   create: (c, world): Policy => {
     const { promptTokens, maxTokens, kvHeads } = world;
-    const full = fullLayersOf(c, world);
+    const full = fullLayersOf(c.fullLayers, world.layers);
     const sparseLayers = world.layers - full.size;
     const rowBytes = world.kBytesPerToken + world.vBytesPerToken;
     const width = (rowBytes / world.kBytesPerToken) * world.headDim * kvHeads;
