@@ -150,8 +150,8 @@ const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): str
   return digest.hex();
 };
 
-/** What a comparison is timed on: the machine's part of an experiment. */
-export type MachineChoice = Pick<CompareExperiment, 'hardware' | 'stack'>;
+/** What a comparison is timed on: the part of an experiment that no policy's choice depends on. */
+export type TimingChoice = Pick<CompareExperiment, 'hardware' | 'stack' | 'batch' | 'dense'>;
 
 /** What an experiment replays: the model, a sample of the trace, and the world that its policies see. */
 const arrange = (experiment: CompareExperiment, trace: AttentionTrace) => {
@@ -177,10 +177,10 @@ export const worldOf = (experiment: CompareExperiment, trace: AttentionTrace): W
   arrange(experiment, trace).world;
 
 /**
- * Replays the policies, which no machine has a say in; what it returns times their choices on any machine.
+ * Replays the policies, in which no machine and no batch has a say; what it returns times their choices on any.
  * Throws SimError on contradictory input; a configuration that does not fit is a result.
  */
-export const prepare = (input: CompareInput): ((machine: MachineChoice) => CompareRun) => {
+export const prepare = (input: CompareInput): ((choice: TimingChoice) => CompareRun) => {
   const { experiment, trace } = input;
   const { steps, seed } = experiment;
   const { model, sample, fields, world } = arrange(experiment, trace);
