@@ -210,6 +210,13 @@ export const stackSchema = z.strictObject({
   decodeAttention: z.strictObject({ rateRatio: quantity, expandsKv: z.boolean(), startNs: time.optional() }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
+  /**
+   * Kernels that score and index: launches for each one that a policy declares (a prototype spreads its arithmetic over
+   * operators), and their time over the roofline of their bytes and flops. Absent = 1 and 1.
+   */
+  index: z
+    .strictObject({ launchesPerKernel: quantity.optional(), timeRatio: quantity.optional() })
+    .optional(),
 });
 
 export type Stack = z.infer<typeof stackSchema>;

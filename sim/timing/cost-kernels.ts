@@ -126,21 +126,26 @@ interface Streamed {
   readonly kernels: number;
   /** Bytes that the kernel reads from host memory over the link. */
   readonly farBytes?: number;
+  /** Time over the roofline; default 1. */
+  readonly timeRatio?: number;
 }
 
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs, gemm } = machine;
-  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0 } = work;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0, timeRatio = 1 } = work;
   const bytes = readBytes + writeBytes + farBytes;
+  const takenBytes = hbmBytes(machine, readBytes, writeBytes);
+  const computeNs = flops / flopsPerNs.fp32 + matrixFlops / gemm.flopsPerNs.bf16;
   return toCost(machine, {
     fixedNs: kernels * kernelStartNs(machine) + (farBytes > 0 ? uva.roundTripNs : 0),
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
-      { label: 'compute', ns: flops / flopsPerNs.fp32 + matrixFlops / gemm.flopsPerNs.bf16 },
+      { label: 'hbm', ns: (timeRatio * takenBytes) / machine.hbm.readBytesPerNs },
+      { label: 'compute', ns: timeRatio * computeNs },
     ],
-    takes: { hbm: hbmBytes(machine, readBytes, writeBytes), h2d: farBytes, host: farBytes, dram: farBytes },
+    takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
     trust: ROOFLINE_TRUST,
     inDomain: true,
     hostNs: kernels * launch.hostNs,
@@ -156,7 +161,8 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       farBytes: readBytes.dram ?? 0,
       flops,
       matrixFlops,
-      kernels,
+      kernels: kernels * machine.index.launchesPerKernel,
+      timeRatio: machine.index.timeRatio,
     });
   }
   const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);

@@ -76,6 +76,7 @@ export interface Machine extends SharedResources {
     readonly smBytesPerNs: number;
     readonly timeRatio: number;
   };
+  readonly index: { readonly launchesPerKernel: number; readonly timeRatio: number };
   readonly link: Trust & {
     readonly kind: 'pcie' | 'c2c';
     readonly h2d: Direction;
@@ -229,6 +230,10 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       passNs: select.passNs.value,
       smBytesPerNs: select.smBytesPerNs.value,
       timeRatio: stack.select.timeRatio.value,
+    },
+    index: {
+      launchesPerKernel: stack.index?.launchesPerKernel?.value ?? 1,
+      timeRatio: stack.index?.timeRatio?.value ?? 1,
     },
   };
 };
