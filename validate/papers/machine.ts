@@ -2,7 +2,6 @@
  * The machine that a paper measured on: a hardware profile and a software stack of the catalogs, with the paper's own
  * constants laid over them. Fitted constants stay apart, so that a fit can replace them.
  */
-import { SimError } from '../../sim/error.ts';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import type { Profile, Stack } from '../../sim/hardware/schema.ts';
 import type { PaperStack } from './schema.ts';
@@ -24,13 +23,16 @@ interface Constant {
   readonly how: string;
 }
 
-/** Puts a constant where its path leads. Throws SimError when the path leads nowhere. */
-const put = (tree: Tree, path: string, constant: Constant, where: string): void => {
+/** Puts a constant where its path leads, optional parts made on the way; the schemas refuse a path to nowhere. */
+const put = (tree: Tree, path: string, constant: Constant): void => {
   const fields = path.split('.');
   const last = fields.pop() ?? '';
-  let at: unknown = tree;
-  for (const field of fields) at = isTree(at) ? at[field] : undefined;
-  if (!isTree(at)) throw new SimError('invalid-input', `${where}: ${path}: no such field`);
+  let at = tree;
+  for (const field of fields) {
+    const next = at[field] ?? {};
+    at[field] = next;
+    if (isTree(next)) at = next;
+  }
   at[last] = constant;
 };
 
@@ -43,15 +45,10 @@ export const machineOf = (paperStack: PaperStack, values?: readonly number[]): P
   }) as unknown as Tree;
   const where = `validate/papers/stacks/${name}.json`;
   for (const { path, value, status, source, date, how } of stated)
-    put(tree, path, { value, status, source, date, how }, where);
+    put(tree, path, { value, status, source, date, how });
   fitted.forEach(({ path, value, how, paper, cells }, at) => {
     const source = `fitted on ${paper}: ${cells.join('; ')}`;
-    put(
-      tree,
-      path,
-      { value: values?.[at] ?? value, status: 'fitted', source, date: FITTED_DATE, how },
-      where,
-    );
+    put(tree, path, { value: values?.[at] ?? value, status: 'fitted', source, date: FITTED_DATE, how });
   });
   return {
     hardware: loadProfile(tree.hardware as object, where),

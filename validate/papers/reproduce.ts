@@ -9,7 +9,7 @@ import { machineOf, type PaperMachine } from './machine.ts';
 import type { Measured } from './metrics.ts';
 import { loadPaperStack, resolveSetup } from './papers.ts';
 import type { Cell, Paper, Setup } from './schema.ts';
-import { setupKey, simulate } from './simulate.ts';
+import { replayKey, setupKey, simulate, type TimingSetup } from './simulate.ts';
 import { inUnit } from './units.ts';
 
 export interface CellResult {
@@ -45,7 +45,7 @@ export interface RoleSummary {
   readonly worstCell: string | null;
 }
 
-type Timed = (machine: PaperMachine) => Measured;
+type Timed = (machine: PaperMachine, timing: TimingSetup) => Measured;
 
 /** The error with which `run` was refused, as a value. */
 const refusal = <T>(run: () => T): T | SimError => {
@@ -63,7 +63,8 @@ export class Replays {
   private readonly done = new Map<string, Timed | SimError>();
 
   /** Throws the SimError with which the run was refused. */
-  of(setup: Setup, key: string): Timed {
+  of(setup: Setup): Timed {
+    const key = replayKey(setup);
     const known = this.done.get(key) ?? refusal(() => simulate(setup, this.rows));
     this.done.set(key, known);
     if (known instanceof SimError) throw known;
@@ -88,7 +89,7 @@ export class Runs {
   /** Throws the SimError with which the run was refused. */
   of(setup: Setup): Measured {
     const key = setupKey(setup);
-    const known = this.done.get(key) ?? this.replays.of(setup, key)(this.machineFor(setup.stack));
+    const known = this.done.get(key) ?? this.replays.of(setup)(this.machineFor(setup.stack), setup);
     this.done.set(key, known);
     return known;
   }
@@ -114,6 +115,8 @@ export const simulateCell = (
       return inUnit(1 - value / other, cell.unit);
     case 'extra':
       return inUnit(value / other - 1, cell.unit);
+    case 'difference':
+      return inUnit(value - other, cell.unit);
     default: {
       const never: never = as;
       return never;
@@ -127,7 +130,7 @@ const resultOf = (paper: Paper, cell: Cell, runs: Runs): CellResult => {
   const noted = note === undefined ? {} : { note };
   const simulated = refusal(() => simulateCell(paper, cell, runs));
   return simulated instanceof SimError
-    ? { ...common, simulated: null, errorRatio: null, role, source, note: simulated.message }
+    ? { ...common, simulated: null, errorRatio: null, role, source, note: simulated.message.split(';')[0] }
     : { ...common, simulated, errorRatio: simulated / published - 1, role, source, ...noted };
 };
 

@@ -64,11 +64,11 @@ const cellSchema = z.strictObject({
   /** Set-up that the number was measured on. */
   setup: setupReferenceSchema,
   metric: z.enum(METRICS),
-  /** A second set-up, where the number is a comparison: ratio = a / b, speedup = b / a, saved = 1 − a / b, extra = a / b − 1. */
+  /** A second set-up, where the number is a comparison: ratio = a / b, speedup = b / a, saved = 1 − a / b, extra = a / b − 1, difference = a − b. */
   against: z
     .strictObject({
       setup: setupReferenceSchema,
-      as: z.enum(['ratio', 'speedup', 'saved', 'extra']),
+      as: z.enum(['ratio', 'speedup', 'saved', 'extra', 'difference']),
       metric: z.enum(METRICS).optional(),
     })
     .optional(),
