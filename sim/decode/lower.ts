@@ -118,7 +118,11 @@ export class Lowering {
     if (!done) return;
     const spilled = this.emit.spill(layerPrefill.demand, this.appended);
     this.copiedOut = spilled.length > 0 ? spilled : this.copiedOut;
-    if (policy.prefillWaits && spilled.length > 0)
+    this.awaitSpills(spilled);
+  }
+
+  private awaitSpills(spilled: readonly number[]): void {
+    if (this.input.policy.waitsForSpills && spilled.length > 0)
       this.emit.builder.add({ kind: 'wait', stream: 'compute', after: spilled });
   }
 
@@ -157,7 +161,7 @@ export class Lowering {
     const { append, choice } = layerStep;
     const { overlap, attendAt } = this.input.policy.transfer;
     this.works(append.works, 1, appended);
-    this.emit.spill(append, appended);
+    this.awaitSpills(this.emit.spill(append, appended));
     this.emit.spill(choice, appended);
     // A cache's refill: attention waits for it, but reads of it only what it chose.
     const refills = append.refillTokens.map((tokens, form) => tokens + choice.refillTokens[form]);

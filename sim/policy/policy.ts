@@ -231,8 +231,8 @@ export interface Policy {
   readonly prefillWork: readonly Work[];
   /** What the model itself computes beside the prompt for the policy's sake; null = nothing. */
   readonly extraPass: ExtraPass | null;
-  /** True when a layer's prefill waits for its own copies out. */
-  readonly prefillWaits: boolean;
+  /** True when a layer waits for its own copies out, of the prompt and of what an append moves. */
+  readonly waitsForSpills: boolean;
   /** True when KV is replicated to query heads before a per-query-head choice: stored and read once a query head. */
   readonly replicated: boolean;
   /** True when `observe` decides what later steps keep: then no step may be left out of the replay. */
@@ -288,7 +288,7 @@ export const policyDefaults = {
   stagingBytes: 0,
   prefillWork: [] as readonly Work[],
   extraPass: null as ExtraPass | null,
-  prefillWaits: false,
+  waitsForSpills: false,
   replicated: false,
   learns: false,
   oracle: false,

@@ -129,7 +129,7 @@ export const combined = (
       policy.prefillWork.map((work) => scaled(work, share)),
     ),
     extraPass: onlyOf(members, policyDefaults.extraPass, 'add a pass to the prompt', (p) => p.extraPass),
-    prefillWaits: some(({ prefillWaits }) => prefillWaits),
+    waitsForSpills: some(({ waitsForSpills }) => waitsForSpills),
     replicated: some(({ replicated }) => replicated),
     learns: some(({ learns }) => learns),
     oracle: some(({ oracle }) => oracle),

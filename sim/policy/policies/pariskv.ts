@@ -4,18 +4,23 @@
  * arXiv 2602.07721; amy-77/ParisKV. Fetch is not overlapped with compute, as in the authors' code.
  */
 import * as z from 'zod';
-import { exp } from '../../engine/math.ts';
-import { topKPositions } from '../../quality/top-k.ts';
+import { ParisSearch } from '../paris-search.ts';
 import { ParisIndex } from '../pariskv-index.ts';
 import {
+  type AppendView,
   type HeadView,
+  type LayerPolicy,
+  type LayerView,
   type Pick,
   type Policy,
   type PolicyPlugin,
   policyDefaults,
   type StepView,
+  type Work,
   type World,
 } from '../policy.ts';
+
+const share = z.number().positive().max(1).optional();
 
 const config = z.object({
   topK: z.int().min(1).default(100).describe('tokens retrieved per KV head and step'),
@@ -23,192 +28,86 @@ const config = z.object({
   localTokens: z.int().min(1).default(256).describe('recent tokens, always in HBM'),
   updateTokens: z.int().min(1).default(512).describe('the window slides, and encodes, by this many tokens'),
   minTokens: z.int().min(0).default(2000).describe('full attention below max(this, sink + local + 2 topK)'),
-  rho: z
-    .number()
-    .positive()
-    .max(1)
-    .optional()
-    .describe('share of keys that collide; default by zone length (.5 .3 .25 .2)'),
-  beta: z
-    .number()
-    .positive()
-    .max(1)
-    .optional()
-    .describe('share of keys reranked; default by zone length (.5 .25 .2 .1)'),
-  coverage: z
-    .number()
-    .positive()
-    .max(1)
-    .optional()
-    .describe(
-      'adaptive K: fewest winners that cover this share of softmax(estimate)·‖v‖, at most topK (.85 to .90)',
-    ),
+  rho: share.describe('share of keys that collide; default by zone length (.5 .3 .25 .2)'),
+  beta: share.describe('share of keys reranked; default by zone length (.5 .25 .2 .1)'),
+  coverage: share.describe(
+    'adaptive K: fewest winners that cover this share of softmax·‖v‖, at most topK (.85 to .90, topK 800 or 2048)',
+  ),
+  leastK: z.int().min(0).default(50).describe('with coverage: tokens retrieved at least'),
   offload: z.boolean().default(true).describe('keep the retrieval zone in pinned DRAM (else in HBM)'),
   mode: z.enum(['uva', 'cpu-gather', 'dma-batch']).default('uva').describe('how winners cross the link'),
+  writeBack: z.boolean().default(true).describe('the rerank kernel writes decoded candidates to HBM, unread'),
 });
 type Config = z.infer<typeof config>;
 
-/** (β, ρ) by length of the retrieval zone (polar_cache.py). */
-const searchShares = (zoneTokens: number, c: Config): { readonly beta: number; readonly rho: number } => {
-  const [beta, rho] =
-    zoneTokens < 5000
-      ? [0.5, 0.5]
-      : zoneTokens < 10000
-        ? [0.25, 0.3]
-        : zoneTokens < 30000
-          ? [0.2, 0.25]
-          : [0.1, 0.2];
-  return { beta: c.beta ?? beta, rho: c.rho ?? rho };
-};
-
-interface HeadState {
-  readonly index: ParisIndex;
-  /** 6 a subspace at most: 96 at head dimension 128, 768 where a latent row is padded to 1024 channels. */
-  readonly collisions: Uint16Array;
-  readonly candidates: Int32Array;
-  readonly estimates: Float32Array;
-  readonly winners: Int32Array;
-  readonly query: Float64Array;
-}
-
-const createState = (c: Config, world: World): HeadState => {
-  const size = world.maxTokens;
+/** Encoding of `tokens` keys: rotation, sign and level of each channel, one weight a subspace. */
+const encodingWork = (world: World, tokens: number): Work => {
+  const bytes = ParisIndex.bytesPerKey(world.headDim);
   return {
-    index: new ParisIndex(size, world.headDim, c.sinkTokens),
-    collisions: new Uint16Array(size),
-    candidates: new Int32Array(size),
-    estimates: new Float32Array(size),
-    winners: new Int32Array(size),
-    query: new Float64Array(world.headDim),
+    index: 'encode',
+    readBytes: { hbm: tokens * world.kBytesPerToken },
+    writeBytes: { hbm: tokens * (bytes.ids + bytes.rerank) },
+    flops: tokens * 12 * bytes.ids * 8,
+    kernels: 3,
   };
 };
 
-/** The `count` highest collision scores, ties to earlier keys; fills state.candidates with positions. */
-const chooseCandidates = (state: HeadState, n: number, count: number): number => {
-  const highest = ParisIndex.maxScore(state.index.subspaces);
-  const bins = new Int32Array(highest + 1);
-  for (let i = 0; i < n; i++) bins[state.collisions[i]]++;
-  let threshold = highest;
-  let above = 0;
-  for (; threshold > 0 && above + bins[threshold] < count; threshold--) above += bins[threshold];
-  let ties = count - above;
-  let chosen = 0;
-  for (let i = 0; i < n; i++) {
-    const score = state.collisions[i];
-    if (score > threshold || (score === threshold && ties-- > 0))
-      state.candidates[chosen++] = state.index.from + i;
-  }
-  return chosen;
-};
+class ParisLayer implements LayerPolicy {
+  private readonly c: Config;
+  private readonly world: World;
+  private readonly searches: ParisSearch[] = [];
 
-/** Mean query of the group, since ParisKV searches once per KV head. */
-const meanQuery = (q: Float32Array, world: World, out: Float64Array): void => {
-  out.fill(0);
-  for (let g = 0; g < world.groupSize; g++) {
-    for (let c = 0; c < world.headDim; c++) out[c] += q[g * world.headDim + c] / world.groupSize;
+  constructor(c: Config, world: World) {
+    this.c = c;
+    this.world = world;
   }
-};
 
-const retrieve = (
-  state: HeadState,
-  view: StepView,
-  at: number,
-  pick: Pick,
-  world: World,
-  c: Config,
-): void => {
-  const { index } = state;
-  const n = index.to - index.from;
-  const { beta, rho } = searchShares(n, c);
-  meanQuery(view.queries(at), world, state.query);
-  index.prepare(state.query, rho);
-  index.collide(state.collisions);
-  const candidates = chooseCandidates(state, n, Math.ceil(beta * n));
-  let least = Infinity;
-  for (let i = 0; i < candidates; i++) {
-    state.estimates[i] = index.estimate(state.candidates[i]);
-    least = Math.min(least, state.estimates[i]);
-  }
-  for (let i = 0; i < candidates; i++) state.estimates[i] -= least;
-  const fixed = topKPositions(state.estimates, candidates, Math.min(c.topK, candidates), state.winners);
-  const winners =
-    c.coverage === undefined
-      ? fixed
-      : fewestCovering(state, candidates, fixed, view.heads[at], world, c.coverage);
-  pick.none();
-  pick.take(0, c.sinkTokens);
-  for (let i = 0; i < winners; i++) {
-    const token = state.candidates[state.winners[i]];
-    pick.take(token, token + 1);
-  }
-  pick.take(index.to, view.length);
-  declareSearch(pick, n, candidates, winners, world);
-};
-
-/**
- * Adaptive K: of the `count` best candidates, the fewest whose benefit softmax(estimate)·‖v‖ covers `coverage` of all
- * candidates' benefit. Estimates were shifted by their least, which the softmax does not see.
- */
-const fewestCovering = (
-  state: HeadState,
-  candidates: number,
-  count: number,
-  { values }: HeadView,
-  world: World,
-  coverage: number,
-): number => {
-  const { estimates, winners } = state;
-  const d = world.headDim;
-  let largest = 0;
-  for (let i = 0; i < candidates; i++) largest = Math.max(largest, estimates[i]);
-  const benefit = new Float64Array(candidates);
-  let total = 0;
-  for (let i = 0; i < candidates; i++) {
-    let norm = values === null ? 1 : 0;
-    if (values !== null) {
-      const row = state.candidates[i] * d;
-      for (let c = 0; c < d; c++) norm += values[row + c] * values[row + c];
+  onPrefill(view: LayerView): void {
+    for (const head of view.heads) {
+      const search = new ParisSearch(this.c, this.world);
+      this.searches.push(search);
+      this.slide(head, search, view.length - this.c.localTokens);
     }
-    benefit[i] = exp((estimates[i] - largest) / Math.sqrt(d)) * Math.sqrt(norm);
-    total += benefit[i];
   }
-  const best = winners.subarray(0, count).sort((a, b) => benefit[b] - benefit[a] || a - b);
-  let covered = 0;
-  let kept = 0;
-  while (kept < count && covered < coverage * total) covered += benefit[best[kept++]];
-  return kept;
-};
 
-/** Bytes of the search: ids once, 4-byte counts written once and read in three passes, codes of the candidates. */
-const declareSearch = (pick: Pick, n: number, candidates: number, winners: number, world: World): void => {
-  const bytes = ParisIndex.bytesPerKey(world.headDim);
-  const dim = bytes.ids * 8;
-  pick.score({
-    index: 'collisions',
-    readBytes: { hbm: n * (bytes.ids + 3 * 4) },
-    writeBytes: { hbm: n * 4 },
-    flops: n * bytes.ids + 2 * 256 * dim,
-    kernels: 2,
-  });
-  pick.topk(n, candidates);
-  pick.score({
-    index: 'rerank',
-    readBytes: { hbm: candidates * bytes.rerank },
-    flops: 2 * candidates * dim,
-    kernels: 1,
-  });
-  pick.topk(candidates, winners);
-};
+  /** Every updateTokens steps the zone grows by as many tokens at once: a burst of encoding and of copies out. */
+  onAppend(view: AppendView): void {
+    const { c, world } = this;
+    view.heads.forEach((head, at) => {
+      const { index } = this.searches[at];
+      if (view.length - index.to < c.localTokens + c.updateTokens) return;
+      this.slide(head, this.searches[at], Math.max(index.to, c.sinkTokens) + c.updateTokens);
+      view.work(encodingWork(world, c.updateTokens));
+      if (!c.offload) return;
+      // Rows go out through a buffer, and the local window moves up to the sinks.
+      const bytes = (c.updateTokens + c.localTokens) * (world.kBytesPerToken + world.vBytesPerToken);
+      const moved = { readBytes: { hbm: bytes }, writeBytes: { hbm: bytes } };
+      view.work({ index: 'slide', ...moved, flops: 0, kernels: 4 });
+    });
+  }
 
-/** Encodes what left the local window, and moves its raw rows to DRAM. */
-const slide = (head: HeadView, state: HeadState, end: number, world: World, c: Config): void => {
-  const from = state.index.to;
-  if (end <= from) return;
-  state.index.encode(head.keys, end);
-  if (c.offload) head.cache.move(from, end, 'dram');
-  const bytes = ParisIndex.bytesPerKey(world.headDim);
-  head.cache.setMeta('index', 'hbm', (end - c.sinkTokens) * (bytes.ids + bytes.rerank) + bytes.ids * 256 * 4);
-};
+  select(view: StepView, picks: readonly Pick[]): void {
+    const { c } = this;
+    if (view.length < Math.max(c.minTokens, c.sinkTokens + c.localTokens + 2 * c.topK)) return;
+    view.heads.forEach((head, at) => {
+      const search = this.searches[at];
+      if (search.index.to > search.index.from) search.choose(view.queries(at), head, view.length, picks[at]);
+    });
+  }
+
+  /** Encodes what leaves the local window, and moves its raw rows to DRAM. */
+  private slide(head: HeadView, { index }: ParisSearch, end: number): void {
+    const { c, world } = this;
+    const from = index.to;
+    if (end <= from) return;
+    index.encode(head.keys, end);
+    if (c.offload) head.cache.move(from, end, 'dram');
+    const bytes = ParisIndex.bytesPerKey(world.headDim);
+    const normBytes = c.coverage === undefined ? 0 : 2;
+    const zoneBytes = (end - c.sinkTokens) * (bytes.ids + bytes.rerank + normBytes);
+    head.cache.setMeta('index', 'hbm', zoneBytes + bytes.ids * 256 * 4);
+  }
+}
 
 export const policy = {
   name: 'pariskv',
@@ -228,51 +127,17 @@ export const policy = {
       minTokens: 0,
     };
   },
-  create: (c, world): Policy => {
-    const full = Math.max(c.minTokens, c.sinkTokens + c.localTokens + 2 * c.topK);
-    const bytes = ParisIndex.bytesPerKey(world.headDim);
-    const dim = bytes.ids * 8;
-    return {
-      ...policyDefaults,
-      inputs: c.coverage !== undefined && !world.fields.has('v') ? 'adaptive K without value norms' : 'exact',
-      transfer: { mode: c.mode, rowTokens: 1, joinHeads: false, joinKv: false, overlap: 'step' },
-      stagingBytes: c.topK * world.kvHeads * (world.kBytesPerToken + world.vBytesPerToken),
-      prefillWaits: c.offload,
-      prefillWork: [
-        {
-          index: 'encode',
-          readBytes: { hbm: world.kBytesPerToken },
-          writeBytes: { hbm: bytes.ids + bytes.rerank },
-          flops: 12 * dim,
-          kernels: 3,
-        },
-      ],
-      layer: () => {
-        const states: HeadState[] = [];
-        return {
-          onPrefill(view) {
-            for (const head of view.heads) {
-              const state = createState(c, world);
-              states.push(state);
-              slide(head, state, view.length - c.localTokens, world, c);
-            }
-          },
-          onAppend(view) {
-            view.heads.forEach((head, at) => {
-              const state = states[at];
-              if (view.length - state.index.to < c.localTokens + c.updateTokens) return;
-              slide(head, state, Math.max(state.index.to, c.sinkTokens) + c.updateTokens, world, c);
-            });
-          },
-          select(view, picks) {
-            if (view.length < full) return;
-            view.heads.forEach((_, at) => {
-              if (states[at].index.to > states[at].index.from)
-                retrieve(states[at], view, at, picks[at], world, c);
-            });
-          },
-        };
-      },
-    };
-  },
+  create: (c, world): Policy => ({
+    ...policyDefaults,
+    inputs: c.coverage !== undefined && !world.fields.has('v') ? 'adaptive K without value norms' : 'exact',
+    transfer: { mode: c.mode, rowTokens: 1, joinHeads: false, joinKv: false, overlap: 'step' },
+    // Winners of one layer; and an update's rows of every layer on their way out.
+    stagingBytes:
+      (c.topK + (c.offload ? world.layers * c.updateTokens : 0)) *
+      world.kvHeads *
+      (world.kBytesPerToken + world.vBytesPerToken),
+    waitsForSpills: c.offload,
+    prefillWork: [encodingWork(world, 1)],
+    layer: () => new ParisLayer(c, world),
+  }),
 } satisfies PolicyPlugin<typeof config>;
