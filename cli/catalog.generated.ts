@@ -8,6 +8,10 @@ export const catalog = {
     summary: "what this machine can do, and the remedy for what it cannot",
     load: () => import('./doctor.ts').then((module) => module.verb),
   },
+  "leaderboard": {
+    summary: "all policies at one token budget on recorded traces: cost against quality, Pareto fronts",
+    load: () => import('./leaderboard.ts').then((module) => module.verb),
+  },
   "list": {
     summary: "what exists: policies, combinators, hardware, stacks, models, formats, evictions, papers",
     load: () => import('./list.ts').then((module) => module.verb),

@@ -23,7 +23,10 @@ export const boundarySchema = z.object({
   prefillBytes: bytes,
 });
 
-/** KV, index and staging traffic of the HBM; weights are counted apart because no policy changes them. */
+/**
+ * KV, index and staging traffic of a tier itself: of the HBM; of the DRAM where KV is read without a copy (attention on
+ * the CPU). Weights are counted apart because no policy changes them.
+ */
 export const hbmTrafficSchema = z.object({
   readBytesPerStep: bytes,
   writeBytesPerStep: bytes,
@@ -105,7 +108,10 @@ export const policyResultSchema = z.object({
   bound: z.object({ resource: z.string(), share: ratio }),
   /** Mean time per step spent in each operation kind (not counting overlap), ns. */
   operationNs: z.record(z.string(), ns),
-  /** Keys "dram->hbm", "hbm->dram" … are boundaries; "hbm" is the HBM's own read and write traffic. */
+  /**
+   * Keys "dram->hbm", "hbm->dram" … are boundaries; "hbm" is the HBM's own read and write traffic, "dram" the DRAM's
+   * where KV is read in place.
+   */
   traffic: z.record(z.string(), z.union([boundarySchema, hbmTrafficSchema])),
   resident: z.object({
     hbm: z.object({ peakBytes: bytes, kvPeakBytes: bytes }),

@@ -140,6 +140,15 @@ const trafficOf = (run: TimedRun, steps: number): PolicyResult['traffic'] => {
       writeBytesPerStep: run.hbm.writeBytes / steps,
       weightReadBytesPerStep: run.hbm.weightReadBytes / steps,
     },
+    ...(run.dramReadBytes === 0
+      ? {}
+      : {
+          dram: {
+            readBytesPerStep: run.dramReadBytes / steps,
+            writeBytesPerStep: 0,
+            weightReadBytesPerStep: 0,
+          },
+        }),
   };
 };
 

@@ -31,6 +31,8 @@ export interface TimedRun {
   /** By "from->to". */
   readonly boundaries: ReadonlyMap<string, Boundary>;
   readonly hbm: { readonly readBytes: number; readonly writeBytes: number; readonly weightReadBytes: number };
+  /** KV and index bytes that the decode steps read in DRAM without a copy: on the CPU, or over the link by a kernel. */
+  readonly dramReadBytes: number;
   /** Time the host link carried bytes during the decode steps, by direction, ns. */
   readonly busyNs: { readonly h2d: number; readonly d2h: number };
   readonly decodeNs: number;
@@ -54,12 +56,14 @@ class Ledger {
   readBytes = 0;
   writeBytes = 0;
   weightReadBytes = 0;
+  dramReadBytes = 0;
 
   add(program: Program, isPrefill: boolean): void {
     for (const operation of program.operations) {
       if (operation.kind === 'fetch' || operation.kind === 'spill') this.cross(operation, isPrefill);
       if (isPrefill) continue;
       const { read, write } = bytesOf(operation);
+      if (operation.kind === 'attend' || operation.kind === 'score') this.dramReadBytes += read.dram ?? 0;
       if (operation.kind === 'dense') this.weightReadBytes += read.hbm ?? 0;
       else this.readBytes += read.hbm ?? 0;
       this.writeBytes += write.hbm ?? 0;
@@ -148,6 +152,7 @@ export const timePolicy = (input: TimedInput): TimedRun => {
       writeBytes: ledger.writeBytes,
       weightReadBytes: ledger.weightReadBytes,
     },
+    dramReadBytes: ledger.dramReadBytes,
     busyNs,
     decodeNs: ended - prefillNs,
     timeline,
