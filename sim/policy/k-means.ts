@@ -38,6 +38,7 @@ export interface Clustering {
 /** Clusters that a row is compared with, once there are more than that. */
 const NEIGHBOURS = 64;
 const TILE_ROWS = 256;
+const TILE_TARGETS = 64;
 
 /** What rows are multiplied with: the largest of row·target + offset is the nearest centroid. */
 interface Targets extends RowSet {
@@ -141,17 +142,16 @@ export const assignNear = (source: RowSet, centroids: RowSet, metric: Metric, la
   const { starts, members } = membersOf(labels, count);
   const products = new Products();
   const ranking = new Ranking(count);
-  const scores = new Float32Array(count);
+  const scores = new Float32Array(TILE_TARGETS * count);
   const near = { rows: new Float32Array(NEIGHBOURS * channels), count: NEIGHBOURS, channels };
   const offsets = new Float32Array(NEIGHBOURS);
   const tile = { rows: new Float32Array(TILE_ROWS * channels), count: TILE_ROWS, channels };
   for (let c = 0; c < count; c++) {
+    const slot = c % TILE_TARGETS;
+    // A tile of centroids at a time, since every call reads all of them.
+    if (slot === 0) productsOf(targets, c, Math.min(count, c + TILE_TARGETS), scores);
     if (starts[c] === starts[c + 1]) continue;
-    const queries = targets.rows.subarray(c * channels, (c + 1) * channels);
-    const job = { queries, queryCount: 1, rows: targets.rows, rowCount: count, channels };
-    dotRows({ ...job, out: scores, stride: count, scale: 1 });
-    for (let i = 0; i < count; i++) scores[i] += targets.offsets[i];
-    ranking.best(scores, 0, count, NEIGHBOURS);
+    ranking.best(scores.subarray(slot * count, (slot + 1) * count), 0, count, NEIGHBOURS);
     const neighbours = ranking.positions.subarray(0, NEIGHBOURS);
     gather(targets, neighbours, near.rows);
     for (let i = 0; i < NEIGHBOURS; i++) offsets[i] = targets.offsets[neighbours[i]];
@@ -162,6 +162,14 @@ export const assignNear = (source: RowSet, centroids: RowSet, metric: Metric, la
       for (let i = 0; i < own.length; i++) labels[own[i]] = neighbours[nearest[i]];
     }
   }
+};
+
+/** How near all targets lie to targets [from, to): row-major [to - from, count]. */
+const productsOf = (targets: Targets, from: number, to: number, out: Float32Array): void => {
+  const { rows, count, channels, offsets } = targets;
+  const queries = rows.subarray(from * channels, to * channels);
+  dotRows({ queries, queryCount: to - from, rows, rowCount: count, channels, out, stride: count, scale: 1 });
+  for (let row = 0, at = 0; row < to - from; row++) for (let i = 0; i < count; i++) out[at++] += offsets[i];
 };
 
 /** Moves each centroid to the mean of its rows. */
