@@ -23,8 +23,13 @@ const arcCosine = (x: number): number => {
   return x < 0 ? Math.PI - angle : angle;
 };
 
-/** Chance that two vectors of this cosine share the code in at least `collisions` (1 or 2) of the tables. */
-export const samplingChance = (cosine: number, hashes: number, tables: number, collisions: 1 | 2): number => {
+/** Chance that two vectors of this cosine share the code in at least `collisions` of the tables; 1, else 2. */
+export const samplingChance = (
+  cosine: number,
+  hashes: number,
+  tables: number,
+  collisions: number,
+): number => {
   const same = pow(1 - arcCosine(cosine) / Math.PI, hashes);
   const other = 1 - same;
   return collisions === 1 ? 1 - pow(other, tables) : 1 - pow(other, tables - 1) * (tables * same + other);
@@ -110,7 +115,7 @@ export class LshIndex {
   }
 
   /** Keys that share the query's code in at least `collisions` tables. Valid until the next call. */
-  sample(query: Float32Array, collisions: 1 | 2): Sampled {
+  sample(query: Float32Array, collisions: number): Sampled {
     const { count, tables, starts, postings, seen, sampled } = this;
     const codes = this.codesOf({ rows: query, count: 1, channels: this.channels });
     const stride = 2 ** this.hashes + 1;

@@ -25,7 +25,9 @@ const config = z.object({
   hashes: z.int().min(1).max(16).default(10).describe('signs of a code (K)'),
   tables: z.int().min(1).default(150).describe('hash tables (L)'),
   collisions: z
-    .union([z.literal(1), z.literal(2)])
+    .int()
+    .min(1)
+    .max(2)
     .default(2)
     .describe('tables in which a sampled key shares the code of the query, at least'),
   centred: z.boolean().default(true).describe('take the mean key off first, so that directions spread'),

@@ -86,7 +86,7 @@ describe('PQCache', () => {
 
   test('parts that do not divide the head dimension are refused', () => {
     expect(() => start('pqcache', { subspaces: 3 })).toThrow(
-      'pqcache.subspaces: expected a divisor of the head dimension 32, got 3',
+      'subspaces: expected a divisor of the head dimension 32, got 3',
     );
   });
 });

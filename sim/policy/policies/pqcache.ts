@@ -63,7 +63,7 @@ const optionsOf = (c: z.infer<typeof config>, world: World): PqOptions => {
   if (headDim % c.subspaces !== 0)
     throw new SimError(
       'invalid-input',
-      `pqcache.subspaces: expected a divisor of the head dimension ${headDim}, got ${c.subspaces}`,
+      `subspaces: expected a divisor of the head dimension ${headDim}, got ${c.subspaces}`,
     );
   const attended = Math.max(0, promptTokens - c.sinkTokens) * c.ratio;
   return {
