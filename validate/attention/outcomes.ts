@@ -53,7 +53,8 @@ export function policyAt(name: OutcomePolicy, budget: number, world: World): Pol
   return createPolicy(plugin, { ...plugin.atBudget?.(budget, world), ...own[name] }, world);
 }
 
-function worldOf({ trace, steps, layers }: OutcomeRequest): World {
+/** What policies know of a trace whose whole prompt is in the cache, in half precision. */
+export function worldOf({ trace, steps, layers }: Pick<OutcomeRequest, 'trace' | 'steps' | 'layers'>): World {
   const { shape } = trace;
   const rowBytes = shape.headDim * elementBytes;
   return {
@@ -67,6 +68,7 @@ function worldOf({ trace, steps, layers }: OutcomeRequest): World {
     promptTokens: shape.promptTokens,
     maxTokens: shape.promptTokens + steps,
     fields: new Set(traceFields.filter((field) => layers.every((layer) => trace.has(field, layer)))),
+    rope: trace.rope ?? null,
   };
 }
 
