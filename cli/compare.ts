@@ -7,6 +7,7 @@ import { setUpCompare } from './compare-setup.ts';
 import { renderComparison } from './compare-table.ts';
 import { writeOutput } from './output.ts';
 import { choosePolicies } from './policy-choices.ts';
+import { renderQuality } from './quality-table.ts';
 import type { Verb } from './verb.ts';
 
 const DEFAULT_POLICIES = ['full', 'full-offload', 'streaming-llm', 'snapkv', 'quest', 'ttkv', 'pariskv'];
@@ -58,6 +59,7 @@ const flags = z.object({
     .default('auto')
     .describe('layers whose attention is replayed: auto (a seeded sample), all, or a list'),
   kvHeads: z.string().default('auto').describe('KV heads that are replayed: auto, all, or a list'),
+  quality: z.boolean().default(false).describe('print where quality is lost, in a second table'),
   seed: z.int().min(0).default(1).describe('seed of the generator and of sampling'),
   out: z.string().optional().describe('folder for result.json, timeline.json (Perfetto) and report.html'),
 });
@@ -95,6 +97,7 @@ export const verb = {
     'kvtier compare --policies "quest,quest:tier=dram,quest:budgetTokens=512" --set quest.pageTokens=32',
     'kvtier compare --policies "full,stack(snapkv,quest),per-head(full,streaming-llm):heads=[0]"',
     'kvtier compare --budget 1024 --policies full,h2o,snapkv,quest,pariskv',
+    'kvtier compare --policies snapkv,h2o,quest,kivi --quality',
     'kvtier compare --out out/ --json',
   ],
   async run(given, context) {
@@ -115,6 +118,7 @@ export const verb = {
         : await writeRun(given.out, run, setup.experiment, Object.keys(chosen.extra).length > 0);
     context.printJson(run.result);
     context.print(renderComparison(run.result, setup, context.columns));
+    if (given.quality) context.print(`\n${renderQuality(run.result, context.columns)}`);
     for (const file of files) context.note(`wrote ${file}`);
   },
 } satisfies Verb<typeof flags>;

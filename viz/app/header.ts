@@ -19,7 +19,7 @@ const digestLine = ({ result }: Report): HTMLElement =>
   );
 
 const notesList = ({ result, pageNotes }: Report): HTMLElement | undefined => {
-  const notes = [...result.notes, ...pageNotes];
+  const notes = [...result.notes, ...(result.limits ?? []), ...pageNotes];
   if (notes.length === 0) return undefined;
   return h('ul', { class: 'notes' }, ...notes.map((note) => h('li', {}, note)));
 };

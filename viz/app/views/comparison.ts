@@ -1,6 +1,7 @@
 /** The comparison table: one row a policy, a bar behind every magnitude, columns that explain themselves and sort. */
 import type { PolicyResult } from '../../../sim/result.ts';
 import { boundaryBytes, boundaryKeys } from '../analysis.ts';
+import type { Column } from '../column.ts';
 import { h } from '../dom.ts';
 import { tableFinding } from '../findings.ts';
 import {
@@ -12,20 +13,8 @@ import {
   formatRatio,
   resourceLabel,
 } from '../format.ts';
+import { qualityColumns } from '../quality-columns.ts';
 import type { Frame, Report, View } from '../view.ts';
-
-interface Column {
-  readonly title: string;
-  readonly unit: string;
-  readonly help: string;
-  /** Sorts the column and sizes the bar; null = not known. */
-  readonly value: (policy: PolicyResult) => number | string | null;
-  readonly text: (policy: PolicyResult) => string;
-  /** A second, quieter line. */
-  readonly detail?: (policy: PolicyResult) => string;
-  /** What a full bar means; without it the cell has no bar. */
-  readonly bar?: 'largest' | 'one';
-}
 
 const hbmRead = (policy: PolicyResult): number => {
   const hbm = policy.traffic.hbm;
@@ -133,38 +122,6 @@ const memoryColumns: readonly Column[] = [
     help: 'Largest size of the KV cache that lives in the memory of the host.',
     value: (policy) => policy.resident.dram.kvPeakBytes,
     text: (policy) => formatBytes(policy.resident.dram.kvPeakBytes),
-    bar: 'largest',
-  },
-];
-
-const qualityColumns: readonly Column[] = [
-  {
-    title: 'Mass recall',
-    unit: 'mean',
-    help: 'Share of the true attention probability that falls on the tokens which the policy attends to. 100 % = nothing that mattered was left out. Below it, the worst twentieth (5th percentile) over heads and steps.',
-    value: (policy) => policy.quality?.massRecall.mean ?? null,
-    text: (policy) => (policy.quality === null ? '–' : formatRatio(policy.quality.massRecall.mean)),
-    detail: (policy) =>
-      policy.quality === null ? 'not measured' : `p5 ${formatRatio(policy.quality.massRecall.p5)}`,
-    bar: 'one',
-  },
-  {
-    title: 'Top-k recall',
-    unit: 'mean',
-    help: 'Share of the truly most attended tokens that the policy attends to.',
-    value: (policy) => policy.quality?.topkRecall ?? null,
-    text: (policy) => (policy.quality === null ? '–' : formatRatio(policy.quality.topkRecall)),
-    bar: 'one',
-  },
-  {
-    title: 'Output error',
-    unit: 'relative',
-    help: 'Distance between the attention output with this policy and the exact one, relative to the exact one (L2 norm). 0 = identical. Needs a trace with values.',
-    value: (policy) => policy.quality?.outputError ?? null,
-    text: (policy) => {
-      const error = policy.quality?.outputError ?? null;
-      return error === null ? '–' : formatNumber(error);
-    },
     bar: 'largest',
   },
 ];
