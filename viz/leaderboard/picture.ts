@@ -10,9 +10,9 @@ export interface Point {
   readonly x: number;
   /** Error of attention outputs, 0 or more. */
   readonly y: number;
-  /** On the front of this panel: named, and joined by the line. */
+  /** On the front of this panel: joined by the line, and named. */
   readonly onFront: boolean;
-  /** On the front of all panels together: coloured. */
+  /** On the front of all panels together: coloured, and named. */
   readonly best: boolean;
   /** False for a policy of its own size. */
   readonly atBudget: boolean;
@@ -24,7 +24,8 @@ export interface Panel {
 }
 
 const PANEL = { width: 380, height: 340, left: 54, right: 12, top: 34, bottom: 40 };
-const LABEL_HEIGHT = 12;
+/** Room that a label takes, px. */
+const LABEL = { width: 80, height: 12 };
 
 const STYLE = `
   text { font: 11px system-ui, sans-serif; fill: #333; }
@@ -47,16 +48,19 @@ const logTicks = (from: number, to: number): readonly number[] => {
   return ticks.length > 7 ? ticks.filter((tick) => /^[0.]*1/.test(String(tick))) : ticks;
 };
 
-/** Places labels of one panel so that no two overlap: each goes to its point's height or the next free one above. */
-const labelHeights = (ys: readonly number[]): readonly number[] => {
-  const order = ys.map((_, i) => i).sort((a, b) => ys[b] - ys[a]);
-  const placed = new Array<number>(ys.length).fill(0);
-  let last = Infinity;
+/** Heights of one panel's labels, so that no two overlap: each at its point or at the next free height above. */
+const labelHeights = (places: readonly { readonly x: number; readonly y: number }[]): readonly number[] => {
+  const order = places.map((_, i) => i).sort((a, b) => places[b].y - places[a].y);
+  const placed: { readonly x: number; readonly y: number; readonly i: number }[] = [];
   for (const i of order) {
-    last = Math.min(ys[i], last - LABEL_HEIGHT);
-    placed[i] = last;
+    let { x, y } = places[i];
+    for (const other of placed) {
+      if (Math.abs(other.x - x) < LABEL.width && Math.abs(other.y - y) < LABEL.height)
+        y = other.y - LABEL.height;
+    }
+    placed.push({ x, y, i });
   }
-  return placed;
+  return placed.sort((a, b) => a.i - b.i).map(({ y }) => y);
 };
 
 /** Errors span decades: their axis is logarithmic, and what is below its foot lies on it. */
@@ -99,8 +103,9 @@ const drawPanel = ({ title, points }: Panel, yMax: number, offset: number): stri
       `<circle class="${kind}" cx="${at(px(x))}" cy="${at(py(y))}" r="4"><title>${escapeHtml(name)}</title></circle>`,
     );
   }
-  const heights = labelHeights(front.map(({ y }) => py(y) - 6));
-  front.forEach(({ name, x }, i) => {
+  const named = points.filter(({ onFront, best }) => onFront || best);
+  const heights = labelHeights(named.map(({ x, y }) => ({ x: px(x), y: py(y) - 6 })));
+  named.forEach(({ name, x }, i) => {
     const isRight = px(x) > width - 110;
     parts.push(
       `<text x="${at(px(x) + (isRight ? -7 : 7))}" y="${at(heights[i])}"${isRight ? ' text-anchor="end"' : ''}>${escapeHtml(name)}</text>`,
