@@ -4,7 +4,8 @@
  */
 
 import { type LayerRecord, replayPolicies } from '../sim/decode/replay.ts';
-import { createPolicy, findPolicy } from '../sim/policy/find-policy.ts';
+import { createPolicy } from '../sim/policy/create-policy.ts';
+import { findPolicy } from '../sim/policy/find-policy.ts';
 import type { Policy, World } from '../sim/policy/policy.ts';
 import type { AttentionTrace, AttentionTraceShape } from '../sim/trace/attention-trace.ts';
 import { createRandomTrace } from '../sim/trace/random-trace.ts';

@@ -4,8 +4,6 @@ import { catalog } from './catalog.generated.ts';
 import { combinationOf, isCombination } from './combine/spec.ts';
 import type { PolicyPlugin } from './policy.ts';
 
-export { createPolicy } from './create-policy.ts';
-
 /** Policies that are not in the catalog (a user's own file), by the name that the experiment uses. */
 export type ExtraPolicies = Readonly<Record<string, PolicyPlugin>>;
 

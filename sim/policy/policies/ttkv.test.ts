@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { worldOf } from '../../../test/policy-cases.ts';
 import { probe } from '../../../test/policy-probe.ts';
 import { createRandomTrace } from '../../trace/random-trace.ts';
-import { createPolicy } from '../find-policy.ts';
+import { createPolicy } from '../create-policy.ts';
 import { policy as plugin } from './ttkv.ts';
 
 const shape = {

@@ -8,7 +8,7 @@ import { exp } from '../../engine/math.ts';
 import type { AttentionTrace } from '../../trace/attention-trace.ts';
 import { createRandomTrace } from '../../trace/random-trace.ts';
 import { admissionRates } from '../admission-rates.ts';
-import { createPolicy } from '../find-policy.ts';
+import { createPolicy } from '../create-policy.ts';
 import type { World } from '../policy.ts';
 import { policy as plugin } from './wg-kv.ts';
 
