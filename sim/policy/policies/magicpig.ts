@@ -23,7 +23,7 @@ import { possibleVote } from '../prompt-eviction.ts';
 
 const config = z.object({
   hashes: z.int().min(1).max(16).default(10).describe('signs of a code (K)'),
-  tables: z.int().min(1).default(150).describe('hash tables (L)'),
+  tables: z.int().min(1).max(1024).default(150).describe('hash tables (L), 150 to 300 published'),
   collisions: z
     .int()
     .min(1)
