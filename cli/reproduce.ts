@@ -48,6 +48,8 @@ const summaryLine = (name: string, { cells, simulated, medianError, worstError, 
 const renderPaper = ({ paper, cells, sensitivity, summary }: PaperResult, columns: number): string =>
   [
     `${paper.name}: ${paper.title} (${paper.sources[0]})`,
+    `version: ${paper.version}`,
+    ...paper.assumptions.map((assumption) => `assumed: ${assumption}`),
     '',
     renderCells(cells, columns),
     ...(sensitivity.length === 0 ? [] : ['']),
@@ -91,7 +93,9 @@ export const verb = {
     context.printJson({
       format: RESULT_FORMAT,
       kind: 'reproduce',
-      experiment: { papers: papers.map(({ name }) => name) },
+      experiment: {
+        papers: papers.map(({ name, version, assumptions }) => ({ name, version, assumptions })),
+      },
       seed: SEED,
       cells,
       sensitivity: results.flatMap(({ sensitivity }) => sensitivity),

@@ -54,7 +54,8 @@ export const createEvenTrace = (
     has: (field) => fields.has(field),
     keys: () => rows.take(tokens, headDim),
     values: () => rows.take(tokens, headDim),
-    queries: () => rows.take(1, width),
+    // Another row each step, so that nothing is chosen twice for want of a new question.
+    queries: (_, step) => rows.take(step + 1, width).subarray(step * width),
     promptQueries() {
       const windowTokens = Math.min(WINDOW_TOKENS, promptTokens);
       return { windowTokens, q: rows.take(windowTokens, width) };

@@ -10,7 +10,7 @@ import { loadPaper, loadPaperStack } from './papers.ts';
 import { Replays, Runs, simulateCell } from './reproduce.ts';
 import type { Cell, Paper, PaperStack } from './schema.ts';
 
-const ROUNDS = 6;
+const ROUNDS = 12;
 const TOLERANCE = 1e-4;
 const WIDEST_FACTOR = 1024;
 const HALVINGS = 40;
@@ -38,15 +38,19 @@ const zeroBetween = (f: (x: number) => number, from: number, to: number): number
   return Math.abs(fa) < Math.abs(fb) ? a : b;
 };
 
-/** The value near `start` at which `error` is zero; the better end when there is none within a wide bracket. */
+/** The value near `start` at which `error` is zero; where no zero is within a wide bracket, its better end. */
 const solve = (error: (value: number) => number, start: number): number => {
-  const first = error(start);
+  let best = { value: start, error: error(start) };
+  const first = best.error;
   if (Math.abs(first) < TOLERANCE) return start;
   for (let factor = 2; factor <= WIDEST_FACTOR; factor *= 2) {
-    if (error(start * factor) < 0 !== first < 0) return zeroBetween(error, start, start * factor);
-    if (error(start / factor) < 0 !== first < 0) return zeroBetween(error, start, start / factor);
+    for (const value of [start * factor, start / factor]) {
+      const found = error(value);
+      if (found < 0 !== first < 0) return zeroBetween(error, start, value);
+      if (Math.abs(found) < Math.abs(best.error)) best = { value, error: found };
+    }
   }
-  throw new SimError('invalid-input', 'no value of the constant brings its cells to what was published');
+  return best.value;
 };
 
 /** The fitted values of a stack, in the order of its `fitted`. */

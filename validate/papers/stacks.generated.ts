@@ -179,9 +179,30 @@ export const catalog = {
   "deltakv": {
     "format": "kvtier.paper-stack/1",
     "name": "deltakv",
-    "title": "Sparse-vLLM with Triton kernels on an RTX PRO 6000 Blackwell 96 GB (machine from third-party notes)",
+    "title": "Sparse-vLLM on an RTX PRO 6000 Blackwell 96 GB (machine from third-party notes)",
     "hardware": "rtx-pro-6000",
-    "stack": "pytorch-graphs"
+    "stack": "pytorch-eager",
+    "stated": [
+      {
+        "path": "stack.decodeAttention.rateRatio",
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "the profile itself"
+      }
+    ],
+    "fitted": [
+      {
+        "path": "stack.dense.kernelsPerGemm",
+        "value": 14.408,
+        "how": "what the engine takes beside attention: SnapKV’s steps are the same at both contexts",
+        "paper": "deltakv",
+        "cells": [
+          "Decode throughput: snapkv, 128K"
+        ]
+      }
+    ]
   },
   "lookaheadkv": {
     "format": "kvtier.paper-stack/1",
@@ -229,7 +250,7 @@ export const catalog = {
     "fitted": [
       {
         "path": "stack.index.launchesPerKernel",
-        "value": 4.8375,
+        "value": 1.4978,
         "how": "launches from Python for each kernel of the index",
         "paper": "pariskv",
         "cells": [
@@ -238,11 +259,33 @@ export const catalog = {
       },
       {
         "path": "stack.index.timeRatio",
-        "value": 7.5903,
+        "value": 4.5749,
         "how": "time of scanning the index over the roofline of its bytes",
         "paper": "pariskv",
         "cells": [
           "Decode, batch 1: pariskv, 384K"
+        ]
+      },
+      {
+        "path": "hardware.host.cpu.threads",
+        "value": 1.8879,
+        "how": "threads that gather rows for the copy engine, on an unnamed CPU",
+        "paper": "pariskv",
+        "cells": [
+          "Decode, batch 1: pqcache, 128K",
+          "Decode, batch 1: pqcache, 256K",
+          "Decode, batch 1: pqcache, 384K"
+        ]
+      },
+      {
+        "path": "hardware.host.cpu.tflops",
+        "value": 0.019274,
+        "how": "what attention over scattered rows reaches on that CPU",
+        "paper": "pariskv",
+        "cells": [
+          "Decode, batch 1: magicpig, 128K",
+          "Decode, batch 1: magicpig, 256K",
+          "Decode, batch 1: magicpig, 384K"
         ]
       }
     ]
