@@ -22,6 +22,7 @@ import { UsageError } from './verb.ts';
 export interface CompareFlags {
   readonly trace?: string | undefined;
   readonly synthetic?: string | undefined;
+  readonly task?: string | undefined;
   readonly model?: string | undefined;
   readonly hardware: string;
   readonly stack: string;
@@ -127,6 +128,7 @@ const fromGenerator = (preset: string, flags: CompareFlags) => {
     promptTokens,
     steps: flags.steps ?? SYNTHETIC_STEPS,
     seed: flags.seed,
+    ...(flags.task === undefined ? {} : { task: flags.task }),
   };
   const trace = createSyntheticTrace(spec);
   return {
@@ -134,7 +136,7 @@ const fromGenerator = (preset: string, flags: CompareFlags) => {
     model: source,
     shape: loaded,
     origin: { kind: 'synthetic' as const, preset: spec.preset, spec },
-    traceTitle: `synthetic attention of ${loaded.name}`,
+    traceTitle: `synthetic attention of ${loaded.name}${flags.task === undefined ? '' : `, ${flags.task}`}`,
     notes: [],
   };
 };
@@ -142,6 +144,11 @@ const fromGenerator = (preset: string, flags: CompareFlags) => {
 const chooseTrace = (flags: CompareFlags) => {
   if (flags.trace !== undefined && flags.synthetic !== undefined)
     throw new UsageError('--trace and --synthetic exclude each other');
+  if (
+    flags.task !== undefined &&
+    (flags.trace !== undefined || (flags.synthetic ?? flags.model) === undefined)
+  )
+    throw new UsageError(`--task ${flags.task}: needs a generated trace, such as --synthetic llama-3.1-8b`);
   if (flags.trace !== undefined) return fromFile(flags.trace, flags);
   const preset = flags.synthetic ?? flags.model;
   return preset === undefined ? fromFile(samplePath(), flags) : fromGenerator(preset, flags);

@@ -21,6 +21,12 @@ const flags = z.object({
     .string()
     .optional()
     .describe('generate the attention of this model instead (a catalog name, or its config.json)'),
+  task: z
+    .string()
+    .optional()
+    .describe(
+      'with a generated trace: needle, multi-hop, code, kv-retrieval, dialogue or long-generation; default: their mean',
+    ),
   model: z
     .string()
     .optional()

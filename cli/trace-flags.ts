@@ -19,6 +19,10 @@ export const traceFlags = z.object({
     .string()
     .optional()
     .describe('inspect, generate: the attention of this model (a catalog name, or its config.json)'),
+  task: z
+    .string()
+    .optional()
+    .describe('with --synthetic: needle, multi-hop, code, kv-retrieval, dialogue or long-generation'),
   context: z
     .int()
     .min(1)
@@ -58,8 +62,8 @@ export type TraceFlags = z.infer<typeof traceFlags>;
 type Field = keyof TraceFlags;
 
 const USES: Readonly<Record<Action, readonly Field[]>> = {
-  inspect: ['synthetic', 'context', 'steps', 'layers', 'out'],
-  generate: ['synthetic', 'context', 'steps', 'layers', 'dtype', 'out', 'force'],
+  inspect: ['synthetic', 'task', 'context', 'steps', 'layers', 'out'],
+  generate: ['synthetic', 'task', 'context', 'steps', 'layers', 'dtype', 'out', 'force'],
   convert: ['context', 'layers', 'blockTokens', 'detail', 'model', 'force'],
 };
 const COMMON: readonly string[] = ['action', 'files', 'seed'];

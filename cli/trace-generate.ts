@@ -32,7 +32,7 @@ export const generate = async (given: TraceFlags, context: VerbContext): Promise
   const { out, synthetic } = wanted(given);
   const { seed, steps = DEFAULT_STEPS, dtype = 'F16' } = given;
   const source = syntheticSource(
-    { synthetic, context: given.context, seed },
+    { synthetic, task: given.task, context: given.context, seed },
     steps,
     parseLayerList(given.layers),
   );

@@ -21,19 +21,20 @@ interface Subject {
 /** Steps that a generator makes for an inspection: enough to drift. */
 const SYNTHETIC_STEPS = 64;
 
-const subjectOf = ({ files, synthetic, context, steps, seed }: TraceFlags): Subject => {
+const subjectOf = ({ files, synthetic, task, context, steps, seed }: TraceFlags): Subject => {
   if (files.length > 1) throw new UsageError(`trace inspect: expected one file, got ${files.length}`);
   const [file] = files;
   if (synthetic !== undefined) {
     if (file !== undefined)
       throw new UsageError(`--synthetic ${synthetic}: expected no file beside it, got ${file}`);
     const { trace, model, spec } = syntheticSource(
-      { synthetic, context, seed },
+      { synthetic, task, context, seed },
       Math.max(SYNTHETIC_STEPS, steps ?? 0),
     );
     const origin = { kind: 'synthetic', preset: model.name, spec };
     return { trace, name: trace.name, origin, provenance: {}, windowOf: windowsOfModel(model) };
   }
+  if (task !== undefined) throw new UsageError('--task: needs --synthetic; a file has its own');
   if (context !== undefined) throw new UsageError('--context: needs --synthetic; a file has its own length');
   const trace = openTrace(file ?? samplePath());
   const name = nameOf(trace.name);

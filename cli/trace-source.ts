@@ -12,6 +12,7 @@ import { UsageError } from './verb.ts';
 
 export interface SyntheticFlags {
   readonly synthetic: string;
+  readonly task?: string | undefined;
   readonly context?: number | undefined;
   readonly seed: number;
 }
@@ -26,7 +27,7 @@ const DEFAULT_CONTEXT_TOKENS = 32768;
 
 /** The generator for `--synthetic`; `layers` undefined = all. */
 export const syntheticSource = (
-  { synthetic, context, seed }: SyntheticFlags,
+  { synthetic, task, context, seed }: SyntheticFlags,
   steps: number,
   layers?: readonly number[],
 ): SyntheticSource => {
@@ -43,6 +44,7 @@ export const syntheticSource = (
     promptTokens,
     steps,
     seed,
+    ...(task === undefined ? {} : { task }),
     ...(layers === undefined ? {} : { recordedLayers: [...new Set(layers)].sort((a, b) => a - b) }),
   };
   return { trace: createSyntheticTrace(spec), model, spec };

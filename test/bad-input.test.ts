@@ -208,6 +208,16 @@ const cases: readonly [string, string, RegExp][] = [
   ['no steps', `compare --trace ${TINY} --steps 0`, /--steps/],
   ['an empty list of policies', `compare --trace ${TINY} --policies ,`, /--policies/],
   [
+    'a task of a recorded trace',
+    `compare --trace ${TINY} --task code`,
+    /--task code: needs a generated trace/,
+  ],
+  [
+    'a task that no preset knows',
+    'compare --synthetic smollm2-135m --task poetry',
+    /task: expected one of .*needle.*found "poetry"/,
+  ],
+  [
     'both sources of attention',
     `compare --trace ${TINY} --synthetic llama-3.1-8b`,
     /--trace.*--synthetic|--synthetic.*--trace/,

@@ -11,6 +11,7 @@ import { TraceError } from '../error.ts';
 import { ArrayCache } from './lru.ts';
 import type { HeadPlan } from './presets/preset.ts';
 import { encodeProfile } from './presets/profile-code.ts';
+import { answerTokens } from './synthetic/balance.ts';
 import { calibrateHead } from './synthetic/calibrate.ts';
 import { drawGeometry } from './synthetic/geometry.ts';
 import { groupQueries } from './synthetic/queries.ts';
@@ -20,7 +21,7 @@ import { type ResolvedSpec, resolveSpec, type SyntheticSpec } from './synthetic/
 import { createText, type SyntheticText } from './synthetic/text.ts';
 
 /** Part of every digest: raised whenever the same specification would give other numbers. */
-const generatorVersion = 'kvtier.synthetic/2';
+const generatorVersion = 'kvtier.synthetic/3';
 
 const promptWindowTokens = 64;
 
@@ -42,7 +43,11 @@ interface Head {
 
 /** Throws TraceError `invalid-input` on a bad specification. Nothing large is made before it is asked for. */
 export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOptions = {}): SyntheticTrace {
-  const spec = resolveSpec(input);
+  return traceOf(resolveSpec(input), options);
+}
+
+/** The trace of a specification whose preset need not be in the catalog. */
+export function traceOf(spec: ResolvedSpec, options: SyntheticOptions = {}): SyntheticTrace {
   const { model } = spec;
   const { layers, heads, kvHeads, headDim } = spec.shape;
   const { promptTokens, steps, recordedLayers } = spec;
@@ -51,7 +56,8 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
   const frequencies = ropeFrequencies(headDim, effectiveTheta(spec.shape.ropeTheta, promptTokens + steps));
   const headOf = createHeads(spec, frequencies);
   let digest: string | null = null;
-  const name = `synthetic ${model}, ${promptTokens} tokens, seed ${spec.seed}`;
+  const about = spec.task === null ? model : `${model}, ${spec.task}`;
+  const name = `synthetic ${about}, ${promptTokens} tokens, seed ${spec.seed}`;
   const windowTokens = Math.min(promptWindowTokens, promptTokens);
   const head = (layer: number, kvHead: number): Head => {
     checkIndex(name, 'kvHead', kvHead, kvHeads);
@@ -119,16 +125,17 @@ export function createSyntheticTrace(input: SyntheticSpec, options: SyntheticOpt
 function digestOf({ preset, ...spec }: ResolvedSpec): string {
   const plans = spec.recordedLayers.map((layer) =>
     Array.from({ length: spec.shape.kvHeads }, (_, kvHead) => {
-      const { profile, target } = preset.plan(
+      const { profile, ...wanted } = preset.plan(
         spec.shape,
         layer,
         kvHead,
         headRandom(spec.seed, layer, kvHead),
+        spec.task,
       );
-      return { profile: encodeProfile(profile), target };
+      return { profile: encodeProfile(profile), ...wanted };
     }),
   );
-  return digestOfJson({ generator: generatorVersion, ...spec, text: preset.text, plans });
+  return digestOfJson({ generator: generatorVersion, ...spec, text: preset.text(spec.task), plans });
 }
 
 const headRandom = (seed: number, layer: number, kvHead: number): Random =>
@@ -141,17 +148,17 @@ function checkIndex(name: string, what: string, index: number, count: number): v
 
 /** Draws and calibrates each head on first use, and keeps the small part of it for good. */
 function createHeads(spec: ResolvedSpec, frequencies: Float64Array): (layer: number, kvHead: number) => Head {
-  const { preset, shape, promptTokens, steps, seed } = spec;
+  const { preset, task, shape, promptTokens, steps, seed } = spec;
   const { headDim } = shape;
   const tokens = promptTokens + steps;
   const heads = new Map<string, Head>();
   let text: SyntheticText | null = null;
   let normals: Float32Array | null = null;
   const create = (layer: number, kvHead: number): Head => {
-    text ??= createText(preset.text, tokens, seed);
+    text ??= createText(preset.text(task), promptTokens, Math.max(steps, answerTokens), seed);
     normals ??= createNormals(headDim, seed);
     const random = headRandom(seed, layer, kvHead);
-    const plan = preset.plan(shape, layer, kvHead, random);
+    const plan = preset.plan(shape, layer, kvHead, random, task);
     const geometry = drawGeometry(headDim, frequencies, tokens, plan.profile, random);
     const rows: RowSource = {
       layer,

@@ -1,6 +1,13 @@
-/** A preset from the lines that a fit wrote: every head of the model by its own profile. */
-import type { HeadProfile, SyntheticPreset, SyntheticShape, TextProfile } from './preset.ts';
-import { decodeProfile } from './profile-code.ts';
+/** A preset from what a fit wrote: every head of the model by its own profile, and what each task changes in it. */
+import type {
+  Attended,
+  HeadProfile,
+  SyntheticPreset,
+  SyntheticShape,
+  TaskProfile,
+  TextProfile,
+} from './preset.ts';
+import { decodeAttended, decodeProfile } from './profile-code.ts';
 
 /** Mean lengths that coherence is fitted to, and a vocabulary of which a few thousand tokens occur in a long prompt. */
 export const fittedText: TextProfile = {
@@ -8,13 +15,32 @@ export const fittedText: TextProfile = {
   sentenceTokens: 10,
   passageTokens: 100,
   vocabulary: 4096,
+  questionTokens: 30,
 };
 
-export function fittedPreset(
-  name: string,
-  shape: SyntheticShape,
-  profiles: readonly string[],
-): SyntheticPreset & { readonly shape: SyntheticShape; profile(layer: number, kvHead: number): HeadProfile } {
+/** A task as a fit writes it: one line for the attention of all heads. */
+export interface TaskTable {
+  readonly questionTokens: number;
+  readonly attended: string;
+}
+
+/** As a fit writes it: a line a KV head, layer by layer, the mean of all tasks, and each task. */
+export interface FittedTables {
+  readonly name: string;
+  readonly shape: SyntheticShape;
+  readonly profiles: readonly string[];
+  readonly mean: TaskTable;
+  readonly tasks: Readonly<Record<string, TaskTable>>;
+}
+
+export interface FittedPreset extends SyntheticPreset {
+  readonly shape: SyntheticShape;
+  profile(layer: number, kvHead: number): HeadProfile;
+  /** Of a task; the mean of all for null and for a task that was not fitted. */
+  task(name: string | null): TaskProfile;
+}
+
+export function fittedPreset({ name, shape, profiles, mean, tasks }: FittedTables): FittedPreset {
   const decoded = new Map<number, HeadProfile>();
   const profile = (layer: number, kvHead: number): HeadProfile => {
     const at = layer * shape.kvHeads + kvHead;
@@ -23,11 +49,31 @@ export function fittedPreset(
     decoded.set(at, known);
     return known;
   };
+  const task = (wanted: string | null): TaskProfile => {
+    const { questionTokens, attended } =
+      wanted !== null && Object.hasOwn(tasks, wanted) ? tasks[wanted] : mean;
+    const of = (layer: number, kvHead: number): Attended =>
+      decodeAttended(attended, layer * shape.kvHeads + kvHead);
+    return {
+      questionTokens,
+      regions: of,
+      target(layer, kvHead) {
+        const { textTop01, textTop1, textTop10 } = of(layer, kvHead);
+        return { among: 'text', massTop01: textTop01, massTop1: textTop1, massTop10: textTop10 };
+      },
+    };
+  };
   return {
     name,
     shape,
-    text: fittedText,
+    tasks: Object.keys(tasks),
     profile,
-    plan: (_, layer, kvHead) => ({ profile: profile(layer, kvHead), target: null }),
+    task,
+    text: (wanted) => ({ ...fittedText, questionTokens: task(wanted).questionTokens }),
+    plan: (_, layer, kvHead, _random, wanted) => ({
+      profile: profile(layer, kvHead),
+      target: task(wanted).target(layer, kvHead),
+      regions: task(wanted).regions(layer, kvHead),
+    }),
   };
 }

@@ -3,13 +3,14 @@
  * Shape from the model's config.json (32 layers, 32/8 heads of 128).
  */
 import { llama31Statistics } from '../statistics/llama-3.1-8b.ts';
-import { fittedText } from './fitted.ts';
 import type { SyntheticPreset } from './preset.ts';
-import { planFrom } from './transplant.ts';
+import { donorTasks, donorText, planFrom } from './transplant.ts';
 
 export const preset = {
   name: 'llama-3.1-8b',
   shape: { layers: 32, heads: 32, kvHeads: 8, headDim: 128, ropeTheta: 500000 },
-  text: fittedText,
-  plan: (shape, layer, kvHead, random) => planFrom(llama31Statistics[layer][kvHead], shape, layer, random),
+  tasks: donorTasks,
+  text: donorText,
+  plan: (shape, layer, kvHead, random, task) =>
+    planFrom(llama31Statistics[layer][kvHead], shape, layer, random, task),
 } satisfies SyntheticPreset;

@@ -29,11 +29,13 @@ export interface Coherence {
  * first along the mean key of each pair, then across it.
  */
 export interface QueryProfile {
-  /** Mean query: modulus, and phase relative to the mean key's in radians. */
+  /** Mean query of an answer: modulus, and phase relative to the mean key's in radians. */
   readonly mean: Float64Array;
   readonly phase: Float64Array;
   /** Standard deviation of each channel. */
   readonly deviation: Float64Array;
+  /** How far the mean query at the end of the prompt is from an answer's, in standard deviations of each channel. */
+  readonly promptShift: Float64Array;
   /** Correlation of a query's deviation with its own token's key, -1 .. 1: what a token sees in itself and its likes. */
   readonly self: number;
   /**
@@ -43,6 +45,14 @@ export interface QueryProfile {
    */
   readonly farSteadiness: number;
   readonly nearSteadiness: number;
+}
+
+/** Tokens that stand out from the rest of the text: their keys have a mean of their own. */
+export interface Landmark {
+  /** How far their mean key is from that of other tokens, in standard deviations of each channel. */
+  readonly shift: Float64Array;
+  /** Standard deviation of their logits under an answer's queries, beyond what their keys' deviations give. */
+  readonly spreadNats: number;
 }
 
 export interface HeadProfile {
@@ -70,30 +80,66 @@ export interface HeadProfile {
   /** Share of the tokens that are salient (delimiters and the like), and their logit above others under the mean query. */
   readonly salientRatio: number;
   readonly salientNats: number;
-  /** By how much an answer's own tokens lie above others under its queries: a model writes what it then looks for. */
-  readonly answerNats: number;
+  /** The end of the prompt, where the question stands, and the answer's own tokens. */
+  readonly question: Landmark;
+  readonly answer: Landmark;
   /** What the head's attention came to where it was measured, mean over its query heads. */
   readonly measured: MeasuredHead;
 }
 
-/** What a head can be brought to: attention of one KV head, averaged over steps and its query heads. */
+/** How concentrated a head can be brought to be: one KV head, averaged over steps and its query heads. */
 export interface HeadTarget {
+  /** Among which keys: all beyond the first four tokens, or the text's (Regions). */
+  readonly among: 'all' | 'text';
+  /** Share of their mass that the heaviest 0.1 % (null: not known), 1 % and 10 % of them hold. */
+  readonly massTop01: number | null;
+  readonly massTop1: number;
+  readonly massTop10: number;
+}
+
+export interface MeasuredHead {
   /** Share of the mass beyond the first four tokens that the top 1 % and 10 % of the keys hold. */
   readonly massTop1: number;
   readonly massTop10: number;
   /** Share of all mass on the first four tokens. */
   readonly sinkRatio: number;
-}
-
-export interface MeasuredHead extends HeadTarget {
   /** Share of all mass on the last 256 tokens. */
   readonly localRatio: number;
 }
 
 export interface HeadPlan {
   readonly profile: HeadProfile;
-  /** What the head is brought to by scaling its profile; null takes the profile as it is. */
+  /** Concentration that the head is brought to by scaling its queries; null takes the profile as it is. */
   readonly target: HeadTarget | null;
+  /** How its mass is divided: the same at any length, as it is in real models. */
+  readonly regions: Regions;
+}
+
+/** Where an answer's attention goes: shares of the mass, mean over query heads and steps; they sum to 1. */
+export interface Regions {
+  /** The first tokens: the sink, and a chat template's marks. */
+  readonly start: number;
+  /** Everything between the start and the question. */
+  readonly text: number;
+  readonly question: number;
+  /** The answer's own tokens, the newest with them. */
+  readonly answer: number;
+}
+
+/** Attention of one KV head as a generated one is brought to it. */
+export interface Attended extends Regions {
+  /** Share of the text's mass on the heaviest 0.1 %, 1 % and 10 % of its tokens. */
+  readonly textTop01: number;
+  readonly textTop1: number;
+  readonly textTop10: number;
+}
+
+/** What a task changes in a model's heads: how long its question is, and where each KV head's attention goes,
+ * and how concentrated it is. */
+export interface TaskProfile {
+  readonly questionTokens: number;
+  regions(layer: number, kvHead: number): Regions;
+  target(layer: number, kvHead: number): HeadTarget;
 }
 
 export interface TextProfile {
@@ -103,12 +149,16 @@ export interface TextProfile {
   readonly passageTokens: number;
   /** Distinct tokens, Zipf with exponent 1. */
   readonly vocabulary: number;
+  /** Last tokens of the prompt that hold the question, a chat template's marks with it. */
+  readonly questionTokens: number;
 }
 
 export interface SyntheticPreset {
   readonly name: string;
   /** The model's shape where the preset is of one model; null leaves it to the caller. */
   readonly shape: SyntheticShape | null;
-  readonly text: TextProfile;
-  plan(shape: SyntheticShape, layer: number, kvHead: number, random: Random): HeadPlan;
+  /** Tasks that it was fitted for; without one it stands for their mean. */
+  readonly tasks: readonly string[];
+  text(task: string | null): TextProfile;
+  plan(shape: SyntheticShape, layer: number, kvHead: number, random: Random, task: string | null): HeadPlan;
 }

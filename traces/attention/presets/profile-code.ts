@@ -4,7 +4,7 @@
  */
 import { exp, log } from '../../../sim/engine/math.ts';
 import { TraceError } from '../../error.ts';
-import type { Coherence, HeadProfile, MeasuredHead, QueryProfile } from './preset.ts';
+import type { Attended, Coherence, HeadProfile, Landmark, MeasuredHead, QueryProfile } from './preset.ts';
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 const turn = 2 * Math.PI;
@@ -14,11 +14,19 @@ const fine = { least: -10, octaves: 20 } as const;
 const coarse = { least: -8, octaves: 16 } as const;
 const ln2 = log(2);
 
-const toCode = (x: number, { least, octaves }: typeof fine | typeof coarse, steps: number): number =>
+interface CodeRange {
+  readonly least: number;
+  readonly octaves: number;
+}
+
+const toCode = (x: number, { least, octaves }: CodeRange, steps: number): number =>
   Math.min(steps, Math.max(0, Math.round(((log(Math.max(x, 1e-6)) / ln2 - least) / octaves) * steps)));
 
-const fromCode = (code: number, { least, octaves }: typeof fine | typeof coarse, steps: number): number =>
+const fromCode = (code: number, { least, octaves }: CodeRange, steps: number): number =>
   exp((least + (code / steps) * octaves) * ln2);
+
+/** Most that a mean may be shifted, in standard deviations. */
+const mostShift = 16;
 
 class Writer {
   text = '';
@@ -37,6 +45,15 @@ class Writer {
 
   deviations(values: Float64Array): void {
     for (const x of values) this.text += alphabet[toCode(x, coarse, 63)];
+  }
+
+  /** -mostShift .. mostShift by cubes: small ones finely. */
+  shifts(values: Float64Array): void {
+    for (const x of values) {
+      const size = Math.min(1, Math.max(1e-9, Math.abs(x) / mostShift));
+      const root = Math.sign(x) * exp(log(size) / 3);
+      this.text += alphabet[Math.round((root + 1) * 31)];
+    }
   }
 
   /** -1 .. 1 */
@@ -76,6 +93,13 @@ class Reader {
     return Float64Array.from({ length: pairs }, () => fromCode(this.digit(), coarse, 63));
   }
 
+  shifts(count: number): Float64Array {
+    return Float64Array.from({ length: count }, () => {
+      const root = this.digit() / 31 - 1;
+      return root * root * root * mostShift;
+    });
+  }
+
   ratio(): number {
     return this.digits() / 2047 - 1;
   }
@@ -97,7 +121,7 @@ const mostShare = 2;
 const mostMarks = 63;
 /** Most that steadiness and spread may be. */
 const mostSteadiness = 8;
-/** Salient tokens, and an answer's own, lie at most this many nats above others. */
+/** Salient tokens, a question's and an answer's lie at most this many nats above others. */
 const mostNats = 64;
 
 export function encodeProfile(profile: HeadProfile): string {
@@ -115,6 +139,7 @@ export function encodeProfile(profile: HeadProfile): string {
     writer.moduli(query.mean);
     writer.phases(query.phase);
     writer.deviations(query.deviation);
+    writer.shifts(query.promptShift);
     writer.ratio(query.self);
     writer.ratio(query.farSteadiness / mostSteadiness);
     writer.ratio(query.nearSteadiness / mostSteadiness);
@@ -125,9 +150,34 @@ export function encodeProfile(profile: HeadProfile): string {
   // A rate of a few in a thousand needs more than a linear code gives.
   writer.ratio(Math.sqrt(profile.salientRatio));
   writer.ratio(profile.salientNats / mostNats);
-  writer.ratio(profile.answerNats / mostNats);
+  for (const { shift, spreadNats } of [profile.question, profile.answer]) {
+    writer.shifts(shift);
+    writer.ratio(spreadNats / mostNats);
+  }
   for (const key of targetKeys) writer.ratio(profile.measured[key]);
   return writer.text;
+}
+
+/** Shares from 2^-16 to 1 by logarithm, two characters each. */
+const shareRange = { least: -16, octaves: 16 } as const;
+const attendedKeys = ['start', 'text', 'question', 'answer', 'textTop01', 'textTop1', 'textTop10'] as const;
+const attendedDigits = 2 * attendedKeys.length;
+
+/** One line for all heads, in order. */
+export function encodeAttended(all: readonly Attended[]): string {
+  const writer = new Writer();
+  for (const attended of all)
+    for (const key of attendedKeys) writer.digits(toCode(attended[key], shareRange, 4095));
+  return writer.text;
+}
+
+/** Of the head with this number in the line. */
+export function decodeAttended(text: string, head: number): Attended {
+  const reader = new Reader(text.slice(attendedDigits * head, attendedDigits * (head + 1)));
+  const [start, middle, question, answer, textTop01, textTop1, textTop10] = attendedKeys.map(() =>
+    fromCode(reader.digits(), shareRange, 4095),
+  );
+  return { start, text: middle, question, answer, textTop01, textTop1, textTop10 };
 }
 
 /** Throws TraceError `malformed` when the line is not a profile of `pairs` rotary pairs and `group` query heads. */
@@ -147,10 +197,11 @@ export function decodeProfile(text: string, pairs: number, group: number): HeadP
     const mean = reader.moduli(pairs);
     const phase = reader.phases(pairs);
     const deviation = reader.deviations(2 * pairs);
+    const promptShift = reader.shifts(2 * pairs);
     const self = reader.ratio();
     const farSteadiness = reader.ratio() * mostSteadiness;
     const nearSteadiness = reader.ratio() * mostSteadiness;
-    queries.push({ mean, phase, deviation, self, farSteadiness, nearSteadiness });
+    queries.push({ mean, phase, deviation, promptShift, self, farSteadiness, nearSteadiness });
   }
   const coherence = (): Coherence => {
     const [identity, word, sentence, passage] = coherenceKeys.map(() => reader.ratio());
@@ -161,7 +212,12 @@ export function decodeProfile(text: string, pairs: number, group: number): HeadP
   const agreement = reader.ratio();
   const salientRoot = reader.ratio();
   const salientNats = reader.ratio() * mostNats;
-  const answerNats = reader.ratio() * mostNats;
+  const landmark = (): Landmark => ({
+    shift: reader.shifts(pairs * 2),
+    spreadNats: reader.ratio() * mostNats,
+  });
+  const question = landmark();
+  const answer = landmark();
   const [massTop1, massTop10, sinkRatio, localRatio] = targetKeys.map(() => reader.ratio());
   const measured: MeasuredHead = { massTop1, massTop10, sinkRatio, localRatio };
   reader.end();
@@ -181,7 +237,8 @@ export function decodeProfile(text: string, pairs: number, group: number): HeadP
     agreement,
     salientRatio: salientRoot * salientRoot,
     salientNats,
-    answerNats,
+    question,
+    answer,
     measured,
   };
 }

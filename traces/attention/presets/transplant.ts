@@ -5,15 +5,30 @@
 import { log } from '../../../sim/engine/math.ts';
 import type { Random } from '../../../sim/engine/random.ts';
 import type { HeadStatistics } from '../statistics/llama-3.1-8b.ts';
-import type { HeadPlan, HeadProfile, SyntheticShape } from './preset.ts';
+import { type FittedPreset, fittedText } from './fitted.ts';
+import type { HeadPlan, HeadProfile, Regions, SyntheticShape, TextProfile } from './preset.ts';
 import { preset as qwen } from './qwen2.5-0.5b.ts';
 import { preset as smollm2 } from './smollm2-135m.ts';
 
 /** Fitted presets whose heads may be taken. */
-const sources = [smollm2, qwen];
+const sources: readonly FittedPreset[] = [smollm2, qwen];
+
+/** Tasks that some of them know. */
+export const donorTasks: readonly string[] = [...new Set(sources.flatMap(({ tasks }) => tasks))].sort();
+
+/** The text of a task where no fit of the model itself tells it: mean length of the question over the donors. */
+export function donorText(task: string | null): TextProfile {
+  const texts = sources
+    .filter(({ tasks }) => task === null || tasks.includes(task))
+    .map(({ text }) => text(task));
+  const sum = texts.reduce((total, { questionTokens }) => total + questionTokens, 0);
+  return { ...fittedText, questionTokens: Math.round(sum / texts.length) };
+}
 
 interface Donor {
   readonly profile: HeadProfile;
+  /** Of a task where its model was fitted for it, else of the mean. */
+  regions(task: string | null): Regions;
   readonly shape: SyntheticShape;
   /** Place in its model, 0 .. 1, and index of the layer. */
   readonly depth: number;
@@ -23,11 +38,12 @@ interface Donor {
 let known: readonly Donor[] | null = null;
 
 function donors(): readonly Donor[] {
-  known ??= sources.flatMap(({ shape, profile }) =>
+  known ??= sources.flatMap(({ shape, profile, task }) =>
     Array.from({ length: shape.layers * shape.kvHeads }, (_, i) => {
       const layer = Math.floor(i / shape.kvHeads);
       return {
         profile: profile(layer, i % shape.kvHeads),
+        regions: (wanted: string | null) => task(wanted).regions(layer, i % shape.kvHeads),
         shape,
         depth: (layer + 0.5) / shape.layers,
         layer,
@@ -53,6 +69,7 @@ export function planFrom(
   shape: SyntheticShape,
   layer: number,
   random: Random,
+  task: string | null,
 ): HeadPlan {
   const { massTop1, massTop10, farScore, farGate } = statistics;
   const depth = (layer + 0.5) / shape.layers;
@@ -68,7 +85,11 @@ export function planFrom(
     .sort((a, b) => a.distance - b.distance || a.at - b.at);
   const { donor } = ranked[random.integer(Math.min(drawnFrom, ranked.length))];
   const profile = transplant(donor.profile, donor.shape, shape);
-  return { profile, target: { massTop1, massTop10, sinkRatio: profile.measured.sinkRatio } };
+  return {
+    profile,
+    target: { among: 'all', massTop01: null, massTop1, massTop10 },
+    regions: donor.regions(task),
+  };
 }
 
 /**
@@ -99,16 +120,21 @@ export function transplant(profile: HeadProfile, from: SyntheticShape, to: Synth
   const own = profile.queries.length;
   return {
     ...profile,
+    // A chat template's marks are the donor's own.
+    marks: 0,
     keyMean: take(profile.keyMean, meanScale),
     keyDeviation: takeChannels(profile.keyDeviation, keyScale),
     sinkKey: take(profile.sinkKey, meanScale),
     sinkPhase: take(profile.sinkPhase, 1),
+    question: { ...profile.question, shift: takeChannels(profile.question.shift, 1) },
+    answer: { ...profile.answer, shift: takeChannels(profile.answer.shift, 1) },
     queries: Array.from({ length: group }, (_, head) => {
       const query = profile.queries[Math.floor((head * own) / group)];
       return {
         mean: take(query.mean, meanScale),
         phase: take(query.phase, 1),
         deviation: takeChannels(query.deviation, queryScale),
+        promptShift: takeChannels(query.promptShift, 1),
         self: query.self,
         farSteadiness: query.farSteadiness,
         nearSteadiness: query.nearSteadiness,

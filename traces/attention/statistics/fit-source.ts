@@ -8,6 +8,8 @@ export interface FitSource {
   /** Equal numbers for equal tokens; null = not known. */
   readonly identities: Int32Array | null;
   readonly measured: MeasuredHead;
+  /** Last tokens of the prompt that hold the question. */
+  readonly questionTokens: number;
 }
 
 /** Tokens at the start that are no ordinary text: the sink, and a chat template with its marks. */

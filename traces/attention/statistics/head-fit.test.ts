@@ -28,6 +28,7 @@ const fitted = fitHead([
     head: unrotateHead(trace, ropeTheta, layer, kvHead),
     identities: tokenIdentities(trace, ropeTheta),
     measured: measureHead(trace, layer, kvHead, 4),
+    questionTokens: preset.text(null).questionTokens,
   },
 ]);
 
@@ -40,7 +41,8 @@ function distance(found: Float64Array, wanted: Float64Array): number {
 describe('a fitted head', () => {
   it('has the means and deviations that the trace was made from', () => {
     expect(distance(fitted.keyMean, truth.keyMean)).toBeLessThan(0.05);
-    expect(distance(fitted.sinkKey, truth.sinkKey)).toBeLessThan(0.01);
+    // The trace's sink is moved from the profile's to give it its share.
+    expect(distance(fitted.sinkKey, truth.sinkKey)).toBeLessThan(0.2);
     expect(distance(fitted.keyDeviation, truth.keyDeviation)).toBeLessThan(0.35);
     for (const [g, query] of fitted.queries.entries())
       expect(distance(query.mean, truth.queries[g].mean)).toBeLessThan(0.3);
@@ -52,9 +54,10 @@ describe('a fitted head', () => {
     expect(Math.abs(fitted.agreement - truth.agreement)).toBeLessThan(0.2);
   });
 
-  it('finds more in an answer where the truth has more', () => {
-    expect(fitted.answerNats).toBeGreaterThan(truth.answerNats / 3);
-    expect(fitted.answerNats).toBeLessThan(truth.answerNats * 3);
+  it('finds where the keys of a question lie', () => {
+    expect(distance(fitted.question.shift, truth.question.shift)).toBeLessThan(0.9);
+    expect(fitted.question.spreadNats).toBeGreaterThan(truth.question.spreadNats / 3);
+    expect(fitted.question.spreadNats).toBeLessThan(truth.question.spreadNats * 3);
   });
 });
 

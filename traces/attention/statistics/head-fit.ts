@@ -8,8 +8,9 @@ import { axisOf, groupMean } from '../synthetic/geometry.ts';
 import { meanFarKey } from '../synthetic/rope.ts';
 import { agreementOf, coherenceOf, identityShare } from './coherence.ts';
 import { type FitSource, skippedTokens } from './fit-source.ts';
+import { answerRegion, fitLandmark, questionRegion } from './landmark-fit.ts';
 import { sinkPull } from './landmarks.ts';
-import { answerLogit, fitPull, selfCorrelation, steadinessAlong } from './logits.ts';
+import { fitPull, selfCorrelation, steadinessAlong } from './logits.ts';
 import { channelDeviations, meanRows, polar, spreadOf, turnRows } from './moments.ts';
 
 /** Prompts' ends and answers are too short to tell how far equal tokens ask alike: assumed. */
@@ -69,12 +70,21 @@ export function fitHead(sources: readonly FitSource[]): HeadProfile {
   const group = sources[0].head.stretches[0].heads.length;
   const stretchesOf = (g: number): readonly Float32Array[] =>
     sources.flatMap(({ head }) => head.stretches.map(({ heads }) => heads[g]));
-  const means = Array.from({ length: group }, (_, g) => meanRows(headDim, stretchesOf(g)));
+  const answersOf = (g: number): readonly Float32Array[] =>
+    sources.map(({ head }) => head.stretches[head.stretches.length - 1].heads[g]);
+  const promptsOf = (g: number): readonly Float32Array[] =>
+    sources.flatMap(({ head }) => head.stretches.slice(0, -1).map(({ heads }) => heads[g]));
+  const means = Array.from({ length: group }, (_, g) => meanRows(headDim, answersOf(g)));
+  const promptMeans = means.map((mean, g) => {
+    const prompts = promptsOf(g);
+    return prompts.length === 0 ? mean : meanRows(headDim, prompts);
+  });
   for (const [g, mean] of means.entries()) centre(stretchesOf(g), mean);
   const deviations = means.map((mean, g) => channelDeviations(mean, stretchesOf(g)));
   const meanQuery = groupMean(Float64Array.from(means.flatMap((mean) => Array.from(mean))), headDim);
   const keySteadiness = steadinessAlong(axisOf(meanQuery, keyDeviation), keyMean, keyDeviation, ordinary);
   const pull = fitPull(sources, keyMean, keyDeviation, keySteadiness, means);
+  const scaled = keyDeviation.map((x) => x * pull.scale);
   const keyCoherence = coherenceOf(
     ordinary.map((rows) => [rows]),
     [keyMean],
@@ -98,6 +108,7 @@ export function fitHead(sources: readonly FitSource[]): HeadProfile {
       mean: modulus,
       phase,
       deviation: deviations[g],
+      promptShift: promptMeans[g].map((x, c) => (x - mean[c]) / deviations[g][c]),
       self: selfCorrelation(sources, g, mean, keyMean, deviations[g], keyDeviation),
       farSteadiness: steadiness(farKey),
       nearSteadiness: steadiness(nearKey),
@@ -105,7 +116,7 @@ export function fitHead(sources: readonly FitSource[]): HeadProfile {
   });
   return {
     keyMean: moduli,
-    keyDeviation: keyDeviation.map((x) => x * pull.scale),
+    keyDeviation: scaled,
     keySpread: spreadOf(keyMean, keyDeviation, ordinary),
     keySteadiness,
     sinkKey: sink.modulus,
@@ -117,7 +128,8 @@ export function fitHead(sources: readonly FitSource[]): HeadProfile {
     agreement: agreementOf(sources, means, deviations),
     salientRatio: pull.salientRatio,
     salientNats: pull.salientNats,
-    answerNats: answerLogit(sources, keyMean),
+    question: fitLandmark(sources, questionRegion, keyMean, scaled),
+    answer: fitLandmark(sources, answerRegion, keyMean, scaled),
     measured: averageTarget(sources.map(({ measured }) => measured)),
   };
 }

@@ -58,36 +58,6 @@ export function selfCorrelation(
   return product / stretches / bound;
 }
 
-/** Steps between the queries looked at, and nearest tokens left out: a query's own is told apart. */
-const answerStride = 4;
-const answerGap = 4;
-
-/** Mean logit of the deviations of an answer's keys under its later queries, over all query heads. */
-export function answerLogit(sources: readonly FitSource[], keyMean: Float64Array): number {
-  const width = keyMean.length;
-  let sum = 0;
-  let count = 0;
-  for (const { head } of sources) {
-    const { keys, promptTokens, frequencies, stretches } = head;
-    const answer = stretches[stretches.length - 1];
-    for (let step = 2 * answerGap; step < answer.count; step += answerStride) {
-      const tokens = step - answerGap;
-      for (const rows of answer.heads) {
-        const turned = new Float32Array(tokens * width);
-        const query = rows.subarray(step * width, (step + 1) * width);
-        for (let at = 0; at < turned.length; at += width) turned.set(query, at);
-        rotateRows(turned, tokens, frequencies, step, -1);
-        const own = promptTokens * width;
-        let logit = 0;
-        for (let i = 0; i < turned.length; i++) logit += turned[i] * (keys[own + i] - keyMean[i % width]);
-        sum += logit / Math.sqrt(width) / tokens;
-        count++;
-      }
-    }
-  }
-  return count === 0 ? 0 : sum / count;
-}
-
 export interface PullFit {
   /** By how much the keys' deviations have to be scaled. */
   readonly scale: number;
@@ -99,6 +69,8 @@ export interface PullFit {
 
 /** Nearest keys, left out. */
 const nearTokens = 64;
+/** Far keys looked at: of a longer prompt some. */
+const mostFarKeys = 8192;
 /** Queries looked at in each stretch. */
 const sampledQueries = 4;
 /** Bounds of what scaling may do: what needs more has another reason. */
@@ -166,11 +138,12 @@ function weighFar(
 ): FarKeys {
   const { keys, promptTokens, frequencies } = head;
   const width = keyMean.length;
-  const count = promptTokens - nearTokens - skippedTokens;
-  const [from, to] = head.evidence ?? [0, 0];
+  const far = promptTokens - nearTokens - skippedTokens;
+  const stride = Math.max(1, Math.floor(far / mostFarKeys));
+  const count = Math.floor(far / stride);
   const turned = new Float32Array(count * width);
   for (let at = 0; at < turned.length; at += width) turned.set(query, at);
-  rotateRows(turned, count, frequencies, position - skippedTokens, -1);
+  rotateRows(turned, count, frequencies, position - skippedTokens, -stride);
   const scale = 1 / Math.sqrt(width);
   const kernel = new Float64Array(count);
   const logits = new Float64Array(count);
@@ -178,7 +151,7 @@ function weighFar(
   const spread = axis.along.reduce((sum, x, c) => sum + square(x * keyDeviation[c]), 0);
   for (let i = 0; i < count; i++) {
     const at = i * width;
-    const own = (skippedTokens + i) * width;
+    const own = (skippedTokens + i * stride) * width;
     let across = 0;
     for (let c = 0; c < width; c++) {
       const q = turned[at + c] * scale;
@@ -192,8 +165,8 @@ function weighFar(
   }
   const most = kernel.reduce((a, b) => Math.max(a, b));
   const weights = kernel.map((x, i) => {
-    const token = skippedTokens + i;
-    return token >= from && token < to ? 0 : exp(x - most);
+    const token = skippedTokens + i * stride;
+    return head.evidence.some(([from, to]) => token >= from && token < to) ? 0 : exp(x - most);
   });
   return { weights, logits, variances };
 }

@@ -32,8 +32,8 @@ export function measureHead(
       const rest = row.slice(sinkTokens).sort();
       sum.sinkRatio += sink;
       sum.localRatio += local;
-      sum.massTop1 += topOf(rest, 0.01);
-      sum.massTop10 += topOf(rest, 0.1);
+      sum.massTop1 += topShare(rest, 0.01);
+      sum.massTop10 += topShare(rest, 0.1);
     }
   }
   const rows = count * group;
@@ -46,7 +46,7 @@ export function measureHead(
 }
 
 /** Share of the mass that the largest `fraction` of an ascending row holds. */
-function topOf(ascending: Float32Array, fraction: number): number {
+export function topShare(ascending: Float32Array, fraction: number): number {
   const first = ascending.length - Math.floor(ascending.length * fraction);
   let top = 0;
   let all = 0;

@@ -1,24 +1,28 @@
-/** Profiles of all recorded heads of a model from captures of it, as the lines of a preset. */
+/** Profiles of all recorded heads of a model, and what tasks change in them, from captures: the tables of a preset. */
 import * as z from 'zod';
 import { TraceError } from '../../error.ts';
-import { encodeProfile } from '../presets/profile-code.ts';
+import type { FittedTables, TaskTable } from '../presets/fitted.ts';
+import type { Attended } from '../presets/preset.ts';
+import { encodeAttended, encodeProfile } from '../presets/profile-code.ts';
 import type { RecordedTrace } from '../reader.ts';
+import { fillGaps, meanAttended, measureAttended } from './attended.ts';
+import type { FitSource } from './fit-source.ts';
 import { fitHead } from './head-fit.ts';
 import { measureHead } from './measured.ts';
+import { questionLength } from './question.ts';
 import { tokenIdentities, unrotateHead } from './unrotated.ts';
 
 /** Decode steps of each capture at which the head's attention is measured. */
 const measuredSteps = 8;
 
-export interface ModelFit {
-  readonly name: string;
-  readonly layers: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
+/** One capture with what the fit knows of it as a whole. */
+interface Source {
+  readonly trace: RecordedTrace;
+  /** Null where the capture names none. */
+  readonly task: string | null;
+  readonly identities: Int32Array | null;
+  readonly questionTokens: number;
   readonly ropeTheta: number;
-  /** A line a KV head, layer by layer. */
-  readonly profiles: readonly string[];
 }
 
 /** All traces are of one model; each layer is fitted on those that record it, at least one. `name` is the preset's. */
@@ -26,41 +30,84 @@ export function fitModel(
   name: string,
   traces: readonly RecordedTrace[],
   onProgress: (share: number) => void = () => {},
-): ModelFit {
+): FittedTables {
   const [first] = traces;
   const { layers, heads, kvHeads, headDim } = first.shape;
   const ropeTheta = first.metadata.rope?.theta ?? 10000;
   for (const trace of traces) checkTrace(trace, first);
-  const identities = traces.map((trace) => tokenIdentities(trace, ropeTheta));
+  const sources = traces.map(
+    (trace): Source => ({
+      trace,
+      task: taskOf(trace),
+      identities: tokenIdentities(trace, ropeTheta),
+      questionTokens: questionLength(trace),
+      ropeTheta,
+    }),
+  );
   const profiles: string[] = [];
+  const attended: (Attended | null)[][] = sources.map(() => []);
   for (let layer = 0; layer < layers; layer++) {
-    const known = traces.flatMap((trace, i) =>
-      trace.has('k', layer) ? [{ trace, tokens: identities[i] }] : [],
-    );
+    const known = sources.filter(({ trace }) => trace.has('k', layer));
     if (known.length === 0)
       throw new TraceError(
         'missing',
         `${first.name}: recordedLayers: expected layer ${layer} in some capture`,
       );
     for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      const sources = known.map(({ trace, tokens }) => ({
-        head: unrotateHead(trace, ropeTheta, layer, kvHead, evidenceOf(trace)),
-        identities: tokens,
-        measured: measureHead(trace, layer, kvHead, measuredSteps),
-      }));
-      profiles.push(encodeProfile(fitHead(sources)));
+      profiles.push(encodeProfile(fitHead(known.map((source) => headOf(source, layer, kvHead)))));
+      for (const [i, { trace, questionTokens }] of sources.entries())
+        attended[i].push(
+          trace.has('k', layer) ? measureAttended(trace, layer, kvHead, questionTokens) : null,
+        );
       onProgress(profiles.length / (layers * kvHeads));
     }
   }
-  return { name, layers, heads, kvHeads, headDim, ropeTheta, profiles };
+  const filled = fillGaps(attended, kvHeads);
+  const names = [...new Set(sources.flatMap(({ task }) => (task === null ? [] : [task])))].sort();
+  const tableOf = (indices: readonly number[]): TaskTable => ({
+    questionTokens: Math.round(
+      indices.reduce((sum, i) => sum + sources[i].questionTokens, 0) / indices.length,
+    ),
+    attended: encodeAttended(profiles.map((_, head) => meanAttended(indices.map((i) => filled[i][head])))),
+  });
+  const indicesOf = (task: string): readonly number[] =>
+    [...sources.keys()].filter((i) => sources[i].task === task);
+  return {
+    name,
+    shape: { layers, heads, kvHeads, headDim, ropeTheta },
+    profiles,
+    mean: tableOf([...sources.keys()]),
+    tasks: Object.fromEntries(names.map((task) => [task, tableOf(indicesOf(task))])),
+  };
 }
 
-/** As the capture tool notes it, where the task has one. */
-function evidenceOf({ metadata, shape }: RecordedTrace): readonly [number, number] | null {
-  const range = z.tuple([z.int().min(0), z.int().min(1)]).safeParse(metadata.text.evidenceTokens);
-  if (!range.success) return null;
-  const [from, to] = range.data;
-  return from < to && to <= shape.promptTokens ? [from, to] : null;
+function headOf(
+  { trace, identities, questionTokens, ropeTheta }: Source,
+  layer: number,
+  kvHead: number,
+): FitSource {
+  return {
+    head: unrotateHead(trace, ropeTheta, layer, kvHead, evidenceOf(trace)),
+    identities,
+    measured: measureHead(trace, layer, kvHead, measuredSteps),
+    questionTokens,
+  };
+}
+
+/** As the capture tool names it. */
+function taskOf({ metadata }: RecordedTrace): string | null {
+  const { prompt } = metadata.provenance;
+  return typeof prompt === 'string' ? prompt : null;
+}
+
+const passage = z.tuple([z.int().min(0), z.int().min(1)]);
+const evidenceSchema = z.union([z.array(passage), passage.transform((one) => [one])]);
+
+/** As the capture tool notes it, where the task has some. */
+function evidenceOf({ metadata, shape }: RecordedTrace): readonly (readonly [number, number])[] {
+  const passages = evidenceSchema.safeParse(metadata.text.evidenceTokens);
+  if (!passages.success) return [];
+  return passages.data.filter(([from, to]) => from < to && to <= shape.promptTokens);
 }
 
 function checkTrace(trace: RecordedTrace, first: RecordedTrace): void {

@@ -16,8 +16,8 @@ export interface QueryStretch {
 export interface UnrotatedHead {
   readonly headDim: number;
   readonly promptTokens: number;
-  /** The passage that the question is about, [from, to); null = none, or not known. */
-  readonly evidence: readonly [number, number] | null;
+  /** Passages that the question is about, [from, to); none where not known. */
+  readonly evidence: readonly (readonly [number, number])[];
   /** Radians a token of each pair. */
   readonly frequencies: Float64Array;
   /** [tokens, headDim] */
@@ -31,7 +31,7 @@ export function unrotateHead(
   ropeTheta: number,
   layer: number,
   kvHead: number,
-  evidence: readonly [number, number] | null = null,
+  evidence: readonly (readonly [number, number])[] = [],
 ): UnrotatedHead {
   const { headDim, heads, kvHeads, promptTokens, steps } = trace.shape;
   const group = heads / kvHeads;

@@ -25,11 +25,16 @@ export interface HeadGeometry {
   readonly sinkKey: Float64Array;
   /** What a salient token's key has more than others', one nat of it [headDim]. */
   readonly salientAxis: Float64Array;
-  /** What the keys of an answer's own tokens have more than others' [headDim]. */
+  /** What the keys of a question's and of an answer's tokens have more than others' [headDim]. */
+  readonly questionShift: Float64Array;
   readonly answerShift: Float64Array;
+  /** What one of their keys has more that is one nat above another [headDim]. */
+  readonly landmarkAxis: Float64Array;
   /** Mean and standard deviation of the group's queries before rotation [group, headDim]. */
   readonly queryMean: Float64Array;
   readonly queryDeviation: Float64Array;
+  /** How far queries at the end of the prompt lie from an answer's [group, headDim]. */
+  readonly promptShift: Float64Array;
   /** By query head: the mean key as met on average over far keys, and what near keys have beside it. */
   readonly farAxes: readonly Axis[];
   readonly nearAxes: readonly Axis[];
@@ -62,8 +67,13 @@ export function drawGeometry(
     keyDeviation,
     keyAxis,
     sinkKey: place(profile.sinkKey, profile.sinkPhase),
-    answerShift: keyAxis.tends.map((x) => x * profile.answerNats * Math.sqrt(headDim)),
-    salientAxis: salientAxis(meanQuery, keyDeviation, frequencies, tokens),
+    questionShift: profile.question.shift.map((x, c) => x * keyDeviation[c]),
+    answerShift: profile.answer.shift.map((x, c) => x * keyDeviation[c]),
+    landmarkAxis: slowAxis(meanQuery, keyDeviation, frequencies, landmarkReachTokens),
+    promptShift: Float64Array.from(
+      queries.flatMap(({ promptShift, deviation }) => Array.from(promptShift, (x, c) => x * deviation[c])),
+    ),
+    salientAxis: slowAxis(meanQuery, keyDeviation, frequencies, tokens),
     queryMean,
     queryDeviation,
     farAxes: queries.map(({ deviation }) => axisOf(farKey, deviation)),
@@ -107,27 +117,31 @@ export function scaleAlong(axis: Axis, factor: number, vectors: Float32Array, at
   for (let c = 0; c < width; c++) vectors[at + c] -= excess * tends[c];
 }
 
-/** Most that one nat of salience may move a key, in standard deviations: where mean queries say little, little is salient. */
+/** Most that one nat may move a vector, in standard deviations: where mean queries say little, little is salient. */
 const mostDeviations = 3;
 
+/** Tokens over which a question or an answer is looked back at. */
+const landmarkReachTokens = 128;
+
 /**
- * The key that keys tend to when their logit under the group's mean query is one nat above the mean. Of the pairs that
- * turn by less than a quarter over the trace (four at least), so that it is salient from anywhere.
+ * What vectors of these deviations tend to when their logit with `towards` is one nat above the mean: keys under the
+ * group's mean query, say. Of the pairs that turn by less than a quarter over `tokens` (four at least), so that it
+ * stands out from anywhere in reach.
  */
-function salientAxis(
-  meanQuery: Float64Array,
-  keyDeviation: Float64Array,
+function slowAxis(
+  towards: Float64Array,
+  deviation: Float64Array,
   frequencies: Float64Array,
   tokens: number,
 ): Float64Array {
   const pairs = frequencies.length;
-  const slow = meanQuery.map((x, c) => {
+  const slow = towards.map((x, c) => {
     const pair = c % pairs;
     return frequencies[pair] * tokens > Math.PI / 2 && pair < pairs - 4 ? 0 : x;
   });
-  const axis = axisOf(slow, keyDeviation).tends.map((x) => x * Math.sqrt(2 * pairs));
+  const axis = axisOf(slow, deviation).tends.map((x) => x * Math.sqrt(2 * pairs));
   let square = 0;
-  for (let c = 0; c < axis.length; c++) square += (axis[c] * axis[c]) / (keyDeviation[c] * keyDeviation[c]);
+  for (let c = 0; c < axis.length; c++) square += (axis[c] * axis[c]) / (deviation[c] * deviation[c]);
   const most = mostDeviations / Math.max(mostDeviations, Math.sqrt(square));
   return axis.map((x) => x * most);
 }

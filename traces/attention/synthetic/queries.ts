@@ -34,7 +34,9 @@ export function groupQueries(source: RowSource, position: number, focus = 1): Fl
     scaleAlong(geometry.farAxes[head], farSteadiness, queries, head * headDim);
     scaleAlong(geometry.nearAxes[head], nearSteadiness, queries, head * headDim);
   }
-  for (let i = 0; i < queries.length; i++) queries[i] = focus * (queries[i] + queryMean[i]);
+  const inPrompt = position < source.promptTokens ? 1 : 0;
+  for (let i = 0; i < queries.length; i++)
+    queries[i] = focus * (queries[i] + queryMean[i] + inPrompt * geometry.promptShift[i]);
   return queries;
 }
 

@@ -36,7 +36,7 @@ export function createNormals(headDim: number, seed: number): Float32Array {
 }
 
 /** What a window of normals stands for; salts tell keys, values and each query head's own apart. */
-export const partOf = { identity: 0, word: 1, sentence: 2, passage: 3, size: 4 } as const;
+export const partOf = { identity: 0, word: 1, sentence: 2, passage: 3, size: 4, standing: 5 } as const;
 export const saltOf = { key: 0, value: 1, query: 2 } as const;
 
 /** Start of the window of normals of item `id` of a part. */
@@ -69,8 +69,13 @@ export function mixtureOf({ identity, word, sentence, passage }: Coherence): Mix
 /** Strengths that calibration may change: of a head's queries, and nats by which salient tokens and the sink stand out. */
 export interface HeadScales {
   readonly focus: number;
+  /** Share of the tokens that are salient, and their nats. */
+  readonly salientRatio: number;
   readonly salientNats: number;
   readonly sinkNats: number;
+  /** By which a question's and an answer's tokens stand out beyond what their moments say. */
+  readonly questionNats: number;
+  readonly answerNats: number;
 }
 
 /** Fills post-RoPE keys of tokens first .. first + dst.length / headDim; `first` is a multiple of blockTokens. */
@@ -135,10 +140,33 @@ export const markPositions: readonly number[] = [2, 3, 7, 12, 18, 20, 23];
 /** Tokens over which the pull of the sink on early keys stays, before it falls by the square root of the position. */
 export const earlyTokens = 16;
 
+/** Share of the variance of standing out that is a token's, the same to all heads: assumed. */
+const sharedStanding = 0.5;
+
+/** A question's or an answer's key: shifted, more or less so. */
+export function markLandmark(
+  source: RowSource,
+  scales: Pick<HeadScales, 'questionNats' | 'answerNats'>,
+  rows: Float32Array,
+  at: number,
+  token: number,
+): void {
+  const { headDim, text, geometry, promptTokens, normals } = source;
+  const { profile, questionShift, answerShift, landmarkAxis } = geometry;
+  const inQuestion = token < promptTokens;
+  const { spreadNats } = inQuestion ? profile.question : profile.answer;
+  const shift = inQuestion ? questionShift : answerShift;
+  const own = normals[windowAt(source, partOf.standing, saltOf.key, token)];
+  const shared = text.standing[token - text.questionStart];
+  const spread = Math.sqrt(sharedStanding) * shared + Math.sqrt(1 - sharedStanding) * own;
+  const standing = (inQuestion ? scales.questionNats : scales.answerNats) + spreadNats * spread;
+  for (let c = 0; c < headDim; c++) rows[at + c] += shift[c] + standing * landmarkAxis[c];
+}
+
 /** Unit normals of tokens first, first + 1, … become unrotated keys; the first token of all the sink. */
 function dressKeys(source: RowSource, scales: HeadScales, rows: Float32Array, first: number): void {
   const { headDim, text, geometry, promptTokens } = source;
-  const { keyMean, salientAxis, answerShift, profile } = geometry;
+  const { keyMean, salientAxis, profile } = geometry;
   const sinkKey = geometry.sinkKey.map((x, c) => x + scales.sinkNats * salientAxis[c]);
   spreadKeys(source, rows, first, 1);
   for (let at = 0, token = first; at < rows.length; at += headDim, token++) {
@@ -146,8 +174,8 @@ function dressKeys(source: RowSource, scales: HeadScales, rows: Float32Array, fi
     const own = 1 - share / 4;
     for (let c = 0; c < headDim; c++)
       rows[at + c] = keyMean[c] + own * rows[at + c] + share * (sinkKey[c] - keyMean[c]);
-    if (token >= promptTokens) for (let c = 0; c < headDim; c++) rows[at + c] += answerShift[c];
-    if (text.salience[text.types[token]] >= profile.salientRatio) continue;
+    if (token >= text.questionStart) markLandmark(source, scales, rows, at, token);
+    if (text.salience[text.types[token]] >= scales.salientRatio) continue;
     for (let c = 0; c < headDim; c++) rows[at + c] += scales.salientNats * salientAxis[c];
   }
   if (first !== 0) return;

@@ -4,8 +4,10 @@
  */
 import { createRandom } from '../../../sim/engine/random.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
+import type { HeadTarget } from '../presets/preset.ts';
+import { startTokens } from './balance.ts';
 import { groupQueries } from './queries.ts';
-import { mixRows, type RowSource, saltOf, sinkTokens, spreadKeys } from './rows.ts';
+import { markLandmark, mixRows, type RowSource, saltOf, sinkTokens, spreadKeys } from './rows.ts';
 
 const farSamples = 2048;
 const nearTokens = 256;
@@ -22,10 +24,9 @@ export interface Sample {
   readonly weights: Float64Array;
   /** Of keys without salience, and of one nat of it. */
   readonly plain: Float64Array;
-  readonly salient: Float64Array;
-  /** Of the first token's key, and of one nat more of it [queries]. */
-  readonly sink: Float64Array;
-  readonly sinkNat: Float64Array;
+  readonly nat: Float64Array;
+  /** Rank of each key's token in salience, as in SyntheticText [keys]. */
+  readonly ranks: Float64Array;
 }
 
 /** Steps in the middle of equal parts of the run. */
@@ -53,17 +54,19 @@ interface KeyRun {
   readonly weight: number;
 }
 
-/** Far keys by stride, then the last tokens. */
-function sampleRuns(promptTokens: number): readonly KeyRun[] {
+/** Keys [from, to) by stride. */
+function farRun(from: number, to: number): KeyRun {
+  const stride = Math.max(1, Math.floor((to - from) / farSamples));
+  const count = Math.floor((to - from) / stride);
+  return { first: from, stride, count, weight: (to - from) / count };
+}
+
+/** The text's by stride; or all far keys, then the last tokens. */
+function sampleRuns({ promptTokens, text }: RowSource, among: HeadTarget['among']): readonly KeyRun[] {
+  if (among === 'text') return [farRun(startTokens, Math.max(startTokens + 1, text.questionStart))];
   const near = Math.min(nearTokens, Math.floor(promptTokens / 4));
   const firstNear = promptTokens - near + 1;
-  const farTokens = firstNear - sinkTokens;
-  const stride = Math.max(1, Math.floor(farTokens / farSamples));
-  const far = Math.floor(farTokens / stride);
-  return [
-    { first: sinkTokens, stride, count: far, weight: farTokens / far },
-    { first: firstNear, stride: 1, count: near, weight: 1 },
-  ];
+  return [farRun(sinkTokens, firstNear), { first: firstNear, stride: 1, count: near, weight: 1 }];
 }
 
 /** Rotated rows of all runs; `fill` makes a run's unrotated rows. */
@@ -84,30 +87,36 @@ function placeRows(
   return keys;
 }
 
-export function sampleLogits(source: RowSource, steps: number): Sample {
+/** Regions are balanced later. */
+const unbalanced = { questionNats: 0, answerNats: 0 };
+
+export function sampleLogits(source: RowSource, steps: number, among: HeadTarget['among']): Sample {
   const { headDim, geometry, text, seed, layer, kvHead } = source;
-  const { keyMean, salientAxis, sinkKey, profile } = geometry;
+  const { keyMean, salientAxis, profile } = geometry;
   const queries = sampleQueries(source, steps);
-  const runs = sampleRuns(source.promptTokens);
+  const runs = sampleRuns(source, among);
   const random = createRandom(seed, `calibrate.${layer}.${kvHead}`);
   const plain = placeRows(source, runs, (rows, { first, stride }) => {
     random.fillNormal(rows);
     mixRows(source, profile.keyCoherence, saltOf.key, rows, first, stride);
     spreadKeys(source, rows, first, stride);
     for (let i = 0; i < rows.length; i++) rows[i] += keyMean[i % headDim];
-  });
-  const salient = placeRows(source, runs, (rows, { first, stride }) => {
     for (let at = 0, token = first; at < rows.length; at += headDim, token += stride)
-      if (text.salience[text.types[token]] < profile.salientRatio) rows.set(salientAxis, at);
+      if (token >= text.questionStart) markLandmark(source, unbalanced, rows, at, token);
   });
+  const nat = placeRows(source, runs, (rows) => {
+    for (let at = 0; at < rows.length; at += headDim) rows.set(salientAxis, at);
+  });
+  const ranks = runs.flatMap(({ first, stride, count }) =>
+    Array.from({ length: count }, (_, i) => text.salience[text.types[first + i * stride]]),
+  );
   return {
     queries: queries.length,
     keys: plain.length / headDim,
     weights: Float64Array.from(runs.flatMap((run) => new Array<number>(run.count).fill(run.weight))),
     plain: logitsOf(plain, queries),
-    salient: logitsOf(salient, queries),
-    sink: logitsOf(Float32Array.from(sinkKey), queries),
-    sinkNat: logitsOf(Float32Array.from(salientAxis), queries),
+    nat: logitsOf(nat, queries),
+    ranks: Float64Array.from(ranks),
   };
 }
 

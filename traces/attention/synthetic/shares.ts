@@ -2,23 +2,25 @@
  * What a sampled head attends to under given strengths of its parts: the share of the heaviest keys, and the mass of
  * all. One shared buffer of logits, so that the solver allocates nothing a trial.
  */
-import { exp, log } from '../../../sim/engine/math.ts';
+import { exp } from '../../../sim/engine/math.ts';
 import { maxSampleKeys, type Sample } from './sample.ts';
 
 /** How strongly a query asks, and how salient tokens are. */
 export interface Strengths {
   focus: number;
+  salientRatio: number;
   salientNats: number;
 }
 
 const logits = new Float64Array(maxSampleKeys);
 
 /** Logits of one query under the given strengths into the shared buffer; returns their maximum. */
-function weigh(sample: Sample, query: number, { focus, salientNats }: Strengths): number {
+function weigh(sample: Sample, query: number, { focus, salientRatio, salientNats }: Strengths): number {
   const { keys } = sample;
   let top = Number.NEGATIVE_INFINITY;
   for (let key = 0, at = query * keys; key < keys; key++, at++) {
-    const logit = focus * (sample.plain[at] + salientNats * sample.salient[at]);
+    const raised = sample.ranks[key] < salientRatio ? salientNats * sample.nat[at] : 0;
+    const logit = focus * (sample.plain[at] + raised);
     logits[key] = logit;
     if (logit > top) top = logit;
   }
@@ -57,12 +59,4 @@ export function topShare(sample: Sample, strengths: Strengths, fraction: number)
     share += heavy / all;
   }
   return share / sample.queries;
-}
-
-/** Logarithm of the mass of all sampled keys for one query. */
-export function logMass(sample: Sample, query: number, strengths: Strengths): number {
-  const top = weigh(sample, query, strengths);
-  let all = 0;
-  for (let key = 0; key < sample.keys; key++) all += sample.weights[key] * exp(logits[key] - top);
-  return top + log(all);
 }

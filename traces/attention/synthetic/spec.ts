@@ -10,8 +10,17 @@ import { catalog } from '../presets.generated.ts';
 
 const presets: readonly SyntheticPreset[] = Object.values(catalog);
 
+/** Tasks that a preset knows; those of the generic one where no preset has the name. */
+export const presetTasks = (name: string): readonly string[] =>
+  (presets.find((preset) => preset.name === name) ?? generic).tasks;
+
 export const syntheticSpecSchema = z.strictObject({
   preset: z.string().min(1).default('llama-3.1-8b').describe('model whose attention is imitated'),
+  task: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('what the prompt asks for; default the mean of the known tasks'),
   shape: z
     .strictObject({
       layers: z.int().min(1),
@@ -33,6 +42,7 @@ export type SyntheticSpec = z.input<typeof syntheticSpecSchema>;
 export interface ResolvedSpec {
   readonly preset: SyntheticPreset;
   readonly model: string;
+  readonly task: string | null;
   readonly shape: SyntheticShape;
   readonly promptTokens: number;
   readonly steps: number;
@@ -63,7 +73,11 @@ export function resolveSpec(input: SyntheticSpec): ResolvedSpec {
     throw invalid('recordedLayers', `expected layers below ${shape.layers}, found ${last}`);
   // A model's own statistics fit only its own shape: a variant of it takes the generic way.
   const fits = named?.shape?.layers === shape.layers && named.shape.kvHeads === shape.kvHeads;
-  return { preset: named && fits ? named : generic, model, shape, promptTokens, steps, seed, recordedLayers };
+  const preset: SyntheticPreset = named && fits ? named : generic;
+  const task = rest.task ?? null;
+  if (task !== null && !preset.tasks.includes(task))
+    throw invalid('task', `expected one of ${preset.tasks.join(', ')}, found "${task}"`);
+  return { preset, model, task, shape, promptTokens, steps, seed, recordedLayers };
 }
 
 function invalid(field: string, expectation: string, cause?: unknown): TraceError {

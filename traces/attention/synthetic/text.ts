@@ -14,13 +14,28 @@ export interface SyntheticText {
   readonly passages: Int32Array;
   /** Token identity, 0 = most frequent. */
   readonly types: Uint16Array;
+  /** First token of the question; with it the landmarks begin, the answer following. */
+  readonly questionStart: number;
+  /** How much each landmark token stands out, by unit normals, from the question's first token on. */
+  readonly standing: Float32Array;
   /** Rank of each identity, 0 .. 1: in a head with a share r of salient tokens, those below r are. */
   readonly salience: Float32Array;
 }
 
-export function createText(profile: TextProfile, tokens: number, seed: number): SyntheticText {
+export function createText(
+  profile: TextProfile,
+  promptTokens: number,
+  steps: number,
+  seed: number,
+): SyntheticText {
+  const tokens = promptTokens + steps;
   const weights = zipfWeights(profile.vocabulary);
+  const questionStart = Math.max(0, promptTokens - profile.questionTokens);
+  const standing = new Float32Array(tokens - questionStart);
+  createRandom(seed, 'text.standing').fillNormal(standing);
   return {
+    questionStart,
+    standing,
     tokens,
     words: drawRuns(tokens, profile.wordTokens, createRandom(seed, 'text.words')),
     sentences: drawRuns(tokens, profile.sentenceTokens, createRandom(seed, 'text.sentences')),
