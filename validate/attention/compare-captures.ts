@@ -8,7 +8,7 @@ import { openAttentionFile } from '../../traces/attention/node-file.ts';
 import { TraceError } from '../../traces/error.ts';
 import { type Fidelity, measureFidelity } from './fidelity.ts';
 import { outcomeTable, statisticTable, summaryHead, summaryRow } from './fidelity-report.ts';
-import { compareOutcomes } from './residuals.ts';
+import { compareOutcomes, meanCells } from './residuals.ts';
 
 const usage =
   'usage: compare-captures.js --preset NAME [--layers N] [--every N] [--seed N] [--pairs] [--json] CAPTURE.safetensors…\n';
@@ -31,8 +31,23 @@ function parse() {
 
 function markdown(measured: readonly Fidelity[]): string {
   const names = measured.map(({ trace }) => nameOf(trace));
+  const sameCells = measured.every(
+    ({ real, layers }) =>
+      real.length === measured[0].real.length && layers.length === measured[0].layers.length,
+  );
+  const together =
+    measured.length > 1 && sameCells
+      ? [
+          summaryRow('mean of the prompts', {
+            residuals: compareOutcomes(
+              meanCells(measured.map(({ real }) => real)),
+              meanCells(measured.map(({ synthetic }) => synthetic)),
+            ),
+          }),
+        ]
+      : [];
   return [
-    [summaryHead, ...measured.map((each, i) => summaryRow(names[i], each))].join('\n'),
+    [summaryHead, ...measured.map((each, i) => summaryRow(names[i], each)), ...together].join('\n'),
     ...measured.map((each, i) => `${names[i]}\n\n${outcomeTable(each)}`),
     statisticTable(measured, names),
   ].join('\n\n');

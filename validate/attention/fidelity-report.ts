@@ -7,15 +7,22 @@ const signed = (x: number): string => `${x < 0 ? '−' : '+'}${Math.abs(100 * x)
 
 /** Row of the summary: what prompt, and the residuals. */
 export function summaryRow(name: string, { residuals }: { readonly residuals: OutcomeResiduals }): string {
-  const { massRecallPoints, topkRecallPoints, layerRecallPoints, linkBytesRatio, tauByBudget, tauOverall } =
-    residuals;
+  const {
+    massRecallPoints,
+    topkRecallPoints,
+    layerRecallPoints,
+    linkBytesRatio,
+    tauByBudget,
+    tauOverall,
+    tauApart,
+  } = residuals;
   const numbers = [massRecallPoints, topkRecallPoints, layerRecallPoints].map((x) => x.toFixed(1));
-  return `| ${[name, ...numbers, `${percent(linkBytesRatio)} %`, tauByBudget.toFixed(2), tauOverall.toFixed(2)].join(' | ')} |`;
+  return `| ${[name, ...numbers, `${percent(linkBytesRatio)} %`, tauByBudget.toFixed(2), tauOverall.toFixed(2), tauApart.toFixed(2)].join(' | ')} |`;
 }
 
 export const summaryHead = [
-  '| prompt | mass recall | top-k recall | per layer | link bytes | τ by budget | τ of all |',
-  '|---|---|---|---|---|---|---|',
+  '| prompt | mass recall | top-k recall | per layer | link bytes | τ by budget | τ of all | τ of those apart |',
+  '|---|---|---|---|---|---|---|---|',
 ].join('\n');
 
 export function outcomeTable({ real, synthetic }: Fidelity): string {

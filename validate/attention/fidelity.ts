@@ -8,6 +8,7 @@ import { windowTrace } from '../../sim/trace/window.ts';
 import { inspectTrace } from '../../traces/attention/inspect/inspect.ts';
 import { STATISTICS } from '../../traces/attention/inspect/statistics.ts';
 import type { RecordedTrace } from '../../traces/attention/reader.ts';
+import { presetTasks } from '../../traces/attention/synthetic/spec.ts';
 import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
 import { correlationLags, type KeyGeometry, keyGeometry } from './key-geometry.ts';
 import { measureOutcomes, type OutcomeCell, type OutcomeRequest } from './outcomes.ts';
@@ -15,6 +16,8 @@ import { compareOutcomes, type OutcomeResiduals } from './residuals.ts';
 
 export interface FidelityOptions {
   readonly preset: string;
+  /** Task of the preset; default the one that the capture names, where the preset knows it. */
+  readonly task?: string | null;
   /** Recorded layers looked at, evenly chosen; default 6. */
   readonly layers?: number;
   /** Decode steps replayed (default 64), and scored: every n-th (default 16). */
@@ -38,6 +41,7 @@ export interface StatisticPair {
 export interface Fidelity {
   readonly trace: string;
   readonly preset: string;
+  readonly task: string | null;
   readonly promptTokens: number;
   readonly layers: readonly number[];
   readonly real: readonly OutcomeCell[];
@@ -52,10 +56,11 @@ export function chooseLayers(recorded: readonly number[], count: number): readon
   return Array.from({ length: taken }, (_, i) => recorded[Math.floor(((i + 0.5) * recorded.length) / taken)]);
 }
 
-/** The synthetic trace that stands for a recorded one: same model shape, lengths and layers. */
+/** The synthetic trace that stands for a recorded one: same model shape, task, lengths and layers. */
 export function counterpart(
   { shape, metadata }: RecordedTrace,
   preset: string,
+  task: string | null,
   steps: number,
   recordedLayers: readonly number[],
   seed: number,
@@ -64,12 +69,19 @@ export function counterpart(
   const ropeTheta = metadata.rope?.theta ?? 10000;
   return createSyntheticTrace({
     preset,
+    ...(task === null ? {} : { task }),
     shape: { layers, heads, kvHeads, headDim, ropeTheta },
     promptTokens,
     steps,
     recordedLayers: [...recordedLayers],
     seed,
   });
+}
+
+/** The capture's own task where the preset knows it. */
+export function taskFor({ metadata }: RecordedTrace, preset: string): string | null {
+  const { prompt } = metadata.provenance;
+  return typeof prompt === 'string' && presetTasks(preset).includes(prompt) ? prompt : null;
 }
 
 export function measureFidelity(trace: RecordedTrace, options: FidelityOptions): Fidelity {
@@ -79,7 +91,8 @@ export function measureFidelity(trace: RecordedTrace, options: FidelityOptions):
   const layers = chooseLayers(shape.recordedLayers, options.layers ?? 6);
   const kvHeads = Array.from({ length: shape.kvHeads }, (_, kvHead) => kvHead);
   const recorded = windowTrace(trace, shape.promptTokens, steps);
-  const synthetic = counterpart(trace, preset, steps, layers, seed);
+  const task = options.task === undefined ? taskFor(trace, preset) : options.task;
+  const synthetic = counterpart(trace, preset, task, steps, layers, seed);
   const outcomes = (of: AttentionTrace, from: number): readonly OutcomeCell[] => {
     const request: OutcomeRequest = {
       trace: of,
@@ -97,6 +110,7 @@ export function measureFidelity(trace: RecordedTrace, options: FidelityOptions):
   return {
     trace: trace.name,
     preset,
+    task,
     promptTokens: shape.promptTokens,
     layers,
     real,

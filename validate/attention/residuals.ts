@@ -14,7 +14,13 @@ export interface OutcomeResiduals {
   /** Kendall's tau of the policies' order by mass recall, mean over budgets, and of all cells together. */
   readonly tauByBudget: number;
   readonly tauOverall: number;
+  /** Of all cells, among the pairs that are more than `apartPoints` apart in the real trace: closer ones change places
+   * between two real prompts of one task. */
+  readonly tauApart: number;
 }
+
+/** Percentage points by which two outcomes have to differ for their order to mean something. */
+export const apartPoints = 2;
 
 /**
  * Kendall's tau-b of two lists, where pairs that differ by less than `tie` in either list count as tied in it.
@@ -34,6 +40,34 @@ export function kendallTau(a: readonly number[], b: readonly number[], tie = 0):
     }
   }
   return pairsA === 0 && pairsB === 0 ? 1 : agree / Math.max(1, Math.sqrt(pairsA * pairsB));
+}
+
+/** Share of ordered pairs less that of disordered ones, of the pairs of `a` that differ by more than `apart`. */
+export function tauOfApart(a: readonly number[], b: readonly number[], apart: number): number {
+  let [agree, pairs] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    for (let j = i + 1; j < a.length; j++) {
+      if (Math.abs(a[i] - a[j]) <= apart) continue;
+      pairs++;
+      agree += Math.sign(a[i] - a[j]) * Math.sign(b[i] - b[j]);
+    }
+  }
+  return pairs === 0 ? 1 : agree / pairs;
+}
+
+/** Mean of the cells of several traces, one by one: what a comparison over many prompts would say. */
+export function meanCells(all: readonly (readonly OutcomeCell[])[]): readonly OutcomeCell[] {
+  return all[0].map((cell, i) => {
+    const of = (value: (cell: OutcomeCell) => number): number => mean(all.map((cells) => value(cells[i])));
+    return {
+      ...cell,
+      massRecall: of(({ massRecall }) => massRecall),
+      topkRecall: of(({ topkRecall }) => topkRecall),
+      kvBytes: of(({ kvBytes }) => kvBytes),
+      linkBytes: of(({ linkBytes }) => linkBytes),
+      layerRecall: cell.layerRecall.map((_, layer) => of(({ layerRecall }) => layerRecall[layer])),
+    };
+  });
 }
 
 /** Both lists as measureOutcomes gives them, for the same policies, budgets and layers. */
@@ -60,6 +94,11 @@ export function compareOutcomes(
     tauOverall: kendallTau(
       real.map(({ massRecall }) => massRecall),
       synthetic.map(({ massRecall }) => massRecall),
+    ),
+    tauApart: tauOfApart(
+      real.map(({ massRecall }) => massRecall),
+      synthetic.map(({ massRecall }) => massRecall),
+      apartPoints / 100,
     ),
   };
 }

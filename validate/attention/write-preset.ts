@@ -1,10 +1,12 @@
-/** The source file of a preset that a fit gives: a table of profiles, one line a KV head. */
-import type { ModelFit } from '../../traces/attention/statistics/model-fit.ts';
+/** The source file of a preset that a fit gives: a table of profiles, one line a KV head, and a line a task. */
+import type { FittedTables, TaskTable } from '../../traces/attention/presets/fitted.ts';
+
+const tableSource = ({ questionTokens, attended }: TaskTable): string =>
+  `{ questionTokens: ${questionTokens}, attended: '${attended}' }`;
 
 /** `origin`: prompts that it was fitted on, for the file's first comment. */
-export function presetSource(fit: ModelFit, origin: string): string {
-  const { name, layers, heads, kvHeads, headDim, ropeTheta, profiles } = fit;
-  const shape = `{ layers: ${layers}, heads: ${heads}, kvHeads: ${kvHeads}, headDim: ${headDim}, ropeTheta: ${ropeTheta} }`;
+export function presetSource({ name, shape, profiles, mean, tasks }: FittedTables, origin: string): string {
+  const { layers, heads, kvHeads, headDim, ropeTheta } = shape;
   return [
     '/**',
     ` * ${name}: the profile of each KV head, layer by layer, as docs/synthetic-attention.md describes.`,
@@ -16,11 +18,19 @@ export function presetSource(fit: ModelFit, origin: string): string {
     ...profiles.map((line) => `  '${line}',`),
     '];',
     '',
-    'export const preset = fittedPreset(',
-    `  '${name}',`,
-    `  ${shape},`,
+    `const mean = ${tableSource(mean)};`,
+    '',
+    'const tasks = {',
+    ...Object.entries(tasks).map(([task, table]) => `  '${task}': ${tableSource(table)},`),
+    '};',
+    '',
+    'export const preset = fittedPreset({',
+    `  name: '${name}',`,
+    `  shape: { layers: ${layers}, heads: ${heads}, kvHeads: ${kvHeads}, headDim: ${headDim}, ropeTheta: ${ropeTheta} },`,
     '  profiles,',
-    ');',
+    '  mean,',
+    '  tasks,',
+    '});',
     '',
   ].join('\n');
 }
