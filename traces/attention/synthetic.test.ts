@@ -5,10 +5,12 @@ import { TraceError } from '../error.ts';
 import { memorySource } from './byte-source.ts';
 import type { AttentionMetadata } from './metadata.ts';
 import { fittedText } from './presets/fitted.ts';
+import { preset } from './presets/llama-3.1-8b.ts';
 import { decodeProfile, encodeProfile } from './presets/profile-code.ts';
 import { preset as smollm2 } from './presets/smollm2-135m.ts';
 import { openAttentionTrace } from './reader.ts';
 import { writeSafetensors } from './safetensors-writer.ts';
+import { measureAttended } from './statistics/attended.ts';
 import { measureHead } from './statistics/measured.ts';
 import { effectiveTheta } from './synthetic/rope.ts';
 import { type SyntheticSpec, syntheticSpecSchema } from './synthetic/spec.ts';
@@ -47,14 +49,6 @@ function softmax(logits: Float64Array): Float64Array {
   const weights = logits.map((x) => Math.exp(x - top));
   const total = weights.reduce((a, b) => a + b);
   return weights.map((x) => x / total);
-}
-
-const sumOf = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);
-
-/** Share that the heaviest `fraction` of the keys beyond the sinks hold. */
-function topShare(mass: Float64Array, fraction: number): number {
-  const rest = mass.slice(4).sort().reverse();
-  return sumOf(rest.slice(0, Math.floor(rest.length * fraction))) / sumOf(rest);
 }
 
 const topSet = (mass: Float64Array, count: number): Set<number> =>
@@ -231,24 +225,16 @@ describe('shapes', () => {
 describe('statistics of the Llama-3.1-8B preset', () => {
   const trace = llama();
   const heads = [2, 13, 20].flatMap((layer) => [0, 2, 5].map((kvHead) => ({ layer, kvHead })));
-  const measured = heads.map(({ layer, kvHead }) => {
-    const masses = [4, 12, 20, 28].flatMap((step) =>
-      [0, 1, 2, 3].map((head) => softmax(logitsOf(trace, layer, kvHead, head, step))),
-    );
-    const mean = (measure: (mass: Float64Array) => number): number =>
-      masses.reduce((sum, mass) => sum + measure(mass), 0) / masses.length;
-    return {
-      target: trace.plan(layer, kvHead).target ?? fail('no target'),
-      top1: mean((mass) => topShare(mass, 0.01)),
-      top10: mean((mass) => topShare(mass, 0.1)),
-    };
-  });
+  const measured = heads.map(({ layer, kvHead }) => ({
+    target: trace.plan(layer, kvHead).target ?? fail('no target'),
+    found: measureAttended(trace, layer, kvHead, preset.text(null).questionTokens),
+  }));
   const meanError = (error: (head: (typeof measured)[number]) => number): number =>
     measured.reduce((sum, head) => sum + Math.abs(error(head)), 0) / measured.length;
 
   it('concentrates each head as its target says', () => {
-    expect(meanError(({ top1, target }) => top1 - target.massTop1)).toBeLessThan(0.08);
-    expect(meanError(({ top10, target }) => top10 - target.massTop10)).toBeLessThan(0.08);
+    expect(meanError(({ found, target }) => found.textTop1 - target.massTop1)).toBeLessThan(0.08);
+    expect(meanError(({ found, target }) => found.textTop10 - target.massTop10)).toBeLessThan(0.08);
   });
 
   it('is coherent along the text: near keys are alike, far ones are not', () => {

@@ -59,7 +59,7 @@ export function fittedPreset({ name, shape, profiles, mean, tasks }: FittedTable
       regions: of,
       target(layer, kvHead) {
         const { textTop01, textTop1, textTop10 } = of(layer, kvHead);
-        return { among: 'text', massTop01: textTop01, massTop1: textTop1, massTop10: textTop10 };
+        return { massTop01: textTop01, massTop1: textTop1, massTop10: textTop10 };
       },
     };
   };

@@ -89,9 +89,7 @@ export interface HeadProfile {
 
 /** How concentrated a head can be brought to be: one KV head, averaged over steps and its query heads. */
 export interface HeadTarget {
-  /** Among which keys: all beyond the first four tokens, or the text's (Regions). */
-  readonly among: 'all' | 'text';
-  /** Share of their mass that the heaviest 0.1 % (null: not known), 1 % and 10 % of them hold. */
+  /** Share of the text's mass (Regions) on the heaviest 0.1 % (null: not known), 1 % and 10 % of its tokens. */
   readonly massTop01: number | null;
   readonly massTop1: number;
   readonly massTop10: number;

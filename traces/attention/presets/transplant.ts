@@ -87,7 +87,7 @@ export function planFrom(
   const profile = transplant(donor.profile, donor.shape, shape);
   return {
     profile,
-    target: { among: 'all', massTop01: null, massTop1, massTop10 },
+    target: { massTop01: null, massTop1, massTop10 },
     regions: donor.regions(task),
   };
 }

@@ -28,7 +28,7 @@ describe('division of the mass', () => {
     ['needle', 12000],
     ['kv-retrieval', 3000],
   ])('of %s at %d tokens is as measured', (task, promptTokens) => {
-    expect(distance(task, promptTokens).miss).toBeLessThan(0.06);
+    expect(distance(task, promptTokens).miss).toBeLessThan(0.08);
   });
 
   it('gives eight times the text about the same share', () => {

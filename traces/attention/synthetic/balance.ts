@@ -19,15 +19,16 @@ const sampledHeads = 8;
 /** Blocks of text looked at: all of a short one. */
 const sampledBlocks = 160;
 
-const rounds = 16;
-/** Ranges that nats are sought in. */
-const most = { sink: 60, landmark: 8 } as const;
-/** A query that hardly agrees with the mean query moves little: it is not divided by less. */
-const leastGain = 0.3;
+const rounds = 24;
+/** Most that a region's mass may be raised, nats, and in one round. */
+const mostNats = { start: 60, question: 16, answer: 16 } as const;
+const mostStep = 3;
+/** A head whose queries hardly agree with their mean moves little: nats are not divided by less. */
+const leastGain = 0.2;
 const leastShare = 1e-6;
 
 const landmarks = ['start', 'question', 'answer'] as const;
-export type Landmark = (typeof landmarks)[number];
+type Landmark = (typeof landmarks)[number];
 type Landmarks = Record<Landmark, number>;
 
 /** One query: logarithm of each region's mass without nats, and what one nat moves. */
@@ -36,35 +37,26 @@ interface Sampled {
   readonly gain: Landmarks;
 }
 
-/**
- * `scales` as solved so far, without nats of regions; the text has to hold `answerTokens` of the answer. Only the `moved`
- * regions are brought to their share, beside the rest.
- */
-export function balanceRegions(
-  rows: RowSource,
-  scales: HeadScales,
-  wanted: Regions,
-  moved: readonly Landmark[] = landmarks,
-): HeadScales {
+/** `scales` as solved so far, without nats of regions; the text has to hold `answerTokens` of the answer. */
+export function balanceRegions(rows: RowSource, scales: HeadScales, wanted: Regions): HeadScales {
   const sampled = sampleRegions(rows, scales);
   const nats: Landmarks = { start: 0, question: 0, answer: 0 };
   for (let round = 0; round < rounds; round++) {
     const { shares, gains } = meanShares(sampled, nats);
-    for (const region of moved) {
-      const excess = ratioOf(wanted, region, moved) - ratioOf(shares, region, moved);
-      const limit = region === 'start' ? most.sink : most.landmark;
-      const next = nats[region] + excess / Math.max(leastGain, gains[region]);
+    for (const region of landmarks) {
+      const excess = ratioOf(wanted, region) - ratioOf(shares, region);
+      const gain = Math.max(leastGain, gains[region]);
+      const limit = mostNats[region] / gain;
+      const next = nats[region] + Math.max(-mostStep, Math.min(mostStep, excess)) / gain;
       nats[region] = Math.max(-limit, Math.min(limit, next));
     }
   }
   return { ...scales, sinkNats: nats.start, questionNats: nats.question, answerNats: nats.answer };
 }
 
-/** Logarithm of a region's share over that of all that stays. */
-function ratioOf(regions: Regions, region: Landmark, moved: readonly Landmark[]): number {
-  const rest = 1 - moved.reduce((sum, each) => sum + regions[each], 0);
-  return log(Math.max(leastShare, regions[region])) - log(Math.max(leastShare, rest));
-}
+/** Logarithm of a region's share over the text's. */
+const ratioOf = (regions: Regions, region: Landmark): number =>
+  log(Math.max(leastShare, regions[region])) - log(Math.max(leastShare, regions.text));
 
 /** Shares of the mass under given nats, and how strongly nats move them, mean over the queries. */
 function meanShares(sampled: readonly Sampled[], nats: Landmarks): { shares: Regions; gains: Landmarks } {

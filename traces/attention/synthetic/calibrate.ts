@@ -9,7 +9,7 @@ import { type Sample, sampleLogits } from './sample.ts';
 import { type Strengths, topShare } from './shares.ts';
 
 /** Ranges that strengths are sought in. */
-const limits = { focus: { all: [0.02, 3], text: [0.5, 2] }, salientNats: [0, 16] } as const;
+const limits = { focus: [0.5, 3], salientNats: [0, 16] } as const;
 /** A shorter prompt has no top 1 %, and no text: such a toy keeps the profile as it is. */
 const leastTokens = 256;
 
@@ -18,11 +18,8 @@ export function calibrateHead(rows: RowSource, steps: number, plan: HeadPlan): H
   const { salientRatio, salientNats } = profile;
   const plain = { focus: 1, salientRatio, salientNats, sinkNats: 0, questionNats: 0, answerNats: 0 };
   if (rows.promptTokens < leastTokens) return plain;
-  const strengths =
-    target === null ? plain : solveStrengths(sampleLogits(rows, steps, target.among), target, salientRatio);
-  // A concentration among all keys says itself how much the near ones get: the sink, beyond them, is left.
-  const moved = target?.among === 'all' ? (['start'] as const) : undefined;
-  return balanceRegions(rows, { ...plain, ...strengths }, regions, moved);
+  const strengths = target === null ? plain : solveStrengths(sampleLogits(rows, steps), target, salientRatio);
+  return balanceRegions(rows, { ...plain, ...strengths }, regions);
 }
 
 /** Shares of salient tokens that are tried. */
@@ -52,8 +49,7 @@ function solveStrengths(sample: Sample, target: HeadTarget, salientRatio: number
 function solveAt(sample: Sample, target: HeadTarget, salientRatio: number): Strengths {
   const strengths: Strengths = { focus: 1, salientRatio, salientNats: 0 };
   const top10 = (focus: number): number => topShare(sample, { ...strengths, focus }, 0.1) - target.massTop10;
-  // A head with moments of its own is changed no more than a task changes it.
-  const [low, high] = limits.focus[target.among];
+  const [low, high] = limits.focus;
   strengths.focus = solve([low, high], top10);
   const least = Math.max(low, 0.7 * strengths.focus);
   for (let round = 0; round < 2; round++) {

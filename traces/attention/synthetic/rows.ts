@@ -144,9 +144,9 @@ export const earlyTokens = 16;
 const sharedStanding = 0.5;
 
 /** A question's or an answer's key: shifted, more or less so. */
-export function markLandmark(
+function markLandmark(
   source: RowSource,
-  scales: Pick<HeadScales, 'questionNats' | 'answerNats'>,
+  scales: HeadScales,
   rows: Float32Array,
   at: number,
   token: number,

@@ -4,18 +4,16 @@
  */
 import { createRandom } from '../../../sim/engine/random.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
-import type { HeadTarget } from '../presets/preset.ts';
 import { startTokens } from './balance.ts';
 import { groupQueries } from './queries.ts';
-import { markLandmark, mixRows, type RowSource, saltOf, sinkTokens, spreadKeys } from './rows.ts';
+import { mixRows, type RowSource, saltOf, spreadKeys } from './rows.ts';
 
 const farSamples = 2048;
-const nearTokens = 256;
 const sampledSteps = 4;
 const sampledHeads = 4;
 
 /** Most keys that a sample can have: a stride of less than two is one. */
-export const maxSampleKeys = farSamples * 2 + nearTokens;
+export const maxSampleKeys = farSamples * 2;
 
 /** Logits of sampled queries (rows) over sampled keys (columns) [queries, keys]; each key stands for `weights` keys. */
 export interface Sample {
@@ -61,13 +59,10 @@ function farRun(from: number, to: number): KeyRun {
   return { first: from, stride, count, weight: (to - from) / count };
 }
 
-/** The text's by stride; or all far keys, then the last tokens. */
-function sampleRuns({ promptTokens, text }: RowSource, among: HeadTarget['among']): readonly KeyRun[] {
-  if (among === 'text') return [farRun(startTokens, Math.max(startTokens + 1, text.questionStart))];
-  const near = Math.min(nearTokens, Math.floor(promptTokens / 4));
-  const firstNear = promptTokens - near + 1;
-  return [farRun(sinkTokens, firstNear), { first: firstNear, stride: 1, count: near, weight: 1 }];
-}
+/** The text's keys by stride. */
+const sampleRuns = ({ text }: RowSource): readonly KeyRun[] => [
+  farRun(startTokens, Math.max(startTokens + 1, text.questionStart)),
+];
 
 /** Rotated rows of all runs; `fill` makes a run's unrotated rows. */
 function placeRows(
@@ -87,22 +82,17 @@ function placeRows(
   return keys;
 }
 
-/** Regions are balanced later. */
-const unbalanced = { questionNats: 0, answerNats: 0 };
-
-export function sampleLogits(source: RowSource, steps: number, among: HeadTarget['among']): Sample {
+export function sampleLogits(source: RowSource, steps: number): Sample {
   const { headDim, geometry, text, seed, layer, kvHead } = source;
   const { keyMean, salientAxis, profile } = geometry;
   const queries = sampleQueries(source, steps);
-  const runs = sampleRuns(source, among);
+  const runs = sampleRuns(source);
   const random = createRandom(seed, `calibrate.${layer}.${kvHead}`);
   const plain = placeRows(source, runs, (rows, { first, stride }) => {
     random.fillNormal(rows);
     mixRows(source, profile.keyCoherence, saltOf.key, rows, first, stride);
     spreadKeys(source, rows, first, stride);
     for (let i = 0; i < rows.length; i++) rows[i] += keyMean[i % headDim];
-    for (let at = 0, token = first; at < rows.length; at += headDim, token += stride)
-      if (token >= text.questionStart) markLandmark(source, unbalanced, rows, at, token);
   });
   const nat = placeRows(source, runs, (rows) => {
     for (let at = 0; at < rows.length; at += headDim) rows.set(salientAxis, at);
