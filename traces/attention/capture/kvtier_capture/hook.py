@@ -14,7 +14,7 @@ import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention import attend
+from .attention import SCORE_ELEMENTS, attend
 from .errors import CaptureError
 from .recorder import Recorder
 
@@ -74,18 +74,23 @@ def _scaled(query: torch.Tensor, scaling: float) -> torch.Tensor:
 def _plain(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
 ) -> torch.Tensor:
-    rows, tokens = query.shape[2], key.shape[2]
-    if mask is None and rows > 1 and rows != tokens:
-        # SDPA's own causal flag aligns at the upper left; a continued pass needs the lower right.
-        positions = torch.arange(tokens - rows, tokens, device=query.device)
-        mask = torch.arange(tokens, device=query.device)[None, :] <= positions[:, None]
-    elif mask is not None:
-        mask = mask[..., :tokens]
-    out = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scaling, is_causal=mask is None and rows > 1,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return out.transpose(1, 2).contiguous()
+    """Attention without a record, as many query rows at a time as SCORE_ELEMENTS allows: with a mask and grouped heads
+    some devices hold all scores at once. [1, heads, rows, channels] -> [1, rows, heads, channels]."""
+    heads, rows, tokens = query.shape[1], query.shape[2], key.shape[2]
+    together = max(1, SCORE_ELEMENTS // (heads * tokens))
+    outs = []
+    for first in range(0, rows, together):
+        part = query[:, :, first : first + together]
+        if mask is not None:
+            seen = mask[..., first : first + together, :tokens]
+        else:
+            # SDPA's own causal flag aligns at the upper left; a continued pass needs the lower right.
+            positions = torch.arange(tokens - rows + first, tokens - rows + first + part.shape[2], device=query.device)
+            seen = torch.arange(tokens, device=query.device)[None, :] <= positions[:, None]
+        outs.append(torch.nn.functional.scaled_dot_product_attention(
+            part, key, value, attn_mask=seen, scale=scaling, enable_gqa=heads != key.shape[1],
+        ))
+    return torch.cat(outs, dim=2).transpose(1, 2).contiguous()
 
 
 def _note(
