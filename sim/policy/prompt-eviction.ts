@@ -35,6 +35,18 @@ export const evictionFields = {
     .describe('vote of a query group; per-query stores KV once a query head'),
 };
 
+/** Refinement of a config whose window is part of its budget. */
+export const windowInBudget = [
+  ({
+    budgetTokens,
+    windowTokens,
+  }: {
+    readonly budgetTokens: number;
+    readonly windowTokens: number;
+  }): boolean => budgetTokens >= windowTokens,
+  { path: ['budgetTokens'], message: 'expected at least windowTokens' },
+] as const satisfies readonly [unknown, { path: string[]; message: string }];
+
 /** Tokens kept without a vote that leave half of a small budget to the vote. */
 export const keptAtBudget = (budgetTokens: number, publishedTokens: number): number =>
   Math.min(publishedTokens, budgetTokens >> 1);

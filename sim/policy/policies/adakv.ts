@@ -7,7 +7,14 @@
 import * as z from 'zod';
 import { adaptiveBudgets, pyramidShare } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import {
+  compactWork,
+  evictionFields,
+  evictPrompt,
+  keptAtBudget,
+  possibleVote,
+  windowInBudget,
+} from '../prompt-eviction.ts';
 import { windowInputs, windowVotes, windowWork } from '../votes.ts';
 
 /** Bytes of one row's length (int32) beside the KV. */
@@ -39,10 +46,7 @@ const config = z
       .describe('budgets that fall from layer to layer, as PyramidKV has them'),
     beta: z.int().min(1).default(20).describe('with pyramid: the last layer votes for 1/beta of the mean'),
   })
-  .refine(({ budgetTokens, windowTokens }) => budgetTokens >= windowTokens, {
-    path: ['budgetTokens'],
-    message: 'expected at least windowTokens',
-  });
+  .refine(...windowInBudget);
 
 export const policy = {
   name: 'adakv',

@@ -6,7 +6,14 @@
 import * as z from 'zod';
 import { answerFields, answerInputs, answerVotes, scoreSource } from '../answer-votes.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import {
+  compactWork,
+  evictionFields,
+  evictPrompt,
+  keptAtBudget,
+  possibleVote,
+  windowInBudget,
+} from '../prompt-eviction.ts';
 import { windowWork } from '../votes.ts';
 
 const config = z
@@ -20,10 +27,7 @@ const config = z
       .default(32)
       .describe('last prompt tokens, always kept; with score=window they vote'),
   })
-  .refine(({ budgetTokens, windowTokens }) => budgetTokens >= windowTokens, {
-    path: ['budgetTokens'],
-    message: 'expected at least windowTokens',
-  });
+  .refine(...windowInBudget);
 
 export const policy = {
   name: 'judge-q',

@@ -6,7 +6,14 @@
 import * as z from 'zod';
 import { pyramidShare } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import {
+  compactWork,
+  evictionFields,
+  evictPrompt,
+  keptAtBudget,
+  possibleVote,
+  windowInBudget,
+} from '../prompt-eviction.ts';
 import { windowInputs, windowVotes, windowWork } from '../votes.ts';
 
 const config = z
@@ -20,10 +27,7 @@ const config = z
     windowTokens: z.int().min(1).default(8).describe('observation window: last prompt tokens, always kept'),
     beta: z.int().min(1).default(20).describe('the last layer votes for 1/beta of the mean; 1 = no pyramid'),
   })
-  .refine(({ budgetTokens, windowTokens }) => budgetTokens >= windowTokens, {
-    path: ['budgetTokens'],
-    message: 'expected at least windowTokens',
-  });
+  .refine(...windowInBudget);
 
 export const policy = {
   name: 'pyramidkv',

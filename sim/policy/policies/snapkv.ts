@@ -6,7 +6,14 @@
  */
 import * as z from 'zod';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import {
+  compactWork,
+  evictionFields,
+  evictPrompt,
+  keptAtBudget,
+  possibleVote,
+  windowInBudget,
+} from '../prompt-eviction.ts';
 import { windowInputs, windowVotes, windowWork } from '../votes.ts';
 
 const config = z
@@ -14,10 +21,7 @@ const config = z
     ...evictionFields,
     windowTokens: z.int().min(1).default(32).describe('observation window: last prompt tokens, always kept'),
   })
-  .refine(({ budgetTokens, windowTokens }) => budgetTokens >= windowTokens, {
-    path: ['budgetTokens'],
-    message: 'expected at least windowTokens',
-  });
+  .refine(...windowInBudget);
 
 export const policy = {
   name: 'snapkv',
