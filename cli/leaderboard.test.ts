@@ -4,32 +4,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { recordedContext } from '../test/recorded-context.ts';
 import { drawLeaderboard } from '../viz/leaderboard/picture.ts';
 import { verb } from './leaderboard.ts';
 import { type Measured, overall, withFronts } from './leaderboard-board.ts';
-import type { VerbContext } from './verb.ts';
 
 const tiny = fileURLToPath(new URL('../traces/attention/fixtures/tiny.safetensors', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'kvtier-leaderboard-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const run = async (flags: Record<string, unknown>) => {
-  let document: Record<string, unknown> = {};
-  let text = '';
-  const context: VerbContext = {
-    json: true,
-    columns: 100,
-    print: (line) => {
-      text += `${line}\n`;
-    },
-    printJson: (value) => {
-      document = value as Record<string, unknown>;
-    },
-    note: () => {},
-    progress: () => ({ update: () => {}, end: () => {} }),
-  };
+  const { context, documents, lines } = recordedContext();
   await verb.run(verb.flags.parse(flags), context);
-  return { document, text };
+  return { document: documents[0] as Record<string, unknown>, text: `${lines.join('\n')}\n` };
 };
 
 const row = (policy: string, x: number, outputError: number): Measured => ({

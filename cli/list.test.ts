@@ -1,28 +1,15 @@
 /** `kvtier list`: every kind prints its rows as JSON and as a table, from the catalogs. */
 import { describe, expect, it } from 'vitest';
+import { recordedContext } from '../test/recorded-context.ts';
 import { verb } from './list.ts';
-import type { VerbContext } from './verb.ts';
 
 const list = async (
   kind: string,
   name?: string,
 ): Promise<{ document: Record<string, unknown>; text: string }> => {
-  let document: Record<string, unknown> = {};
-  let text = '';
-  const context: VerbContext = {
-    json: true,
-    columns: 100,
-    print: (line) => {
-      text += `${line}\n`;
-    },
-    printJson: (value) => {
-      document = value as Record<string, unknown>;
-    },
-    note: () => {},
-    progress: () => ({ update: () => {}, end: () => {} }),
-  };
+  const { context, documents, lines } = recordedContext();
   await verb.run(verb.flags.parse({ kind, name }), context);
-  return { document, text };
+  return { document: documents[0] as Record<string, unknown>, text: `${lines.join('\n')}\n` };
 };
 
 const rowsOf = (document: Record<string, unknown>, kind: string): readonly Record<string, unknown>[] =>

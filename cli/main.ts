@@ -35,7 +35,7 @@ const describe = (spec: FlagSpec): string => {
   return facts.length === 0 ? text : `${text}${text === '' ? '' : ' '}(${facts.join('; ')})`;
 };
 
-const placeholder = (spec: FlagSpec): string => {
+const valueHint = (spec: FlagSpec): string => {
   if (spec.kind === 'record') return '<name=value>';
   const item = spec.itemKind === 'number' ? 'n' : spec.choices.length > 0 ? 'name' : 'value';
   return spec.kind === 'array' ? `<${item},…>` : `<${item}>`;
@@ -43,7 +43,7 @@ const placeholder = (spec: FlagSpec): string => {
 
 const optionOf = (spec: FlagSpec): Option => {
   if (spec.kind === 'boolean') return new Option(`--${spec.flag}`, describe(spec));
-  const option = new Option(`--${spec.flag} ${placeholder(spec)}`, describe(spec));
+  const option = new Option(`--${spec.flag} ${valueHint(spec)}`, describe(spec));
   // Values stay text here: flags.ts reads them, the schema judges them.
   return option.argParser((text: string, earlier: string[] | undefined) => {
     if (/^--[a-z]/.test(text))

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { recordedContext } from '../test/recorded-context.ts';
 import { failureOf } from './failure.ts';
 import { defaultCapacities, verb } from './mrc.ts';
 import { marksOf } from './mrc-chart.ts';
-import type { VerbContext } from './verb.ts';
 
-type Document = Parameters<VerbContext['printJson']>[0] & {
+type Document = {
   readonly format: string;
   readonly kind: string;
   readonly seed: number;
@@ -34,20 +34,10 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const run = async (given: Readonly<Record<string, unknown>>) => {
-  const documents: Document[] = [];
-  const texts: string[] = [];
-  const notes: string[] = [];
-  const context: VerbContext = {
-    json: false,
-    columns: 100,
-    print: (text) => texts.push(text),
-    printJson: (document) => documents.push(document as Document),
-    note: (text) => notes.push(text),
-    progress: () => ({ update: () => {}, end: () => {} }),
-  };
+  const { context, documents, lines, notes } = recordedContext({ json: false });
   await verb.run(verb.flags.parse({ trace: HEAD, ...given }), context);
   expect(documents).toHaveLength(1);
-  return { document: documents[0], text: texts.join('\n'), notes };
+  return { document: documents[0] as Document, text: lines.join('\n'), notes };
 };
 
 const hitsOf = (document: Document) => document.curves.map(({ points }) => points.map((point) => point.hits));

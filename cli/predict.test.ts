@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadProfile } from '../sim/hardware/load.ts';
+import { recordedContext } from '../test/recorded-context.ts';
 import { verb } from './predict.ts';
-import type { VerbContext } from './verb.ts';
 
 type Document = {
   readonly format: string;
@@ -20,19 +20,10 @@ type Document = {
 const run = async (
   given: Readonly<Record<string, unknown>>,
 ): Promise<{ document: Document; text: string }> => {
-  const documents: Document[] = [];
-  const lines: string[] = [];
-  const context: VerbContext = {
-    json: true,
-    columns: 100,
-    print: (text) => lines.push(text),
-    printJson: (document) => documents.push(document as Document),
-    note: () => {},
-    progress: () => ({ update: () => {}, end: () => {} }),
-  };
+  const { context, documents, lines } = recordedContext();
   await verb.run(verb.flags.parse(given), context);
   expect(documents).toHaveLength(1);
-  return { document: documents[0], text: lines.join('\n') };
+  return { document: documents[0] as Document, text: lines.join('\n') };
 };
 const timeNs = async (given: Readonly<Record<string, unknown>>): Promise<number> =>
   (await run(given)).document.timeNs;

@@ -13,11 +13,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { recordedContext } from '../test/recorded-context.ts';
 import { openAttentionFile } from '../traces/attention/node-file.ts';
 import { failureOf } from './failure.ts';
 import { verb } from './trace.ts';
 import { checkPlace } from './trace-files.ts';
-import type { VerbContext } from './verb.ts';
 
 const TINY = fileURLToPath(new URL('../traces/attention/fixtures/tiny.safetensors', import.meta.url));
 const SLIDING = fileURLToPath(
@@ -37,18 +37,9 @@ const run = async (
   given: Readonly<Record<string, unknown>> = {},
   columns = 120,
 ) => {
-  const documents: Record<string, never>[] = [];
-  const texts: string[] = [];
-  const context: VerbContext = {
-    json: true,
-    columns,
-    print: (text) => texts.push(text),
-    printJson: (document) => documents.push(JSON.parse(JSON.stringify(document))),
-    note: () => {},
-    progress: () => ({ update: () => {}, end: () => {} }),
-  };
+  const { context, documents, lines } = recordedContext({ columns });
   await verb.run(verb.flags.parse({ action, files, ...given }), context);
-  return { document: documents[0], text: texts.join('\n') };
+  return { document: documents[0] as Record<string, never>, text: lines.join('\n') };
 };
 
 const failure = async (
