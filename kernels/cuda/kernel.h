@@ -1,0 +1,51 @@
+// What a CUDA kernel is: a function that enqueues work on a stream, registered by name from its own file (cuda/NAME.cu).
+#ifndef KVTIER_CUDA_KERNEL_H
+#define KVTIER_CUDA_KERNEL_H
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "../abi.h"
+#include "../calls.generated.h"
+
+namespace kvt {
+
+struct CudaCall {
+  const kvt_call& call;
+  // Device-usable addresses of the refs at their offsets (pinned host memory is mapped); null where absent.
+  void* pointers[KVT_MAX_REFS];
+  // Bytes from there to the end of the buffer, and the tier that it lies in.
+  uint64_t bytes[KVT_MAX_REFS];
+  int32_t tiers[KVT_MAX_REFS];
+  cudaStream_t stream;
+  int multiprocessors;
+  // Scratch on the device of this call alone until the next call of its stream (256 MiB): split partials, counters.
+  void* scratch;
+  uint64_t scratch_bytes;
+
+  int64_t integer(int at) const { return call.ints[at]; }
+  double real(int at) const { return call.reals[at]; }
+  template <typename T>
+  T* at(int ref) const { return static_cast<T*>(pointers[ref]); }
+};
+
+// Enqueues only: no synchronisation, no allocation (it may run while a graph is recorded). Returns KVT_OK, or a status
+// with a line set by fail(). Launch errors: return after_launch("kernel name").
+using CudaKernel = kvt_status (*)(const CudaCall&);
+
+kvt_status fail(kvt_status status, const char* format, ...) __attribute__((format(printf, 2, 3)));
+kvt_status after_launch(const char* kernel);
+
+void register_cuda_kernel(int32_t kernel, CudaKernel function);
+
+struct CudaRegistration {
+  CudaRegistration(int32_t kernel, CudaKernel function) { register_cuda_kernel(kernel, function); }
+};
+
+}  // namespace kvt
+
+#define KVT_CUDA_KERNEL(name, function) \
+  static const ::kvt::CudaRegistration registration_of_##function(name, function)
+
+#endif
