@@ -1,48 +1,14 @@
 /**
- * Which tokens a write gate admits: a score per token, from the best source that the trace has, and a threshold. Learned
- * gates have their own; other scores take the one at which a head admits the share that its trained gate is known to admit.
+ * Which tokens a write gate admits: those above its threshold where a trained gate is recorded. Elsewhere a score stands in,
+ * and each head admits its best tokens: as many as its trained gate is known to admit, or as one threshold over all
+ * heads gives it, which is how one gate threshold tells heads apart (the untrained baseline of EMCLab-Sinica/WG-KV,
+ * create_adaea_g_scores and utils/gather_adaea_stats, does so with expected attention and 4 sinks).
  */
-
 import { layersStoodFor } from '../trace/represent.ts';
-import { ExpectedAttention } from './expected-attention.ts';
+import { type GateSource, type TokenScores, tokenScores } from './admission-scores.ts';
+import { modelBudgets } from './budgets.ts';
 import type { PrefillView, PromptView, World } from './policy.ts';
 import { Ranking } from './ranking.ts';
-import { futureVoters, reduceGroup, votesOf } from './votes.ts';
-
-/**
- * gate: the trained module's own column. utility: a recorded score. expected: by the prompt's last queries. oracle: by
- * queries yet to come. random: uniform, as the authors' own speed measurements (random_sparsity).
- */
-export const gateSources = ['gate', 'utility', 'expected', 'oracle', 'random'] as const;
-export type GateSource = (typeof gateSources)[number];
-
-/** The best source without looking into the future. */
-export const bestSource = ({ fields }: World): GateSource => {
-  if (fields.has('gate')) return 'gate';
-  if (fields.has('utility')) return 'utility';
-  return fields.has('qprompt') ? 'expected' : 'random';
-};
-
-/** What a result says of the source; `rates` names where the admission rates are from. */
-export const gateInputs = (source: GateSource, rates: string): string => {
-  switch (source) {
-    case 'gate':
-      return 'exact';
-    case 'utility':
-      return `recorded utility instead of a gate, at ${rates}`;
-    case 'expected':
-      return `expected attention of the prompt's last queries instead of a gate, at ${rates}`;
-    case 'oracle':
-      return `oracle: attention of the generated queries instead of a gate, at ${rates}`;
-    case 'random':
-      return `random admission instead of a gate, at ${rates}`;
-    default:
-      return source satisfies never;
-  }
-};
-
-/** Future queries that an oracle asks at most, evenly spaced. */
-const ORACLE_VOTERS = 64;
 
 export interface GateRequest {
   readonly source: GateSource;
@@ -51,6 +17,8 @@ export interface GateRequest {
   /** Of the other sources: share of the prompt's tokens before the last `windowTokens` that this head admits. */
   readonly rate: number;
   readonly windowTokens: number;
+  /** Of the other sources: first tokens, which are admitted before all others. */
+  readonly sinkTokens: number;
 }
 
 /** The gate of one KV head. */
@@ -61,78 +29,96 @@ export interface HeadGate {
   write(token: number): void;
 }
 
-/** Scores of all tokens that the source knows at the prompt's end, and of each one written later. */
-interface TokenScores {
-  readonly scores: Float32Array;
-  later(token: number): number;
-}
+/** Prompt tokens that stand for admission. A short prompt has nothing before the window: then all of it. */
+const eligibleTokens = (length: number, windowTokens: number): number =>
+  length > windowTokens ? length - windowTokens : length;
 
-const scoresOf = (
+/** Opens the gate of one head when its prompt has been read; `known`: its scores, where they were computed before. */
+export const openGate = (
   view: PrefillView,
   at: number,
-  { source, windowTokens }: GateRequest,
+  request: GateRequest,
   world: World,
-): TokenScores => {
-  const head = view.heads[at];
-  const n = view.length;
-  const scores = new Float32Array(n);
-  if (source === 'random') {
-    const next = (): number => head.random.uniform();
-    for (let i = 0; i < n; i++) scores[i] = next();
-    return { scores, later: next };
-  }
-  if (source === 'expected') {
-    const window = view.promptQueries(at);
-    if (window === null)
-      return scoresOf(view, at, { source: 'random', windowTokens, threshold: 0, rate: 0 }, world);
-    const expected = new ExpectedAttention(window, head.keys, world);
-    expected.scoreInto(head.keys, 0, n, scores);
-    const one = new Float32Array(1);
-    const later = (token: number): number => {
-      expected.scoreInto(head.keys, token, token + 1, one);
-      return one[0];
-    };
-    return { scores, later };
-  }
-  const known = source === 'oracle' ? oracleScores(view, at, world) : view.learnedScores(source, at);
-  // A token past the end of a recorded column is admitted: nothing speaks against it.
-  return { scores: known ?? scores, later: (token) => known?.[token] ?? Infinity };
-};
-
-/** Mean attention of the queries to come, largest over the group, of all tokens of the run. */
-const oracleScores = (view: PrefillView, at: number, world: World): Float32Array | null => {
-  const future = view.futureQueries(at);
-  if (future === null) return null;
-  const voters = futureVoters(view, future, ORACLE_VOTERS, world);
-  const votes = votesOf(voters, view.heads[at], world.maxTokens, world, 'mean');
-  return reduceGroup(votes, world.groupSize, world.maxTokens, 'max');
-};
-
-/** Opens the gate of one head when its prompt has been read. */
-export const openGate = (view: PrefillView, at: number, request: GateRequest, world: World): HeadGate => {
+  known?: TokenScores,
+): HeadGate => {
+  const { source, threshold, rate, windowTokens, sinkTokens } = request;
   const flags = new Uint8Array(world.maxTokens);
-  const { scores, later } = scoresOf(view, at, request, world);
   const n = view.length;
-  let least = request.threshold;
-  if (request.source !== 'gate') {
-    // Short prompts have nothing before the window: the share is then taken of all of it.
-    const eligible = n > request.windowTokens ? n - request.windowTokens : n;
-    const k = Math.floor(request.rate * eligible + 1e-9);
-    const ranking = new Ranking(eligible);
-    const count = ranking.best(scores, 0, eligible, k);
-    least = Infinity;
-    for (let i = 0; i < count; i++) {
-      flags[ranking.positions[i]] = 1;
-      least = Math.min(least, scores[ranking.positions[i]]);
-    }
-    for (let token = eligible; token < n; token++) flags[token] = scores[token] >= least ? 1 : 0;
-  } else for (let token = 0; token < n; token++) flags[token] = scores[token] > least ? 1 : 0;
-  const isGate = request.source === 'gate';
+  const { scores, later } = known ?? tokenScores(view, at, source, view.heads[at].random, world);
+  if (source === 'gate') {
+    for (let token = 0; token < n; token++) flags[token] = scores[token] > threshold ? 1 : 0;
+    return {
+      flags,
+      write(token) {
+        flags[token] = later(token) > threshold ? 1 : 0;
+      },
+    };
+  }
+  const eligible = eligibleTokens(n, windowTokens);
+  const k = Math.floor(rate * eligible + 1e-9);
+  const sinks = Math.min(sinkTokens, k, eligible);
+  flags.fill(1, 0, sinks);
+  const ranking = new Ranking(eligible);
+  const count = ranking.best(scores, sinks, eligible, k - sinks);
+  let least = Infinity;
+  for (let i = 0; i < count; i++) {
+    flags[ranking.positions[i]] = 1;
+    least = Math.min(least, scores[ranking.positions[i]]);
+  }
+  for (let token = eligible; token < n; token++) flags[token] = scores[token] >= least ? 1 : 0;
   return {
     flags,
     write(token) {
-      const score = later(token);
-      flags[token] = (isGate ? score > least : score >= least) ? 1 : 0;
+      flags[token] = later(token) >= least ? 1 : 0;
+    },
+  };
+};
+
+/**
+ * One threshold over the scores of all heads that are replayed, such that `admission` of the eligible tokens pass it on
+ * average. `survey` must have seen every layer; then `rate` says what a head admits, and `takeScores` gives, once, what
+ * it was decided on.
+ */
+export const sharedThreshold = (
+  { source, windowTokens, sinkTokens }: Omit<GateRequest, 'rate' | 'threshold'>,
+  admission: number,
+  world: World,
+) => {
+  const seen = new Map<number, Map<number, TokenScores>>();
+  const eligible = eligibleTokens(world.promptTokens, windowTokens);
+  const sinks = Math.min(sinkTokens, Math.floor(admission * eligible + 1e-9), eligible);
+  const elected = Math.floor(admission * eligible - sinks + 1e-9);
+  let rates: ReadonlyMap<string, number> | null = null;
+  const share = (): ReadonlyMap<string, number> => {
+    const rows = new Map(
+      [...seen].map(([layer, heads]) => [
+        layer,
+        [...heads.values()].map(({ scores, share }) => scores.subarray(sinks, eligible).map(share)),
+      ]),
+    );
+    const counts = modelBudgets(rows, world.layers, elected);
+    const entries = [...seen].flatMap(([layer, heads]) =>
+      [...heads.keys()].map(
+        (kvHead, at) => [`${layer} ${kvHead}`, (sinks + (counts.get(layer)?.[at] ?? 0)) / eligible] as const,
+      ),
+    );
+    return new Map(entries);
+  };
+  return {
+    survey(view: PromptView): void {
+      seen.set(
+        view.layer,
+        new Map(view.heads.map(({ kvHead }, at) => [kvHead, tokenScores(view, at, source, null, world)])),
+      );
+    },
+    rate(layer: number, kvHead: number): number {
+      rates ??= share();
+      return rates.get(`${layer} ${kvHead}`) ?? admission;
+    },
+    takeScores(layer: number, kvHead: number): TokenScores | undefined {
+      const scores = seen.get(layer)?.get(kvHead);
+      seen.get(layer)?.delete(kvHead);
+      return scores;
     },
   };
 };

@@ -2,7 +2,8 @@
  * WG-KV in one layer: ring and global pages of each KV head through a run. A token's home never changes in the ledger (all
  * is HBM); what leaves the ring unadmitted, or is evicted from the pages, is dropped. Used by policies/wg-kv.ts.
  */
-import { attendedByPrompt, type GateSource, type HeadGate, openGate } from './admission.ts';
+import { attendedByPrompt, type HeadGate, openGate } from './admission.ts';
+import type { GateSource, TokenScores } from './admission-scores.ts';
 import type { GateNetwork } from './gate-network.ts';
 import { GlobalPages } from './global-pages.ts';
 import type { AppendView, HeadView, LayerPolicy, Pick, PrefillView, StepView, World } from './policy.ts';
@@ -11,7 +12,10 @@ export interface WgKvRules {
   readonly windowTokens: number;
   readonly threshold: number;
   readonly source: GateSource;
+  readonly sinkTokens: number;
   rate(layer: number, kvHead: number): number;
+  /** Scores of a head that are known already. */
+  takeScores?: ((layer: number, kvHead: number) => TokenScores | undefined) | undefined;
   readonly network: GateNetwork;
   readonly deferGate: boolean;
   readonly pageTokens: number;
@@ -54,10 +58,11 @@ export class WgKvLayer implements LayerPolicy {
 
   onPrefill(view: PrefillView): void {
     const { rules, world } = this;
-    const { windowTokens, source, threshold } = rules;
+    const { windowTokens } = rules;
     view.heads.forEach((head, at) => {
       const rate = rules.rate(view.layer, head.kvHead);
-      const gate = openGate(view, at, { source, threshold, rate, windowTokens }, world);
+      const scores = rules.takeScores?.(view.layer, head.kvHead);
+      const gate = openGate(view, at, { ...rules, rate }, world, scores);
       const pages = new GlobalPages(world, rules.pageTokens, rules.questTokens !== undefined);
       const state: HeadState = { gate, pages, queries: new Float32Array(0) };
       this.heads.push(state);

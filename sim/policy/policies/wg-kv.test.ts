@@ -9,6 +9,7 @@ import type { AttentionTrace } from '../../trace/attention-trace.ts';
 import { createRandomTrace } from '../../trace/random-trace.ts';
 import { admissionRates } from '../admission-rates.ts';
 import { createPolicy } from '../create-policy.ts';
+import { ExpectedAttention } from '../expected-attention.ts';
 import type { World } from '../policy.ts';
 import { policy as plugin } from './wg-kv.ts';
 
@@ -113,7 +114,7 @@ test('a head keeps its ring and what its gate admitted before, to the byte', () 
 
 test('without a gate the heads admit as the table says, and the mean is the one asked for', () => {
   const counts: number[] = [];
-  run({ admission: 0.25, gate: 'random' }, ({ heads }, hook) => {
+  run({ admission: 0.25, gate: 'random', rates: 'html-to-tsv' }, ({ heads }, hook) => {
     if (hook === 'onPrefill') for (const { cache } of heads) counts.push(cache.liveTokens - W);
   });
   expect(new Set(counts).size).toBe(2);
@@ -131,6 +132,32 @@ test('without a gate the heads admit as the table says, and the mean is the one 
   });
   const mean = [...records.values()].reduce((sum, { afterPrefill }) => sum + afterPrefill.liveTokens / 4, 0);
   expect((mean - W) / (shape.promptTokens - W)).toBeCloseTo(0.25, 2);
+});
+
+test('without a gate one threshold over all heads admits, and sinks come first', () => {
+  const admitted: number[] = [];
+  const left: number[] = [];
+  const check = ({ heads }: LayerReplay, hook: Hook): void => {
+    if (hook !== 'onPrefill') return;
+    heads.forEach(({ cache }, at) => {
+      const keys = trace.keys(2, at);
+      const shares = new Float32Array(shape.promptTokens);
+      new ExpectedAttention(trace.promptQueries(2, at), keys, world).scoreInto(
+        keys,
+        0,
+        shares.length,
+        shares,
+      );
+      for (let token = 0; token < shape.promptTokens - W; token++) {
+        if (token < 4) expect(cache.isLive(token)).toBe(true);
+        else (cache.isLive(token) ? admitted : left).push(shares[token]);
+      }
+    });
+  };
+  const { policy } = run({ admission: 0.1 }, check);
+  expect(policy.inputs).toMatch(/^expected attention .* one threshold over all heads .* share of 0\.1$/);
+  expect(admitted).toHaveLength(2 * (Math.floor(0.1 * (shape.promptTokens - W)) - 4));
+  expect(Math.min(...admitted)).toBeGreaterThanOrEqual(Math.max(...left));
 });
 
 test('prefill attends to window and admitted columns, tiles included', () => {
@@ -256,4 +283,5 @@ test('what an eviction drops has the least attention of the window among the adm
 test('contradictory parameters are refused by name', () => {
   expect(() => run({ questTokens: 100, capTokens: 10 })).toThrow(/questTokens/);
   expect(() => run({ questTokens: 10 })).toThrow(/windowTokens/);
+  expect(() => run({ gate: 'gate' })).toThrow(/parameter gate: gate needs the field gate/);
 });

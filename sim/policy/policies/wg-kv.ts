@@ -5,8 +5,9 @@
  * SnapKV-style eviction. arXiv 2512.17452; EMCLab-Sinica/WG-KV src/modeling_layers.py, configuration_llama.py. All in HBM.
  */
 import * as z from 'zod';
-import { bestSource, type GateSource, gateInputs, gateSources, knownAdmission } from '../admission.ts';
+import { knownAdmission, sharedThreshold } from '../admission.ts';
 import { admissionRates } from '../admission-rates.ts';
+import { bestScores, type GateSource, gateInputs, gateSource, gateSources } from '../admission-scores.ts';
 import { gateNetwork } from '../gate-network.ts';
 import { type Policy, type PolicyPlugin, policyDefaults, type World } from '../policy.ts';
 import { evictionSteps } from '../shared-cap.ts';
@@ -21,15 +22,22 @@ const config = z
       .default('auto')
       .describe('what decides: the trace’s gate or utility, expected attention, an oracle, chance'),
     rates: z
-      .enum(['code-summarization', 'html-to-tsv', 'uniform'])
-      .default('code-summarization')
-      .describe('admission by head where no gate is recorded: as measured on a task, or all alike'),
+      .enum(['scores', 'code-summarization', 'html-to-tsv', 'uniform'])
+      .default('scores')
+      .describe(
+        'admission by head where no gate is recorded: by one threshold over the scores of all heads, as measured on Llama-3.1-8B for a task, or all alike',
+      ),
     admission: z
       .number()
       .min(0)
       .max(1)
       .default(0.2)
       .describe('mean share admitted where no gate is recorded (λ 0.16 of the paper)'),
+    sinkTokens: z
+      .int()
+      .min(0)
+      .default(4)
+      .describe('first tokens, admitted by every head where no gate is recorded'),
     pageTokens: z.int().min(1).default(16).describe('tokens of one page of one KV head'),
     prefillBlockTokens: z.int().min(1).default(64).describe('tile of the sparse prefill kernel'),
     sparsePrefill: z
@@ -79,13 +87,20 @@ const config = z
   });
 type Config = z.infer<typeof config>;
 
+/** Whether one threshold over all heads can be found: chance knows no difference between heads. */
+const isShared = (c: Config, source: GateSource): boolean =>
+  c.rates === 'scores' && source !== 'gate' && source !== 'random';
+
+const ratesInputs = (c: Config, source: GateSource): string => {
+  const mean = Number(c.admission.toPrecision(3));
+  if (isShared(c, source)) return `one threshold over all heads that admits a share of ${mean}`;
+  if (c.rates === 'uniform' || c.rates === 'scores') return `one rate of ${mean} for all heads`;
+  return `the rates of Llama-3.1-8B's heads (${c.rates}), their mean brought to ${mean}`;
+};
+
 /** What a result says of the sources of gate and evicting votes. */
 const inputsOf = (c: Config, source: GateSource, { fields }: World): string => {
-  const rates =
-    c.rates === 'uniform'
-      ? `one rate of ${c.admission} for all heads`
-      : `the rates of Llama-3.1-8B's heads (${c.rates}), their mean brought to ${c.admission}`;
-  const gate = gateInputs(source, rates);
+  const gate = gateInputs(source, ratesInputs(c, source));
   return c.capTokens === undefined || fields.has('qprompt')
     ? gate
     : `${gate}; eviction by the generated queries only`;
@@ -99,17 +114,25 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['gate', 'utility', 'qprompt'],
   config,
-  atBudget: (tokens, { promptTokens, fields }) => {
+  atBudget: (tokens, world) => {
     const windowTokens = Math.max(1, Math.min(256, Math.floor(tokens / 2)));
-    const share = (tokens - windowTokens) / Math.max(1, promptTokens - windowTokens);
-    const gate = fields.has('utility') ? 'utility' : fields.has('qprompt') ? 'expected' : 'random';
-    return { windowTokens, admission: Math.min(1, share), gate };
+    const share = (tokens - windowTokens) / Math.max(1, world.promptTokens - windowTokens);
+    // A recorded gate admits what it admits; scores meet a budget.
+    return { windowTokens, admission: Math.min(1, share), gate: bestScores(world) };
   },
   create: (c, world): Policy => {
-    const source = c.gate === 'auto' ? bestSource(world) : c.gate;
+    const source = gateSource('wg-kv', c.gate, world);
     const network = gateNetwork(c.gateExpand, c.gateKernels, world);
-    const rate = admissionRates(c.rates, c.admission, world);
-    const known = knownAdmission(source, c.threshold, c.windowTokens, rate, world);
+    const shared = isShared(c, source) ? sharedThreshold({ ...c, source }, c.admission, world) : null;
+    const table = c.rates === 'scores' ? 'uniform' : c.rates;
+    const rate = shared?.rate ?? admissionRates(table, c.admission, world);
+    const known = knownAdmission(
+      source,
+      c.threshold,
+      c.windowTokens,
+      shared ? () => c.admission : rate,
+      world,
+    );
     let due: readonly boolean[] | undefined;
     const { capTokens } = c;
     const eviction: WgKvRules['eviction'] =
@@ -129,14 +152,30 @@ export const policy = {
             window: c.evictWindow,
             kernel: c.evictKernel,
           };
-    const rules: WgKvRules = { ...c, source, rate, network, eviction, questTokens: c.questTokens };
+    const { questTokens } = c;
+    const rules: WgKvRules = {
+      ...c,
+      source,
+      rate,
+      network,
+      eviction,
+      questTokens,
+      takeScores: shared?.takeScores,
+    };
     return {
       ...policyDefaults,
       oracle: source === 'oracle',
       inputs: inputsOf(c, source, world),
       prefillWork: network.layerWeightBytes > 0 ? [network.work(1)] : [],
       weightBytes: network.layerWeightBytes * world.layers,
-      ...(eviction === null ? {} : { survey: known.survey }),
+      ...(shared === null && eviction === null
+        ? {}
+        : {
+            survey(view) {
+              shared?.survey(view);
+              if (eviction !== null) known.survey(view);
+            },
+          }),
       layer: () => new WgKvLayer(rules, world),
     };
   },
