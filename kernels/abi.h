@@ -35,6 +35,10 @@ typedef enum kvt_fill_kind {
   KVT_NORMAL_F32, KVT_NORMAL_BF16, KVT_NORMAL_F16, KVT_BYTES, KVT_POISON, KVT_ZERO
 } kvt_fill_kind;
 
+// Order as COPY_MODES and ROW_MODES in calls.ts.
+typedef enum kvt_copy_mode { KVT_COPY_DMA, KVT_COPY_BATCH, KVT_COPY_2D, KVT_COPY_KERNEL } kvt_copy_mode;
+typedef enum kvt_row_mode { KVT_ROWS_KERNEL, KVT_ROWS_DMA, KVT_ROWS_BATCH, KVT_ROWS_STAGED } kvt_row_mode;
+
 #define KVT_MAX_AFTER 6
 #define KVT_MAX_REFS 8
 #define KVT_MAX_INTS 16
@@ -61,6 +65,7 @@ typedef struct kvt_run_options {
   uint64_t flush_bytes;
 } kvt_run_options;
 
+// Functions of one context are called one at a time, from any thread.
 // Caller's arrays: total_ns [repeats]; start_ns and end_ns [repeats * calls] or NULL.
 typedef struct kvt_run_times {
   double* total_ns;

@@ -14,11 +14,24 @@ export type Stream = (typeof STREAMS)[number];
 export const TIERS = ['hbm', 'dram', 'pageable', 'nvme'] as const;
 export type Tier = (typeof TIERS)[number];
 
+/** How `copy` moves its rows: one DMA each, all in one batched call, one 2-D copy, or by a kernel. */
+export const COPY_MODES = ['dma', 'batch', '2d', 'kernel'] as const;
+
+/**
+ * How `gather` and `scatter` move rows: a kernel (over the link where one side is host memory: uva), one DMA a row, one
+ * batched call, or packed by the CPU in `staging` and copied whole.
+ */
+export const ROW_MODES = ['kernel', 'dma', 'batch', 'staged'] as const;
+
 /** Place in a buffer, bytes. `buffer` is what `Backend.allocate` returned. */
 export interface Ref {
   readonly buffer: number;
   readonly offset: number;
 }
+
+/** Bytes from the first of `rows` rows to the end of the last; strides and rows in bytes. */
+export const rowsExtent = (rows: number, rowBytes: number, stride: number): number =>
+  rows === 0 ? 0 : (rows - 1) * stride + rowBytes;
 
 /** Bounds of a `kvt_call` (abi.h). */
 export const MAX_AFTER = 6;
@@ -73,6 +86,10 @@ export interface KernelSpec {
   readonly refs: readonly string[];
   readonly ints: readonly string[];
   readonly reals: readonly string[];
+  /** Refs that a call may leave out; all others must be given. */
+  readonly optional?: readonly string[];
+  /** Bytes that a call touches from each ref on, as far as `ints` say; backends reject shorter buffers before they run. */
+  extents?(ints: Readonly<Record<string, number>>): Readonly<Record<string, number>>;
   reference(given: ReferenceArguments): void;
   /** Draws a case; shapes small enough for the reference, odd sizes included. */
   randomCase(random: Random): KernelCase;

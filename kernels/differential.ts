@@ -4,9 +4,10 @@
  */
 import type { Backend } from './backend.ts';
 import { type Call, type KernelCase, type KernelSpec, type OutputCheck, type Ref, STREAMS } from './calls.ts';
+import { specOf } from './check-call.ts';
 import { f32View, ofBf16, ofF16, u16View, u32View } from './floats.ts';
 import { createRandom } from './random.ts';
-import { openReference, specOf } from './reference.ts';
+import { openReference } from './reference.ts';
 
 export interface Difference {
   readonly kernel: string;

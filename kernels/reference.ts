@@ -2,25 +2,12 @@
  * The reference backend: every kernel in plain TypeScript, on buffers of this process. The oracle of the differential
  * tests, and what serves when neither the addon nor a GPU is there; its times say nothing of a machine.
  */
-import { type Backend, type Fill, KernelError, type RunOptions, type RunTimes } from './backend.ts';
+import type { Backend, Fill, RunOptions, RunTimes } from './backend.ts';
 import { catalog } from './calls.generated.ts';
-import { type Call, type KernelSpec, type Ref, TIERS, type Tier } from './calls.ts';
+import { type Call, type Ref, TIERS, type Tier } from './calls.ts';
+import { checkCalls, checkRange, invalid, specOf } from './check-call.ts';
 import { bf16Of, f16Of } from './floats.ts';
 import { createRandom } from './random.ts';
-
-const kernels: Readonly<Record<string, KernelSpec>> = catalog;
-
-/** A kernel's arguments by name. Throws KernelError 'invalid' for an unknown kernel. */
-export const specOf = (kernel: string): KernelSpec => {
-  if (!Object.hasOwn(kernels, kernel))
-    throw new KernelError(
-      'invalid',
-      `no kernel ${kernel}; expected one of ${Object.keys(kernels).join(', ')}`,
-    );
-  return kernels[kernel];
-};
-
-const invalid = (text: string): KernelError => new KernelError('invalid', text);
 
 const filled = (target: Uint8Array, fill: Fill, seed: number): void => {
   const random = createRandom(seed);
@@ -47,7 +34,7 @@ class ReferenceBackend implements Backend {
     l2Bytes: 0,
     hbmBytes: 0,
     dramBytes: 0,
-    kernels: Object.keys(kernels),
+    kernels: Object.keys(catalog),
     emulated: ['every tier is memory of this process'],
   };
   private readonly buffers = new Map<number, Uint8Array>();
@@ -66,11 +53,9 @@ class ReferenceBackend implements Backend {
   }
 
   private at({ buffer, offset }: Ref, bytes?: number): Uint8Array {
-    const all = this.buffers.get(buffer);
-    if (all === undefined) throw invalid(`no buffer ${buffer}`);
+    const all = this.buffers.get(buffer) ?? new Uint8Array(0);
     const end = bytes === undefined ? all.length : offset + bytes;
-    if (!(offset >= 0 && end >= offset && end <= all.length))
-      throw invalid(`bytes ${offset} to ${end} of buffer ${buffer}, which has ${all.length}`);
+    checkRange(buffer, this.buffers.get(buffer)?.length, offset, end - offset);
     return all.subarray(offset, end);
   }
 
@@ -88,10 +73,7 @@ class ReferenceBackend implements Backend {
   }
 
   private call({ kernel, refs, ints, reals = {} }: Call): void {
-    const spec = specOf(kernel);
-    for (const name of spec.ints)
-      if (!Object.hasOwn(ints, name)) throw invalid(`${kernel}: argument ${name} is missing`);
-    spec.reference({
+    specOf(kernel).reference({
       ints,
       reals,
       has: (ref) => Object.hasOwn(refs, ref),
@@ -104,6 +86,7 @@ class ReferenceBackend implements Backend {
 
   async run(calls: readonly Call[], options: RunOptions = {}): Promise<RunTimes> {
     const { warmups = 3, repeats = 10, inner = 1, perCall = false } = options;
+    checkCalls(calls, (buffer) => this.buffers.get(buffer)?.length);
     const columns = perCall ? repeats * calls.length : 0;
     const totalNs = new Float64Array(repeats);
     const startNs = new Float64Array(columns);
