@@ -23,7 +23,8 @@ export const call = {
     }
     if (writeBytes >= 4) {
       const write = u32View(bytes('write'));
-      for (let i = 0; i < Math.floor(writeBytes / 4); i++) write[i % write.length] = Math.imul(i, 2_654_435_761);
+      for (let i = 0; i < Math.floor(writeBytes / 4); i++)
+        write[i % write.length] = Math.imul(i, 2_654_435_761);
     }
   },
   randomCase(random) {
