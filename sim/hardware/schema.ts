@@ -217,6 +217,17 @@ export const stackSchema = z.strictObject({
   index: z
     .strictObject({ launchesPerKernel: quantity.optional(), timeRatio: quantity.optional() })
     .optional(),
+  /**
+   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`, `gather`,
+   * `uva`, `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
+   * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
+   */
+  kernels: z
+    .record(
+      z.string(),
+      z.strictObject({ startNs: time, rateRatio: quantity, flopsRatio: quantity, errorRatio: error }),
+    )
+    .optional(),
 });
 
 export type Stack = z.infer<typeof stackSchema>;

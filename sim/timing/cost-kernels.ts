@@ -14,7 +14,7 @@ import type {
   SelectOperation,
 } from '../program/operation.ts';
 import { dramBytes, hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
-import type { ElementType, Machine } from './cost-machine.ts';
+import type { ElementType, KernelLaw, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 
 /** Keys of a row that one group of SMs takes before a second group joins, bytes. */
@@ -128,25 +128,35 @@ interface Streamed {
   readonly farBytes?: number;
   /** Time over the roofline; default 1. */
   readonly timeRatio?: number;
+  /** Names of the measured kernel that does it; the first that the stack knows rules. */
+  readonly names: readonly string[];
 }
+
+/** The law of a kernel that the stack has measured, or the roofline that stands for one. */
+const lawOf = (machine: Machine, names: readonly string[], timeRatio: number): KernelLaw => {
+  for (const name of names) if (Object.hasOwn(machine.kernels, name)) return machine.kernels[name];
+  const rateRatio = 1 / timeRatio;
+  return { ...ROOFLINE_TRUST, startNs: kernelStartNs(machine), rateRatio, flopsRatio: rateRatio };
+};
 
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs, gemm } = machine;
-  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0, timeRatio = 1 } = work;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0, timeRatio = 1, names } = work;
+  const law = lawOf(machine, names, timeRatio);
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const computeNs = flops / flopsPerNs.fp32 + matrixFlops / gemm.flopsPerNs.bf16;
   return toCost(machine, {
-    fixedNs: kernels * kernelStartNs(machine) + (farBytes > 0 ? uva.roundTripNs : 0),
+    fixedNs: kernels * law.startNs + (farBytes > 0 ? uva.roundTripNs : 0),
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
-      { label: 'hbm', ns: (timeRatio * takenBytes) / machine.hbm.readBytesPerNs },
-      { label: 'compute', ns: timeRatio * computeNs },
+      { label: 'hbm', ns: takenBytes / machine.hbm.readBytesPerNs / law.rateRatio },
+      { label: 'compute', ns: computeNs / law.flopsRatio },
     ],
     takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
-    trust: ROOFLINE_TRUST,
+    trust: law,
     inDomain: true,
     hostNs: kernels * launch.hostNs,
   });
@@ -163,6 +173,7 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       matrixFlops,
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
+      names: [`score.${operation.index}`, 'score'],
     });
   }
   const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);
@@ -177,12 +188,19 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
 };
 
 export const appendCost = (machine: Machine, { bytes }: AppendOperation): OperationCost =>
-  streamedCost(machine, { readBytes: 0, writeBytes: bytes, flops: 0, kernels: 1 });
+  streamedCost(machine, { readBytes: 0, writeBytes: bytes, flops: 0, kernels: 1, names: ['append'] });
 
 export const mergeCost = (machine: Machine, { bytes }: MergeOperation): OperationCost =>
-  streamedCost(machine, { readBytes: bytes, writeBytes: 0, flops: 0, kernels: 1 });
+  streamedCost(machine, { readBytes: bytes, writeBytes: 0, flops: 0, kernels: 1, names: ['merge'] });
 
 export const codecCost = (
   machine: Machine,
-  { inBytes, outBytes, flops }: EncodeOperation | DecodeOperation,
-): OperationCost => streamedCost(machine, { readBytes: inBytes, writeBytes: outBytes, flops, kernels: 1 });
+  { kind, codec, inBytes, outBytes, flops }: EncodeOperation | DecodeOperation,
+): OperationCost =>
+  streamedCost(machine, {
+    readBytes: inBytes,
+    writeBytes: outBytes,
+    flops,
+    kernels: 1,
+    names: [`${kind}.${codec}`, kind],
+  });

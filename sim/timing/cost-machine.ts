@@ -16,6 +16,13 @@ export interface Trust {
 
 export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
 
+/** A kernel's own law: what it takes to start, and its shares of the rates of memory and of plain cores. */
+export interface KernelLaw extends Trust {
+  readonly startNs: number;
+  readonly rateRatio: number;
+  readonly flopsRatio: number;
+}
+
 interface Direction {
   readonly bytesPerNs: number;
   readonly gapNs: number;
@@ -76,6 +83,8 @@ export interface Machine extends SharedResources {
     readonly smBytesPerNs: number;
     readonly timeRatio: number;
   };
+  /** Measured kernels by name; see the stack's schema. */
+  readonly kernels: Readonly<Record<string, KernelLaw>>;
   readonly index: { readonly launchesPerKernel: number; readonly timeRatio: number };
   readonly link: Trust & {
     readonly kind: 'pcie' | 'c2c';
@@ -182,6 +191,19 @@ const uvaOf = ({ uva, errorRatio }: Profile['link']): Machine['uva'] => ({
   walkNs: uva.walkNs.value,
 });
 
+const kernelsOf = ({ kernels = {} }: Stack): Machine['kernels'] =>
+  Object.fromEntries(
+    Object.entries(kernels).map(([name, law]) => [
+      name,
+      {
+        ...trustOf([law], law.errorRatio),
+        startNs: law.startNs.value,
+        rateRatio: law.rateRatio.value,
+        flopsRatio: law.flopsRatio.value,
+      },
+    ]),
+  );
+
 const kernelLaws = (profile: Profile, stack: Stack) => {
   const { hbm, gemm, decodeAttention, prefillAttention, gather, select } = profile.accelerator;
   const { products } = computeRates(profile.accelerator);
@@ -235,6 +257,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       launchesPerKernel: stack.index?.launchesPerKernel?.value ?? 1,
       timeRatio: stack.index?.timeRatio?.value ?? 1,
     },
+    kernels: kernelsOf(stack),
   };
 };
 

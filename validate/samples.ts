@@ -1,0 +1,85 @@
+/**
+ * Raw samples of a machine: what was measured, beside the operations that it measures, so that any model can be held to
+ * them later without the machine. One file holds calibration sites or validation cases; gzip JSON.
+ */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import * as z from 'zod';
+import { SimError } from '../sim/error.ts';
+import { firstIssue } from '../sim/near-names.ts';
+import type { Operation } from '../sim/program/operation.ts';
+
+export const SAMPLES_FORMAT = 'kvtier.samples/1';
+
+/** The program builder made it; a file is trusted in the fields that predictions read. */
+const operationSchema = z.custom<Operation>(
+  (value) => typeof value === 'object' && value !== null && 'kind' in value && 'stream' in value,
+);
+
+const siteSchema = z.object({
+  /** Microbenchmark that the site belongs to, and the site's own name within it. */
+  benchmark: z.string(),
+  id: z.string(),
+  /** What was timed, as a program; the time of one pass through it. Empty: the time is a quantity itself. */
+  operations: z.array(operationSchema),
+  /** Quantity of the profile that the time (or the rate, with `readingBytes`) is, where no law predicts it. */
+  reading: z.string().optional(),
+  readingBytes: z.number().optional(),
+  /** Median time of one pass, ns, of each restart. */
+  restartNs: z.array(z.number().positive()),
+  /** Time of each repeat of each restart, ns. */
+  samplesNs: z.array(z.array(z.number().positive())),
+});
+
+export type SiteSamples = z.infer<typeof siteSchema>;
+
+const samplesSchema = z.object({
+  format: z.literal(SAMPLES_FORMAT),
+  machine: z.object({
+    backend: z.string(),
+    name: z.string(),
+    driver: z.string(),
+    runtime: z.string(),
+    units: z.number(),
+    date: z.string(),
+    emulated: z.array(z.string()),
+  }),
+  /** Clocks, temperature and power before and after each block of measurements. */
+  senses: z.array(z.record(z.string(), z.number())),
+  sites: z.array(siteSchema),
+});
+
+export type Samples = z.infer<typeof samplesSchema>;
+
+/** Median of a list, which is not changed. */
+export const medianOf = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+/** Time of one pass, ns: the median over restarts of their medians. */
+export const measuredNs = ({ restartNs }: SiteSamples): number => medianOf(restartNs);
+
+/** Reads a samples file. Throws SimError 'invalid-input' with file, field and expectation. */
+export const readSamples = (path: string): Samples => {
+  let json: unknown;
+  try {
+    const bytes = readFileSync(path);
+    json = JSON.parse((bytes[0] === 0x1f ? gunzipSync(bytes) : bytes).toString('utf8'));
+  } catch (error) {
+    throw new SimError(
+      'invalid-input',
+      `${path}: expected samples as JSON, plain or gzip: ${(error as Error).message}`,
+    );
+  }
+  const parsed = samplesSchema.safeParse(json);
+  if (!parsed.success) throw new SimError('invalid-input', `${path}: ${firstIssue(parsed.error.issues)}`);
+  return parsed.data;
+};
+
+/** Writes whole or not at all. */
+export const writeSamples = (path: string, samples: Samples): void => {
+  writeFileSync(`${path}.new`, gzipSync(JSON.stringify(samples), { level: 9 }));
+  renameSync(`${path}.new`, path);
+};
