@@ -2,8 +2,9 @@
  * From times and bytes to an OperationCost: a fixed part, then a flow that takes bytes from shared resources.
  * Promise: a flow alone never exceeds a resource's capacity, so its solo time is what the fabric gives it.
  */
-import type { Machine, Trust } from './cost-machine.ts';
+import type { Machine } from './cost-machine.ts';
 import type { Demand, OperationCost, ResourceName } from './operation-cost.ts';
+import type { Trust } from './trust.ts';
 
 /** Bytes that a flow takes from each resource over its whole life, in the resource's own (read) capacity. */
 export type ResourceBytes = Readonly<Partial<Record<ResourceName, number>>>;

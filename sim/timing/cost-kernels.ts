@@ -14,8 +14,9 @@ import type {
   SelectOperation,
 } from '../program/operation.ts';
 import { dramBytes, hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
-import type { ElementType, KernelLaw, Machine } from './cost-machine.ts';
+import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
+import type { KernelLaw } from './trust.ts';
 
 /** Keys of a row that one group of SMs takes before a second group joins, bytes. */
 const SELECT_SLICE_BYTES = 16_384;

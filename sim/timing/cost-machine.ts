@@ -2,26 +2,11 @@
  * A profile and a software stack as plain numbers: what the cost formulas compute with. Each law keeps its error
  * (P95 of its hold-out, wider where its numbers are assumed) and whether it is anchored in measurements at all.
  */
-import { statusesOf } from '../hardware/load.ts';
-import type { Profile, Quantity, Stack } from '../hardware/schema.ts';
+import type { Profile, Stack } from '../hardware/schema.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
-
-/** How far a law can be trusted. */
-export interface Trust {
-  /** P95 of the absolute relative error. */
-  readonly errorRatio: number;
-  /** True when every number of the law was measured, fitted or published. */
-  readonly anchored: boolean;
-}
+import { type KernelLaw, kernelsOf, type Trust, trustOf } from './trust.ts';
 
 export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
-
-/** A kernel's own law: what it takes to start, and its shares of the rates of memory and of plain cores. */
-export interface KernelLaw extends Trust {
-  readonly startNs: number;
-  readonly rateRatio: number;
-  readonly flopsRatio: number;
-}
 
 interface Direction {
   readonly bytesPerNs: number;
@@ -114,15 +99,7 @@ export interface Machine extends SharedResources {
   } | null;
 }
 
-/** What an assumed number adds to a law's error: parts of one generation differ by about this much from each other. */
-const ASSUMED_ERROR = 0.15;
 const FLOPS_PER_TFLOP_NS = 1000;
-
-const trustOf = (laws: readonly unknown[], error: Quantity | { readonly value: number }): Trust => {
-  const statuses = laws.flatMap((law) => statusesOf(law));
-  const anchored = !statuses.includes('assumed');
-  return { errorRatio: error.value + (anchored ? 0 : ASSUMED_ERROR), anchored };
-};
 
 /** Rates of all element types from the types that the profile states: a missing one runs as the next wider. */
 const byType = (
@@ -190,19 +167,6 @@ const uvaOf = ({ uva, errorRatio }: Profile['link']): Machine['uva'] => ({
   reachBytes: uva.reachBytes.value,
   walkNs: uva.walkNs.value,
 });
-
-const kernelsOf = ({ kernels = {} }: Stack): Machine['kernels'] =>
-  Object.fromEntries(
-    Object.entries(kernels).map(([name, law]) => [
-      name,
-      {
-        ...trustOf([law], law.errorRatio),
-        startNs: law.startNs.value,
-        rateRatio: law.rateRatio.value,
-        flopsRatio: law.flopsRatio.value,
-      },
-    ]),
-  );
 
 const kernelLaws = (profile: Profile, stack: Stack) => {
   const { hbm, gemm, decodeAttention, prefillAttention, gather, select } = profile.accelerator;

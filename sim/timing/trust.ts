@@ -1,0 +1,42 @@
+/**
+ * How far a law of the cost model can be trusted, and the laws of single kernels that a stack was measured with.
+ */
+import { statusesOf } from '../hardware/load.ts';
+import type { Quantity, Stack } from '../hardware/schema.ts';
+
+/** How far a law can be trusted. */
+export interface Trust {
+  /** P95 of the absolute relative error. */
+  readonly errorRatio: number;
+  /** True when every number of the law was measured, fitted or published. */
+  readonly anchored: boolean;
+}
+
+/** A kernel's own law: what it takes to start, and its shares of the rates of memory and of plain cores. */
+export interface KernelLaw extends Trust {
+  readonly startNs: number;
+  readonly rateRatio: number;
+  readonly flopsRatio: number;
+}
+
+/** What an assumed number adds to a law's error: parts of one generation differ by about this much from each other. */
+const ASSUMED_ERROR = 0.15;
+export const trustOf = (laws: readonly unknown[], error: Quantity | { readonly value: number }): Trust => {
+  const statuses = laws.flatMap((law) => statusesOf(law));
+  const anchored = !statuses.includes('assumed');
+  return { errorRatio: error.value + (anchored ? 0 : ASSUMED_ERROR), anchored };
+};
+
+/** The measured kernels of a stack. */
+export const kernelsOf = ({ kernels = {} }: Stack): Readonly<Record<string, KernelLaw>> =>
+  Object.fromEntries(
+    Object.entries(kernels).map(([name, law]) => [
+      name,
+      {
+        ...trustOf([law], law.errorRatio),
+        startNs: law.startNs.value,
+        rateRatio: law.rateRatio.value,
+        flopsRatio: law.flopsRatio.value,
+      },
+    ]),
+  );
