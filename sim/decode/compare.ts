@@ -108,7 +108,8 @@ const checkShape = (trace: AttentionTrace, model: ModelShape, experiment: Compar
   }
 };
 
-const recordsByLayer = (
+/** The record that stands for each layer of the model; null = dense or sliding attention. */
+export const recordsByLayer = (
   model: ModelShape,
   { policy, records }: PolicyReplay,
 ): readonly (LayerRecord | null)[] => {
@@ -163,7 +164,7 @@ const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): str
 export type TimingChoice = Pick<CompareExperiment, 'hardware' | 'stack' | 'batch' | 'dense'>;
 
 /** What an experiment replays: the model, a sample of the trace, and the world that its policies see. */
-const arrange = (experiment: CompareExperiment, trace: AttentionTrace) => {
+export const arrange = (experiment: CompareExperiment, trace: AttentionTrace) => {
   const model = loadModel(experiment.model);
   checkShape(trace, model, experiment);
   const excludedLayers = model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : []));

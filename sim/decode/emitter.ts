@@ -7,7 +7,7 @@ import { layerContextTokens } from '../model/ledger.ts';
 import type { ModelShape } from '../model/shape.ts';
 import type { ExtraPass, Policy, Work } from '../policy/policy.ts';
 import { ProgramBuilder } from '../program/builder.ts';
-import type { Gemm, StreamName, TierBytes } from '../program/operation.ts';
+import type { AttendOperation, Gemm, Share, StreamName, TierBytes } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
 
 export interface LoweringInput {
@@ -106,6 +106,7 @@ export class Emitter {
     contextTokens: number,
     tokens: readonly number[],
     after: readonly number[],
+    covers: NonNullable<AttendOperation['covers']>,
     where: 'gpu' | 'cpu' = 'gpu',
   ): number {
     const { model, batch, forms, policy } = this.input;
@@ -128,6 +129,7 @@ export class Emitter {
       readBytes: where === 'gpu' ? { hbm: bytes } : { dram: bytes },
       flops,
       where,
+      covers,
       stream: where === 'gpu' ? 'compute' : 'cpu',
       after,
     });
@@ -196,7 +198,9 @@ export class Emitter {
     return { rows, rowBytes: bytes / rows };
   }
 
-  fetch(tokens: readonly number[], share: number, after: readonly number[]): number[] {
+  /** Rows from DRAM, `tokens` by stored form; `share` = which part of the choice they are, null = none of it. */
+  fetch(tokens: readonly number[], share: Share | null, after: readonly number[]): number[] {
+    const part = share === null ? 1 : share[1] - share[0];
     const { mode } = this.input.policy.transfer;
     const stream: StreamName = mode === 'uva' ? 'compute' : 'h2d';
     const ids: number[] = [];
@@ -207,8 +211,9 @@ export class Emitter {
           kind: 'fetch',
           from: 'dram',
           to: 'hbm',
-          ...this.rowsOf(count * share, form),
+          ...this.rowsOf(count * part, form),
           regionBytes: this.input.dramBytes,
+          ...(share === null ? {} : { chosen: { form, share } }),
           mode,
           stream,
           after,

@@ -21,6 +21,7 @@ import type { ExactAttention } from '../quality/exact-attention.ts';
 import { bitCount, EVERY_QUERY, Selection } from '../quality/selection.ts';
 import { CodedRanges } from './coded-ranges.ts';
 import { emptyDemand, type LayerDemand, type LayerResidency, mergeTopK, mergeWork } from './demand.ts';
+import { captureChoice, type HeadChoice } from './head-choice.ts';
 
 export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => [
   { name: 'raw', kBytesPerToken: world.kBytesPerToken, vBytesPerToken: world.vBytesPerToken },
@@ -37,6 +38,8 @@ export class LayerReplay {
   readonly selections: readonly Selection[];
   /** Per head, what is stored in a coded form. */
   readonly coded: readonly CodedRanges[];
+  /** Told each head's choice of each scored step; null = nobody asks. */
+  onChoice: ((choices: readonly HeadChoice[]) => void) | null = null;
   private readonly policy: Policy;
   private readonly world: World;
   private readonly hooks: LayerPolicy;
@@ -126,6 +129,7 @@ export class LayerReplay {
       this.selections[at].restrictTo(head.cache.place, head.cache.liveTokens);
       this.countPicked(at, demand, share);
     });
+    this.onChoice?.(this.captured());
     this.addMovements(demand);
     this.chosen = demand;
     return demand;
@@ -161,6 +165,11 @@ export class LayerReplay {
       mean.liveTokens += head.cache.liveTokens / this.heads.length;
     }
     return mean;
+  }
+
+  private captured(): readonly HeadChoice[] {
+    const far = this.policy.transfer.attendAt === 'cpu' ? 'cpu' : 'fetched';
+    return this.heads.map(({ kvHead, cache }, at) => captureChoice(kvHead, cache, this.selections[at], far));
   }
 
   private countPicked(at: number, demand: LayerDemand, share: number): void {

@@ -5,7 +5,7 @@
 import { adapterGemms, attentionInputGemms, headGemms, outputAndMlpGemms } from '../model/gemms.ts';
 import { layerContextTokens } from '../model/ledger.ts';
 import type { ExtraPass, TopK, Work } from '../policy/policy.ts';
-import type { Gemm } from '../program/operation.ts';
+import type { Gemm, Share } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
 import { Emitter, type LoweringInput } from './emitter.ts';
 
@@ -18,6 +18,10 @@ export interface LayerStep {
 export interface LayerPrefill {
   readonly demand: LayerDemand;
 }
+
+const WHOLE: Share = [0, 1];
+const RESIDENT = { resident: true, far: [0, 0] } as const;
+const EVERYTHING = { resident: true, far: WHOLE } as const;
 
 const sumOf = (tokens: readonly number[]): number => tokens.reduce((a, b) => a + b, 0);
 
@@ -54,7 +58,7 @@ export class Lowering {
       if (later) {
         this.emit.builder.setLayer(layer + lead);
         const { id } = this.choose(later.choice, appended);
-        ahead[layer + lead] = this.fetch(later.choice.fetchTokens, 1, [id]);
+        ahead[layer + lead] = this.fetch(later.choice.fetchTokens, WHOLE, [id]);
         this.emit.builder.setLayer(layer);
       }
       if (demand === null)
@@ -134,7 +138,7 @@ export class Lowering {
 
   private attendHbm(layer: number, tokens: number, appended: number): void {
     const raw = this.input.forms.map((_, form) => (form === 0 ? tokens : 0));
-    this.attends.push(this.emit.attend(tokens, raw, [appended]));
+    this.attends.push(this.emit.attend(tokens, raw, [appended], RESIDENT));
     const extra = this.input.policy.denseWork(layer, tokens);
     if (extra === null) return;
     this.works(extra.works, 1, appended);
@@ -165,7 +169,7 @@ export class Lowering {
     this.emit.spill(choice, appended);
     // A cache's refill: attention waits for it, but reads of it only what it chose.
     const refills = append.refillTokens.map((tokens, form) => tokens + choice.refillTokens[form]);
-    const refilled = this.fetch(refills, 1, []);
+    const refilled = this.fetch(refills, null, []);
     if (ahead !== undefined) {
       this.attendAfter(choice, [...refilled, ...ahead]);
       return;
@@ -198,7 +202,7 @@ export class Lowering {
     return { id, isElsewhere: before !== 'gpu' };
   }
 
-  private fetch(tokens: readonly number[], share: number, after: readonly number[]): number[] {
+  private fetch(tokens: readonly number[], share: Share | null, after: readonly number[]): number[] {
     const ids = this.emit.fetch(tokens, share, [...after, ...this.copiedOut]);
     if (ids.length > 0) this.copiedOut = [];
     return ids;
@@ -217,21 +221,23 @@ export class Lowering {
     const choiceLayer = policy.choiceLayer(layer);
     const known = choiceLayer === null ? undefined : this.known[choiceLayer];
     const ahead = [freed, known].filter((id) => id !== undefined);
-    const copies = this.fetch(choice.fetchTokens, 1, overlap === 'ahead' ? ahead : [chosen]);
+    const copies = this.fetch(choice.fetchTokens, WHOLE, overlap === 'ahead' ? ahead : [chosen]);
     this.attendAfter(choice, [...ready, ...copies]);
   }
 
   private attendAfter(choice: LayerDemand, copies: readonly number[]): void {
     const inHbm = choice.residentTokens.map((tokens, form) => tokens + choice.fetchTokens[form]);
-    this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies));
+    this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies, EVERYTHING));
   }
 
   /** The CPU attends what lies in DRAM while the GPU attends what it holds; the parts are merged on the GPU. */
   private attendOnHost(choice: LayerDemand, ready: readonly number[], asked: readonly number[]): void {
     const { attendTokens, farAttendTokens, residentTokens, fetchTokens } = choice;
-    const answered = this.emit.outputsIn(this.emit.attend(farAttendTokens, fetchTokens, asked, 'cpu'));
+    const answered = this.emit.outputsIn(
+      this.emit.attend(farAttendTokens, fetchTokens, asked, { resident: false, far: WHOLE }, 'cpu'),
+    );
     const near = sumOf(residentTokens) > 0;
-    if (near) this.emit.attend(attendTokens - farAttendTokens, residentTokens, ready);
+    if (near) this.emit.attend(attendTokens - farAttendTokens, residentTokens, ready, RESIDENT);
     this.attends.push(this.emit.merge(near ? 2 : 1, [answered]));
   }
 
@@ -243,6 +249,7 @@ export class Lowering {
     const total = sumOf(fetched);
     const perToken = choice.attendTokens / (resident + total);
     const piece = fetched.map((tokens) => tokens / chunks);
+    const shareOf = (chunk: number): Share => [chunk / chunks, (chunk + 1) / chunks];
     const base = this.pieces.length;
     const copies: number[][] = [];
     const copyWhereFree = (): void => {
@@ -250,17 +257,18 @@ export class Lowering {
       while (copies.length < chunks && base + copies.length - buffers < this.pieces.length) {
         const freed = this.pieces[base + copies.length - buffers];
         const after = [...(speculative ? [] : [chosen]), ...(freed === undefined ? [] : [freed])];
-        copies.push(this.fetch(fetched, 1 / chunks, after));
+        copies.push(this.fetch(fetched, shareOf(copies.length), after));
       }
     };
     copyWhereFree();
     let parts = chunks;
     if (resident > 0) {
-      this.emit.attend(resident * perToken, choice.residentTokens, ready);
+      this.emit.attend(resident * perToken, choice.residentTokens, ready, RESIDENT);
       parts++;
     }
     for (let chunk = 0; chunk < chunks; chunk++) {
-      this.pieces.push(this.emit.attend((total / chunks) * perToken, piece, copies[chunk]));
+      const covers = { resident: false, far: shareOf(chunk) };
+      this.pieces.push(this.emit.attend((total / chunks) * perToken, piece, copies[chunk], covers));
       copyWhereFree();
     }
     this.attends.push(this.emit.merge(parts, []));

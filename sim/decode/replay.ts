@@ -7,6 +7,7 @@ import type { HeadRows, OtherLayer, Policy, PromptView, WindowQueries, World } f
 import { QualityRecorder } from '../quality/recorder.ts';
 import type { AttentionTrace } from '../trace/attention-trace.ts';
 import type { LayerDemand, LayerResidency } from './demand.ts';
+import type { HeadChoice } from './head-choice.ts';
 import { LayerReplay } from './head-replay.ts';
 import {
   attendAhead,
@@ -45,6 +46,8 @@ export interface ReplayRequest {
   readonly policies: readonly Policy[];
   /** Called after each step of each layer with the share done, 0..1. */
   readonly onProgress?: (share: number) => void;
+  /** Called with what the heads of a layer attend to, in each scored step. */
+  readonly onChoice?: (policy: Policy, layer: number, step: number, choices: readonly HeadChoice[]) => void;
 }
 
 const promptMassOf = (
@@ -120,6 +123,7 @@ const surveyLayers = (request: ReplayRequest): void => {
 };
 
 interface LayerRun extends MeasuredRun {
+  readonly policy: Policy;
   readonly record: LayerRecord;
 }
 
@@ -137,7 +141,7 @@ const startLayer = (request: ReplayRequest, layer: number, runs: readonly Policy
       residency: [],
     };
     records.set(layer, record);
-    return { ...measureRun(replay, quality, world, trace), record };
+    return { ...measureRun(replay, quality, world, trace), policy, record };
   });
 };
 
@@ -182,7 +186,8 @@ const replayLayer = (
     if (isScored && ahead === 0) attendAhead(request, layer, step, heads, room);
     const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
     const other = otherLayers(step);
-    for (const { replay, record } of layerRuns) {
+    for (const { replay, record, policy } of layerRuns) {
+      if (request.onChoice) replay.onChoice = (choices) => request.onChoice?.(policy, layer, step, choices);
       record.choices.push(isScored ? replay.select(step, (head) => queries[head], other) : replay.repeat());
       record.residency.push(replay.residency());
     }

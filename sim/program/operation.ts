@@ -14,6 +14,9 @@ export type TransferMode = 'dma' | 'dma-batch' | 'uva' | 'pageable' | 'cpu-gathe
 
 export type TierBytes = Readonly<Partial<Record<TierName, number>>>;
 
+/** From where to where in a list, 0..1: what one piece of work in several takes. */
+export type Share = readonly [number, number];
+
 interface OperationBase {
   /** Transformer layer, or -1 for work that belongs to no layer. */
   readonly layer: number;
@@ -53,6 +56,8 @@ export interface FetchOperation extends OperationBase {
   readonly mode: TransferMode;
   /** Bytes of the region that the rows are scattered over, where it matters (uva); absent = not known. */
   readonly regionBytes?: number;
+  /** Which of the layer's chosen tokens of one stored form it brings; absent = other data (an index, a cache's refill). */
+  readonly chosen?: { readonly form: number; readonly share: Share };
 }
 
 /** The opposite direction: writes rows out to a slower tier. */
@@ -99,6 +104,8 @@ export interface AttendOperation extends OperationBase {
   readonly readBytes: TierBytes;
   readonly flops: number;
   readonly where: 'gpu' | 'cpu';
+  /** Which of the layer's chosen tokens it reads: those that lie ready, and a share of those outside HBM; absent = all. */
+  readonly covers?: { readonly resident: boolean; readonly far: Share };
 }
 
 /** Log-sum-exp merge of `parts` partial outputs (m, l, o) of all query heads. */

@@ -1,0 +1,78 @@
+/**
+ * What one KV head attends to in one step, token by token and where each lies: what a kernel backend needs to run the
+ * step on real memory. A step's demand has the same numbers as means over heads; here are the rows themselves.
+ */
+import { type HeadCache, IN_DRAM, IN_HBM } from '../memory/head-cache.ts';
+import { EVERY_QUERY, type Selection } from '../quality/selection.ts';
+
+/** Where an attended token is read: it lay in HBM, it crosses the link first, or the CPU attends to it. */
+export const RUN_PLACES = ['hbm', 'fetched', 'cpu'] as const;
+export type RunPlace = (typeof RUN_PLACES)[number];
+
+/** Neighbouring tokens that lie side by side and are read alike. */
+export interface TokenRun {
+  /** Tokens [from, from + count) of the sequence. */
+  readonly from: number;
+  count: number;
+  /** Position of the first among the tokens of its form that the tier holds, where they lie packed in token order. */
+  readonly slot: number;
+  readonly place: RunPlace;
+  readonly form: number;
+  /** Query heads of the group that attend to them, one bit each; -1 = all. */
+  readonly queries: number;
+}
+
+export interface HeadChoice {
+  readonly kvHead: number;
+  /** Tokens written so far. */
+  readonly length: number;
+  /** Tokens that each tier holds, by stored form; copies for query heads not counted. */
+  readonly hbmTokens: readonly number[];
+  readonly dramTokens: readonly number[];
+  /** Ascending by `from`. */
+  readonly runs: readonly TokenRun[];
+  /** Rows in HBM that stand for tokens which are not attended one by one. */
+  readonly estimatedRows: number;
+}
+
+const sameRun = (run: TokenRun | undefined, next: TokenRun): boolean =>
+  run !== undefined &&
+  run.from + run.count === next.from &&
+  run.slot + run.count === next.slot &&
+  run.place === next.place &&
+  run.form === next.form &&
+  run.queries === next.queries;
+
+/** The choice of a head after its policy chose and before the cache forgets what moved; `farPlace` = fate of what lies in DRAM. */
+export const captureChoice = (
+  kvHead: number,
+  cache: HeadCache,
+  { all, marks, estimates }: Selection,
+  farPlace: 'fetched' | 'cpu',
+): HeadChoice => {
+  const { place, form, arrived, tokens, forms } = cache;
+  const hbmTokens = forms.map(() => 0);
+  const dramTokens = forms.map(() => 0);
+  const runs: TokenRun[] = [];
+  for (let token = 0; token < tokens; token++) {
+    const tiers = place[token];
+    if (tiers === 0) continue;
+    const own = form[token];
+    const inHbm = (tiers & IN_HBM) !== 0;
+    const hbmSlot = hbmTokens[own];
+    const dramSlot = dramTokens[own];
+    if (inHbm) hbmTokens[own]++;
+    if ((tiers & IN_DRAM) !== 0) dramTokens[own]++;
+    const queries = all ? EVERY_QUERY : marks[token];
+    if (queries === 0) continue;
+    // What enters an HBM slot in this step crosses the link like any other row.
+    const where: RunPlace = !inHbm ? farPlace : arrived[token] > 0 ? 'fetched' : 'hbm';
+    const slot = where === 'hbm' ? hbmSlot : dramSlot;
+    const next: TokenRun = { from: token, count: 1, slot, place: where, form: own, queries };
+    const last = runs.at(-1);
+    if (last !== undefined && sameRun(last, next)) last.count++;
+    else runs.push(next);
+  }
+  const estimatedRows = estimates.reduce((sum, { count }) => sum + count, 0);
+  return { kvHead, length: tokens, hbmTokens, dramTokens, runs, estimatedRows };
+};
