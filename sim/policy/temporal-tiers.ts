@@ -2,6 +2,7 @@
  * Tiers by age in one layer: the oldest tokens leave the fast tier first-in first-out as coded blocks in DRAM; a summary of
  * each block's keys stays in HBM and ranks it by the queries. Used by policies/ttkv.ts.
  */
+import { softmaxInPlace } from '../quality/exact-attention.ts';
 import { ChannelBounds } from './channel-bounds.ts';
 import type { HeadView, LayerPolicy, LayerView, Pick, StepView, World } from './policy.ts';
 import { QueryGuess } from './query-guess.ts';
@@ -9,11 +10,15 @@ import { Ranking, reduceRows } from './ranking.ts';
 
 export interface TierRules {
   readonly blockTokens: number;
+  /** Tokens in HBM, of which the first `prefixTokens` never leave it. */
   readonly fastTokens: number;
+  readonly prefixTokens: number;
   /** Blocks streamed of so many in the slow tier. */
   chosenOf(slowBlocks: number): number;
   readonly summary: 'mean' | 'min-max';
   readonly selectPer: 'layer' | 'head';
+  /** What queries are compared by: a block's share of a query's scores (softmax over blocks), or the scores themselves. */
+  readonly compare: 'share' | 'score';
   /** True when blocks are chosen by the previous step's queries. */
   readonly byPrevious: boolean;
   /** Normal noise on the queries that choose, as a ratio to their length. */
@@ -22,12 +27,15 @@ export interface TierRules {
   readonly scaleBytes: number;
 }
 
+/** Largest, difference, exponential, sum and quotient of one entry. */
+const SOFTMAX_FLOPS = 5;
+
 export class TemporalTiers implements LayerPolicy {
   private readonly rules: TierRules;
   private readonly world: World;
   private readonly bounds: ChannelBounds[] = [];
   private readonly queries: QueryGuess;
-  /** Blocks in the slow tier: tokens 0 .. slowBlocks * blockTokens - 1. */
+  /** Blocks in the slow tier: the slowBlocks * blockTokens tokens after the prefix. */
   private slowBlocks = 0;
   private readonly scores: Float32Array;
   /** Of one KV head: row-major [groupSize, blocks], and reduced over the group. */
@@ -75,7 +83,8 @@ export class TemporalTiers implements LayerPolicy {
     if (rules.selectPer === 'layer') for (const pick of picks) this.take(pick, scores, k, view.length);
     const keys = rules.summary === 'mean' ? 1 : 2;
     const readBytes = { hbm: slowBlocks * world.kBytesPerToken * keys };
-    const flops = 2 * keys * world.headDim * slowBlocks * world.groupSize;
+    const perScore = 2 * keys * world.headDim + (rules.compare === 'share' ? SOFTMAX_FLOPS : 0);
+    const flops = perScore * slowBlocks * world.groupSize;
     for (const pick of picks) {
       pick.score({ index: 'block-summaries', readBytes, flops, kernels: 1 });
       pick.topk(slowBlocks, k, rules.selectPer === 'layer' ? 1 / world.kvHeads : 1);
@@ -83,14 +92,17 @@ export class TemporalTiers implements LayerPolicy {
   }
 
   private demote(view: LayerView): void {
-    const { blockTokens, fastTokens, summary } = this.rules;
+    const { blockTokens, fastTokens, prefixTokens, summary } = this.rules;
+    const { headDim } = this.world;
     while (view.length - this.slowBlocks * blockTokens >= fastTokens + blockTokens) {
-      const from = this.slowBlocks * blockTokens;
+      const after = this.slowBlocks * blockTokens;
+      const from = prefixTokens + after;
       view.heads.forEach(({ cache, keys }, h) => {
         cache.recode(from, from + blockTokens, 1);
         cache.move(from, from + blockTokens, 'dram');
-        if (summary === 'min-max') this.bounds[h].update(keys, from, from + blockTokens);
-        else this.bounds[h].average(keys, this.slowBlocks);
+        const demotable = keys.subarray(prefixTokens * headDim);
+        if (summary === 'min-max') this.bounds[h].update(demotable, after, after + blockTokens);
+        else this.bounds[h].average(demotable, this.slowBlocks);
       });
       this.slowBlocks++;
     }
@@ -104,21 +116,30 @@ export class TemporalTiers implements LayerPolicy {
     cache.setMeta('scales', 'hbm', slowBlocks * rules.scaleBytes);
   }
 
-  /** Each block's largest score by a query of the group. */
+  /** Each block's largest score, or share, by a query of the group. */
   private scoreHead(view: StepView, h: number): void {
-    const { slowBlocks, queryScores, headScores, world } = this;
-    this.bounds[h].scoreInto(this.queries.of(view, h), world.groupSize, slowBlocks, queryScores, slowBlocks);
-    reduceRows(queryScores, world.groupSize, slowBlocks, slowBlocks, 'max', headScores);
+    const { slowBlocks, queryScores, headScores, world, rules } = this;
+    const { groupSize, headDim } = world;
+    this.bounds[h].scoreInto(this.queries.of(view, h), groupSize, slowBlocks, queryScores, slowBlocks);
+    if (rules.compare === 'share') {
+      const scale = 1 / Math.sqrt(headDim);
+      for (let i = 0; i < groupSize * slowBlocks; i++) queryScores[i] *= scale;
+      for (let g = 0; g < groupSize; g++) softmaxInPlace(queryScores.subarray(g * slowBlocks), slowBlocks);
+    }
+    reduceRows(queryScores, groupSize, slowBlocks, slowBlocks, 'max', headScores);
   }
 
   /** The k best blocks and the whole fast tier. */
   private take(pick: Pick, scores: Float32Array, k: number, length: number): void {
     const { ranking, slowBlocks } = this;
-    const { blockTokens } = this.rules;
+    const { blockTokens, prefixTokens } = this.rules;
     const count = ranking.best(scores, 0, slowBlocks, k);
     pick.none();
-    for (let i = 0; i < count; i++)
-      pick.take(ranking.positions[i] * blockTokens, (ranking.positions[i] + 1) * blockTokens);
-    pick.take(slowBlocks * blockTokens, length);
+    pick.take(0, prefixTokens);
+    for (let i = 0; i < count; i++) {
+      const from = prefixTokens + ranking.positions[i] * blockTokens;
+      pick.take(from, from + blockTokens);
+    }
+    pick.take(prefixTokens + slowBlocks * blockTokens, length);
   }
 }

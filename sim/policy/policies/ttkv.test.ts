@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { worldOf } from '../../../test/policy-cases.ts';
 import { probe } from '../../../test/policy-probe.ts';
+import { exp } from '../../engine/math.ts';
 import { createRandomTrace } from '../../trace/random-trace.ts';
 import { createPolicy } from '../create-policy.ts';
 import { policy as plugin } from './ttkv.ts';
@@ -19,43 +20,72 @@ const world = worldOf(shape);
 const trace = createRandomTrace({ shape, seed: 11 });
 const BLOCK = 16;
 
-/** Score of a block: its largest bound (or product with its mean key) by any query of the layer. */
-const scoreOf = (block: number, step: number, summary: 'mean' | 'min-max'): number => {
-  let best = -Infinity;
-  for (const kvHead of [0, 1]) {
-    const keys = trace.keys(2, kvHead);
-    const q = trace.queries(2, step, kvHead);
-    for (let g = 0; g < 4; g++) {
-      let sum = 0;
-      for (let c = 0; c < 32; c++) {
-        const products = Array.from(
-          { length: BLOCK },
-          (_, t) => q[g * 32 + c] * keys[(block * BLOCK + t) * 32 + c],
-        );
-        sum += summary === 'min-max' ? Math.max(...products) : products.reduce((a, b) => a + b, 0) / BLOCK;
-      }
-      best = Math.max(best, sum);
+/** Scores of `blocks` blocks behind the prefix by one query: largest bound, or product with the mean key. */
+const scoresBy = (q: Float32Array, keys: Float32Array, blocks: number, prefix: number, summary: Summary) =>
+  Array.from({ length: blocks }, (_, block) => {
+    let sum = 0;
+    for (let c = 0; c < 32; c++) {
+      const products = Array.from(
+        { length: BLOCK },
+        (_, t) => q[c] * keys[(prefix + block * BLOCK + t) * 32 + c],
+      );
+      sum += summary === 'min-max' ? Math.max(...products) : products.reduce((a, b) => a + b, 0) / BLOCK;
     }
-  }
-  return best;
+    return sum;
+  });
+
+const shares = (scores: readonly number[]): readonly number[] => {
+  const weights = scores.map((score) => exp((score - Math.max(...scores)) / Math.sqrt(32)));
+  return weights.map((weight) => weight / weights.reduce((a, b) => a + b, 0));
 };
 
-test.each(['min-max', 'mean'] as const)('streams the blocks of the highest score by %s', (summary) => {
-  const config = { blockTokens: BLOCK, fastTokens: 100, slowBlocks: 5, summary };
+/** The blocks with the largest score or share by any query of the layer. */
+const bestBlocks = (step: number, slow: number, prefix: number, { summary, compare }: Case) => {
+  const rows = [0, 1].flatMap((kvHead) => {
+    const q = trace.queries(2, step, kvHead);
+    return [0, 1, 2, 3].map((g) => {
+      const query = q.subarray(g * 32, (g + 1) * 32);
+      const scores = scoresBy(query, trace.keys(2, kvHead), slow, prefix, summary);
+      return compare === 'share' ? shares(scores) : scores;
+    });
+  });
+  const best = (block: number): number => Math.max(...rows.map((row) => row[block]));
+  return Array.from({ length: slow }, (_, block) => block)
+    .sort((a, b) => best(b) - best(a))
+    .slice(0, 5);
+};
+
+type Summary = 'min-max' | 'mean';
+interface Case {
+  readonly summary: Summary;
+  readonly compare: 'share' | 'score';
+  readonly prefixTokens: number;
+}
+const cases: readonly Case[] = [
+  { summary: 'min-max', compare: 'share', prefixTokens: 0 },
+  { summary: 'mean', compare: 'share', prefixTokens: 20 },
+  { summary: 'min-max', compare: 'score', prefixTokens: 20 },
+];
+
+test.each(cases)('streams the best blocks: $summary, $compare, prefix $prefixTokens', (wanted) => {
+  const config = { blockTokens: BLOCK, fastTokens: 100, slowBlocks: 5, ...wanted };
   const policy = createPolicy(plugin, config, world);
   const choices = probe({ policy, world, trace, layer: 2, steps: 3, after: () => undefined });
+  const prefix = wanted.prefixTokens;
   choices.forEach((heads, step) => {
     const slow = Math.floor((501 + step - 100) / BLOCK);
-    const best = Array.from({ length: slow }, (_, block) => block)
-      .sort((a, b) => scoreOf(b, step, summary) - scoreOf(a, step, summary))
-      .slice(0, 5);
+    const best = bestBlocks(step, slow, prefix, wanted);
     for (const marks of heads) {
       marks.forEach((mark, token) => {
-        const block = Math.floor(token / BLOCK);
-        expect(mark !== 0).toBe(block >= slow || best.includes(block));
+        const block = Math.floor((token - prefix) / BLOCK);
+        expect(mark !== 0).toBe(token < prefix || block >= slow || best.includes(block));
       });
     }
   });
+});
+
+test('a prefix larger than the fast tier is refused by name', () => {
+  expect(() => createPolicy(plugin, { fastTokens: 10, prefixTokens: 11 }, world)).toThrow(/prefixTokens/);
 });
 
 test('scales are counted once: beside the summaries in HBM, or with the blocks in DRAM', () => {

@@ -5,6 +5,7 @@
  * HBM beside the block summaries, so a block crosses the link as its bare codes (128·d·1.5 bytes per KV head).
  */
 import * as z from 'zod';
+import { SimError } from '../../error.ts';
 import { withScales } from '../codec.ts';
 import { codec as k8v4 } from '../codecs/k8v4.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
@@ -18,6 +19,11 @@ const config = z.object({
     .min(1)
     .optional()
     .describe('tokens kept in HBM; default 8192, or a quarter of a shorter context'),
+  prefixTokens: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe('of the tokens in HBM, first ones that are never demoted (attention sinks)'),
   slowBlocks: z.int().min(0).default(16).describe('slow blocks streamed per step and layer'),
   slowShare: z
     .number()
@@ -33,6 +39,12 @@ const config = z.object({
     .enum(['layer', 'head'])
     .default('layer')
     .describe('one choice of blocks a layer, or one a KV head'),
+  compare: z
+    .enum(['share', 'score'])
+    .default('share')
+    .describe(
+      'what the best query of any head is found by: the share of its scores that a block has (softmax over blocks), or the score itself, by which heads with long keys outvote the others',
+    ),
   stages: z.int().min(1).default(4).describe('pieces that the chosen blocks are streamed in'),
   buffers: z.int().min(1).default(2).describe('staging buffers of one stage each; 2 = double buffering'),
   predict: z
@@ -62,6 +74,11 @@ export const policy = {
   },
   create: (c, world): Policy => {
     const fastTokens = c.fastTokens ?? Math.min(FAST_TOKENS, Math.ceil(world.promptTokens / 4));
+    if (c.prefixTokens > fastTokens)
+      throw new SimError(
+        'invalid-input',
+        `policy ttkv, parameter prefixTokens: expected at most fastTokens (${fastTokens}), got ${c.prefixTokens}`,
+      );
     const inHbm = c.scales === 'hbm';
     const codec = inHbm ? k8v4 : withScales(k8v4, c.blockTokens);
     const blockBytes =
