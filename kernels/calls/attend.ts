@@ -1,0 +1,187 @@
+/**
+ * Decode attention of one query token over paged KV. A row is one KV head of one sequence; q [rows, group, headDim]
+ * (qType 0 bf16, 1 f16) holds its `group` query heads. Row r reads pages table[offsets[r] .. offsets[r + 1]) (u32) of
+ * pool, `pageStride` bytes each in a `format` of formats.ts, and of their tokens the first tokens[r] (u32): only the
+ * last page is partly filled. pageTokens 1 makes a token list. mask (optional, u32 a table entry): bit h set = query
+ * head h reads that page. Logits are scaled by `scale` (0 = 1 / sqrt(headDim)).
+ * parts 0: out [rows, group, headDim] = attention (outType 0 f32, 1 bf16, 2 f16); a head that reads nothing gets 0.
+ * parts n: out f32 [rows, group, n, headDim + 2] gets o (not divided by l), m (of scaled logits, natural log) and l in
+ * part `part`, for `merge`; m is 0 where l is 0. units: multiprocessors or threads to use, 0 = all.
+ * Source: online softmax, arXiv 1805.02867; paged split-KV decode as in FlashInfer, arXiv 2501.01005.
+ */
+import type { KernelCase, KernelSpec, ReferenceArguments } from '../calls.ts';
+import { bf16Of, f16Of, f32View, ofBf16, ofF16, toBf16, u16View, u32View } from '../floats.ts';
+import { decodePage, FORMATS, formatOf, layoutOf, pageStrideOf } from '../formats.ts';
+import type { Random } from '../random.ts';
+import { drawPool, pick, shuffled } from '../random-pages.ts';
+
+/** What one query head attends to: logits and values in float64. */
+interface Attended {
+  readonly o: Float64Array;
+  readonly m: number;
+  readonly l: number;
+}
+
+const attendHead = (
+  q: (channel: number) => number,
+  scale: number,
+  keys: readonly Float64Array[],
+  values: readonly Float64Array[],
+  headDim: number,
+): Attended => {
+  const logits = keys.map((key) => {
+    let dot = 0;
+    for (let d = 0; d < headDim; d++) dot += q(d) * key[d];
+    return dot * scale;
+  });
+  const m = logits.reduce((most, x) => Math.max(most, x), -Infinity);
+  const o = new Float64Array(headDim);
+  let l = 0;
+  logits.forEach((logit, token) => {
+    const p = Math.exp(logit - m);
+    l += p;
+    for (let d = 0; d < headDim; d++) o[d] += p * values[token][d];
+  });
+  return { o, m: keys.length === 0 ? 0 : m, l };
+};
+
+const write = ({ ints, bytes }: ReferenceArguments, head: number, { o, m, l }: Attended): void => {
+  const { headDim, parts, part, outType } = ints;
+  if (parts > 0) {
+    const at = (head * parts + part) * (headDim + 2);
+    f32View(bytes('out')).set([...o, m, l], at);
+    return;
+  }
+  const result = o.map((x) => (l > 0 ? x / l : 0));
+  if (outType === 0) f32View(bytes('out')).set(result, head * headDim);
+  else u16View(bytes('out')).set(Array.from(result, outType === 1 ? bf16Of : f16Of), head * headDim);
+};
+
+interface Shape {
+  readonly rows: number;
+  readonly group: number;
+  readonly headDim: number;
+  readonly pageTokens: number;
+}
+
+/** Pages of a pool with random contents, in random order, for rows of random lengths; some may be empty. */
+const drawRows = (random: Random, { rows, pageTokens }: Shape) => {
+  const tokens = Uint32Array.from({ length: rows }, () =>
+    random.integer(0, 7) === 0 ? 0 : random.integer(1, random.integer(0, 1) === 0 ? 40 : 300),
+  );
+  const offsets = new Uint32Array(rows + 1);
+  for (let row = 0; row < rows; row++) offsets[row + 1] = offsets[row] + Math.ceil(tokens[row] / pageTokens);
+  const pages = Math.max(1, offsets[rows] + random.integer(0, 3));
+  const order = shuffled(random, pages);
+  return { tokens, offsets, table: order.slice(0, Math.max(1, offsets[rows])), pages };
+};
+
+const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
+
+const drawCase = (random: Random): KernelCase => {
+  const name = pick(random, Object.keys(FORMATS) as (keyof typeof FORMATS)[]);
+  const { id: format, element } = FORMATS[name];
+  const shape: Shape = {
+    rows: random.integer(1, 6),
+    group: pick(random, [1, 2, 3, 4, 7, 8, 12, 16]),
+    headDim: pick(random, element === 'code' ? [64, 128] : [64, 80, 96, 128, 256]),
+    pageTokens: pick(random, [1, 8, 16, 32, 64, 5]),
+  };
+  const { rows, group, headDim, pageTokens } = shape;
+  const { tokens, offsets, table, pages } = drawRows(random, shape);
+  const heads = rows * group;
+  const parts = random.integer(0, 2) === 0 ? random.integer(1, 3) : 0;
+  const outType = random.integer(0, 2);
+  const qType = random.integer(0, 1);
+  const queries = Float64Array.from({ length: heads * headDim }, () => 2 * random.normal());
+  const q = qType === 0 ? toBf16(queries) : new Uint8Array(Uint16Array.from(queries, f16Of).buffer);
+  const masked = random.integer(0, 3) === 0;
+  const mask = Uint32Array.from(table, () => random.uint32());
+  const size = parts > 0 ? 4 * heads * parts * (headDim + 2) : heads * headDim * (outType === 0 ? 4 : 2);
+  const type = parts > 0 || outType === 0 ? 'f32' : outType === 1 ? 'bf16' : 'f16';
+  return {
+    label:
+      `attend ${name} rows ${rows} group ${group} headDim ${headDim} pageTokens ${pageTokens} parts ${parts} ` +
+      `outType ${outType} qType ${qType}${masked ? ' masked' : ''} tokens ${tokens.join(',')}`,
+    buffers: {
+      q: { tier: 'hbm', data: q },
+      pool: { tier: 'hbm', data: drawPool(random, formatOf(format), headDim, pageTokens, pages) },
+      table: { tier: 'hbm', data: bytesOf(table) },
+      offsets: { tier: 'hbm', data: bytesOf(offsets) },
+      tokens: { tier: 'hbm', data: bytesOf(tokens) },
+      ...(masked ? { mask: { tier: 'hbm' as const, data: bytesOf(mask) } } : {}),
+      out: { tier: 'hbm', data: size },
+    },
+    ints: {
+      ...shape,
+      format,
+      pageStride: pageStrideOf(formatOf(format), headDim, pageTokens),
+      qType,
+      outType,
+      parts,
+      part: parts > 0 ? random.integer(0, parts - 1) : 0,
+      units: 0,
+    },
+    reals: { scale: 0 },
+    // Weights and values pass through 16-bit numbers on their way to the matrix units.
+    outputs: [{ ref: 'out', bytes: size, type, tolerance: 1e-2 }],
+  };
+};
+
+export const call = {
+  name: 'attend',
+  refs: ['q', 'pool', 'table', 'offsets', 'tokens', 'mask', 'out'],
+  ints: [
+    'rows',
+    'group',
+    'headDim',
+    'pageTokens',
+    'format',
+    'pageStride',
+    'qType',
+    'outType',
+    'parts',
+    'part',
+    'units',
+  ],
+  reals: ['scale'],
+  reference(given) {
+    const { rows, group, headDim, pageTokens, pageStride, qType } = given.ints;
+    const format = formatOf(given.ints.format);
+    const { bytes: pageBytes } = layoutOf(format, headDim, pageTokens);
+    const pool = given.bytes('pool');
+    const [table, offsets, tokens] = ['table', 'offsets', 'tokens'].map((ref) => u32View(given.bytes(ref)));
+    const mask = given.has('mask') ? u32View(given.bytes('mask')) : undefined;
+    const q = u16View(given.bytes('q'));
+    const number = qType === 0 ? ofBf16 : ofF16;
+    const scale = (given.reals.scale ?? 0) === 0 ? 1 / Math.sqrt(headDim) : given.reals.scale;
+    const decoded = new Map<number, Float64Array>();
+    const pageOf = (page: number): Float64Array => {
+      const start = page * pageStride;
+      const numbers =
+        decoded.get(page) ?? decodePage(pool.slice(start, start + pageBytes), format, headDim, pageTokens);
+      decoded.set(page, numbers);
+      return numbers;
+    };
+    for (let row = 0; row < rows; row++)
+      for (let h = 0; h < group; h++) {
+        const keys: Float64Array[] = [];
+        const values: Float64Array[] = [];
+        for (let token = 0; token < tokens[row]; token++) {
+          const entry = offsets[row] + Math.floor(token / pageTokens);
+          if (mask !== undefined && ((mask[entry] >>> h) & 1) === 0) continue;
+          const page = pageOf(table[entry]);
+          const at = (token % pageTokens) * headDim;
+          keys.push(page.subarray(at, at + headDim));
+          values.push(page.subarray(pageTokens * headDim + at, pageTokens * headDim + at + headDim));
+        }
+        const head = row * group + h;
+        write(
+          given,
+          head,
+          attendHead((d) => number(q[head * headDim + d]), scale, keys, values, headDim),
+        );
+      }
+  },
+  randomCase: drawCase,
+} satisfies KernelSpec;
