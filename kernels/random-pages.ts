@@ -1,20 +1,8 @@
 /** Random pools of pages for the cases of kernel calls: the same pages raw and coded, in shuffled order. */
+import { distinct, oneOf } from './calls/random-rows.ts';
 import type { KernelCase } from './calls.ts';
 import { decodePage, encodePage, FORMATS, type Format, formatOf, pageStrideOf } from './formats.ts';
 import type { Random } from './random.ts';
-
-/** One of a list. */
-export const pick = <T>(random: Random, from: readonly T[]): T => from[random.integer(0, from.length - 1)];
-
-/** 0 to count - 1 in random order. */
-export const shuffled = (random: Random, count: number): Uint32Array => {
-  const order = Uint32Array.from({ length: count }, (_, at) => at);
-  for (let at = count - 1; at > 0; at--) {
-    const other = random.integer(0, at);
-    [order[at], order[other]] = [order[other], order[at]];
-  }
-  return order;
-};
 
 /** A pool of normal numbers; what lies between pages is poison. */
 export const drawPool = (
@@ -39,11 +27,11 @@ export const drawPages = (random: Random) => {
   const codes = (Object.keys(FORMATS) as (keyof typeof FORMATS)[]).filter(
     (name) => FORMATS[name].element === 'code',
   );
-  const name = pick(random, codes);
+  const name = oneOf(random, codes);
   const format: Format = FORMATS[name];
   const rawFormat = random.integer(0, 1);
-  const headDim = pick(random, [64, 128]);
-  const pageTokens = pick(random, [1, 5, 16, 32, 64]);
+  const headDim = oneOf(random, [64, 128]);
+  const pageTokens = oneOf(random, [1, 5, 16, 32, 64]);
   const pages = random.integer(1, 4);
   const raw = drawPool(random, formatOf(rawFormat), headDim, pageTokens, pages);
   const rawStride = raw.length / pages;
@@ -61,7 +49,7 @@ export const drawPages = (random: Random) => {
   const listed = random.integer(0, 1) === 0;
   const list = (): KernelCase['buffers'][string] => ({
     tier: 'hbm',
-    data: new Uint8Array(shuffled(random, pages).buffer),
+    data: new Uint8Array(distinct(random, pages, pages).buffer),
   });
   return {
     label: `${name} headDim ${headDim} pageTokens ${pageTokens} pages ${pages} raw ${rawFormat}`,

@@ -5,13 +5,19 @@
  */
 import type { KernelSpec } from '../calls.ts';
 import { toBf16, u32View } from '../floats.ts';
-import { shuffled } from '../random-pages.ts';
+import { distinct } from './random-rows.ts';
 
 export const call = {
   name: 'append',
   refs: ['k', 'v', 'pool', 'slots'],
   ints: ['rows', 'headDim', 'pageTokens', 'pageStride'],
   reals: [],
+  extents: ({ rows, headDim }) => ({
+    k: 2 * rows * headDim,
+    v: 2 * rows * headDim,
+    pool: 0,
+    slots: 4 * rows,
+  }),
   reference({ ints: { rows, headDim, pageTokens, pageStride }, bytes }) {
     const [k, v, pool] = ['k', 'v', 'pool'].map(bytes);
     const slots = u32View(bytes('slots'));
@@ -31,7 +37,7 @@ export const call = {
     const pageTokens = [1, 5, 16, 64][random.integer(0, 3)];
     const pages = Math.ceil(rows / pageTokens) + random.integer(0, 2);
     const pageStride = 4 * pageTokens * headDim;
-    const slots = shuffled(random, pages * pageTokens);
+    const slots = distinct(random, pages * pageTokens, pages * pageTokens);
     if (random.integer(0, 1) === 0) slots[random.integer(0, rows - 1)] = 0xffffffff;
     const numbers = () => toBf16(Float64Array.from({ length: rows * headDim }, () => random.normal()));
     return {

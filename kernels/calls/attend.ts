@@ -13,7 +13,11 @@ import type { KernelCase, KernelSpec, ReferenceArguments } from '../calls.ts';
 import { bf16Of, f16Of, f32View, ofBf16, ofF16, toBf16, u16View, u32View } from '../floats.ts';
 import { decodePage, FORMATS, formatOf, layoutOf, pageStrideOf } from '../formats.ts';
 import type { Random } from '../random.ts';
-import { drawPool, pick, shuffled } from '../random-pages.ts';
+import { drawPool } from '../random-pages.ts';
+import { distinct, oneOf } from './random-rows.ts';
+
+const outBytes = (heads: number, headDim: number, parts: number, outType: number): number =>
+  parts > 0 ? 4 * heads * parts * (headDim + 2) : heads * headDim * (outType === 0 ? 4 : 2);
 
 /** What one query head attends to: logits and values in float64. */
 interface Attended {
@@ -72,20 +76,20 @@ const drawRows = (random: Random, { rows, pageTokens }: Shape) => {
   const offsets = new Uint32Array(rows + 1);
   for (let row = 0; row < rows; row++) offsets[row + 1] = offsets[row] + Math.ceil(tokens[row] / pageTokens);
   const pages = Math.max(1, offsets[rows] + random.integer(0, 3));
-  const order = shuffled(random, pages);
+  const order = distinct(random, pages, pages);
   return { tokens, offsets, table: order.slice(0, Math.max(1, offsets[rows])), pages };
 };
 
 const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
 
 const drawCase = (random: Random): KernelCase => {
-  const name = pick(random, Object.keys(FORMATS) as (keyof typeof FORMATS)[]);
+  const name = oneOf(random, Object.keys(FORMATS) as (keyof typeof FORMATS)[]);
   const { id: format, element } = FORMATS[name];
   const shape: Shape = {
     rows: random.integer(1, 6),
-    group: pick(random, [1, 2, 3, 4, 7, 8, 12, 16]),
-    headDim: pick(random, element === 'code' ? [64, 128] : [64, 80, 96, 128, 256]),
-    pageTokens: pick(random, [1, 8, 16, 32, 64, 5]),
+    group: oneOf(random, [1, 2, 3, 4, 7, 8, 12, 16]),
+    headDim: oneOf(random, element === 'code' ? [64, 128] : [64, 80, 96, 128, 256]),
+    pageTokens: oneOf(random, [1, 8, 16, 32, 64, 5]),
   };
   const { rows, group, headDim, pageTokens } = shape;
   const { tokens, offsets, table, pages } = drawRows(random, shape);
@@ -97,7 +101,7 @@ const drawCase = (random: Random): KernelCase => {
   const q = qType === 0 ? toBf16(queries) : new Uint8Array(Uint16Array.from(queries, f16Of).buffer);
   const masked = random.integer(0, 3) === 0;
   const mask = Uint32Array.from(table, () => random.uint32());
-  const size = parts > 0 ? 4 * heads * parts * (headDim + 2) : heads * headDim * (outType === 0 ? 4 : 2);
+  const size = outBytes(heads, headDim, parts, outType);
   const type = parts > 0 || outType === 0 ? 'f32' : outType === 1 ? 'bf16' : 'f16';
   return {
     label:
@@ -145,6 +149,13 @@ export const call = {
     'units',
   ],
   reals: ['scale'],
+  optional: ['mask'],
+  extents: ({ rows, group, headDim, outType, parts }) => ({
+    q: rows * group * headDim * 2,
+    offsets: 4 * (rows + 1),
+    tokens: 4 * rows,
+    out: outBytes(rows * group, headDim, parts, outType),
+  }),
   reference(given) {
     const { rows, group, headDim, pageTokens, pageStride, qType } = given.ints;
     const format = formatOf(given.ints.format);

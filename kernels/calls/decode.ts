@@ -13,6 +13,8 @@ export const call = {
   refs: ['source', 'target', 'sourcePages', 'targetPages'],
   ints: ['pages', 'headDim', 'pageTokens', 'format', 'targetFormat', 'sourceStride', 'targetStride'],
   reals: [],
+  optional: ['sourcePages', 'targetPages'],
+  extents: ({ pages }) => ({ sourcePages: 4 * pages, targetPages: 4 * pages }),
   reference({ ints, bytes, has }) {
     const { pages, headDim, pageTokens, sourceStride, targetStride } = ints;
     const from = formatOf(ints.format);

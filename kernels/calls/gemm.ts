@@ -5,13 +5,18 @@
  */
 import type { KernelSpec } from '../calls.ts';
 import { bf16Of, f32View, ofBf16, toBf16, u16View } from '../floats.ts';
-import { pick } from '../random-pages.ts';
+import { oneOf } from './random-rows.ts';
 
 export const call = {
   name: 'gemm',
   refs: ['x', 'weights', 'out'],
   ints: ['m', 'n', 'k', 'outType', 'units'],
   reals: [],
+  extents: ({ m, n, k, outType }) => ({
+    x: 2 * m * k,
+    weights: 2 * n * k,
+    out: m * n * (outType === 0 ? 4 : 2),
+  }),
   reference({ ints: { m, n, k, outType }, bytes }) {
     const x = Float64Array.from(u16View(bytes('x')).subarray(0, m * k), ofBf16);
     const weights = Float64Array.from(u16View(bytes('weights')).subarray(0, n * k), ofBf16);
@@ -25,9 +30,9 @@ export const call = {
       }
   },
   randomCase(random) {
-    const m = pick(random, [1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 100]);
-    const n = pick(random, [1, 16, 40, 129, 200]);
-    const k = pick(random, [8, 64, 136, 256, 520]);
+    const m = oneOf(random, [1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 100]);
+    const n = oneOf(random, [1, 16, 40, 129, 200]);
+    const k = oneOf(random, [8, 64, 136, 256, 520]);
     const outType = random.integer(0, 1);
     const numbers = (count: number) => toBf16(Float64Array.from({ length: count }, () => random.normal()));
     const outBytes = m * n * (outType === 0 ? 4 : 2);

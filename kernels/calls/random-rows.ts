@@ -9,7 +9,7 @@ export const randomBytes = (random: Random, count: number): Uint8Array =>
   Uint8Array.from({ length: count }, () => random.uint32() & 255);
 
 /** `count` different numbers below `of`, in random order. */
-const distinct = (random: Random, count: number, of: number): Uint32Array => {
+export const distinct = (random: Random, count: number, of: number): Uint32Array => {
   const all = Uint32Array.from({ length: of }, (_, i) => i);
   for (let i = 0; i < count; i++) {
     const at = random.integer(i, of - 1);
