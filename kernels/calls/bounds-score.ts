@@ -4,7 +4,7 @@
  * writes them, scores f32 [rows, group or 1, scoreStride] of which the first `pages` are written; `reduce` as REDUCE of
  * group-scores.ts. Row = sequence x KV head; group <= 32; headDim a multiple of 8. Source: Quest, arXiv 2406.10774, 3.3.
  */
-import type { KernelSpec } from '../calls.ts';
+import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { f32View, fromBf16 } from '../floats.ts';
 import { randomBf16, scoreRows, writeScores } from '../group-scores.ts';
 
@@ -13,6 +13,11 @@ export const call = {
   refs: ['queries', 'bounds', 'scores'],
   ints: ['rows', 'group', 'pages', 'headDim', 'boundStride', 'scoreStride', 'reduce'],
   reals: [],
+  extents: ({ rows, group, pages, headDim, boundStride, scoreStride, reduce }) => ({
+    queries: 2 * rows * group * headDim,
+    bounds: rowsExtent(rows, 4 * headDim * pages, 4 * headDim * boundStride),
+    scores: rowsExtent(rows * scoreRows(group, reduce), 4 * pages, 4 * scoreStride),
+  }),
   reference({ ints: { rows, group, pages, headDim, boundStride, scoreStride, reduce }, bytes }) {
     const queries = fromBf16(bytes('queries'), rows * group * headDim);
     const bounds = fromBf16(bytes('bounds'), rows * boundStride * 2 * headDim);

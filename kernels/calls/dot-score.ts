@@ -6,7 +6,7 @@
  * `count` are written; `reduce` as REDUCE of group-scores.ts. Row = sequence x KV head; group <= 32; headDim a multiple
  * of 8; pieceBytes a multiple of 16.
  */
-import type { KernelSpec } from '../calls.ts';
+import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { f32View, fromBf16, u32View } from '../floats.ts';
 import { randomBf16, scoreRows, shuffled, u32Bytes, writeScores } from '../group-scores.ts';
 
@@ -25,6 +25,12 @@ export const call = {
     'reduce',
   ],
   reals: ['scale'],
+  optional: ['pieces'],
+  extents: ({ rows, group, count, headDim, pieceVectors, pieceStride, scoreStride, reduce }) => ({
+    queries: 2 * rows * group * headDim,
+    pieces: rowsExtent(rows, 4 * Math.ceil(count / pieceVectors), 4 * pieceStride),
+    scores: rowsExtent(rows * scoreRows(group, reduce), 4 * count, 4 * scoreStride),
+  }),
   reference({ ints, reals: { scale }, bytes, has }) {
     const { rows, group, count, headDim, pieceVectors, pieceStride, pieceBytes, scoreStride, reduce } = ints;
     const queries = fromBf16(bytes('queries'), rows * group * headDim);

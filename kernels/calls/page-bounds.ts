@@ -5,7 +5,7 @@
  * page p of row r is r * pageStride + p. bounds bf16 [rows, boundStride, 2, headDim]: maxima, then minima.
  * Source: Quest, arXiv 2406.10774, section 3.3.
  */
-import type { KernelSpec } from '../calls.ts';
+import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { bf16Of, ofBf16, u16View, u32View } from '../floats.ts';
 import { randomBf16, shuffled, u32Bytes } from '../group-scores.ts';
 
@@ -14,6 +14,14 @@ export const call = {
   refs: ['keys', 'pages', 'bounds'],
   ints: ['rows', 'from', 'to', 'pageTokens', 'headDim', 'pageStride', 'pageBytes', 'boundStride'],
   reals: [],
+  optional: ['pages'],
+  extents: ({ rows, to, pageTokens, headDim, pageStride, boundStride }) => {
+    const pages = Math.ceil(to / pageTokens);
+    return {
+      pages: rowsExtent(rows, 4 * pages, 4 * pageStride),
+      bounds: rowsExtent(rows, 4 * headDim * pages, 4 * headDim * boundStride),
+    };
+  },
   reference({ ints, bytes, has }) {
     const { rows, from, to, pageTokens, headDim, pageStride, pageBytes, boundStride } = ints;
     const keys = u16View(bytes('keys'));

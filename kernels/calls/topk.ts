@@ -4,7 +4,7 @@
  * (u32 [rows, mapStride]) an id is what the map holds at the position (a page's place in a pool, say). No score is NaN.
  * 1 <= k <= of. Source: radix select, Alabi et al., doi:10.1145/2133803.2345676.
  */
-import type { KernelSpec } from '../calls.ts';
+import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { f32View, u32View } from '../floats.ts';
 import { shuffled, u32Bytes } from '../group-scores.ts';
 import type { Random } from '../random.ts';
@@ -25,6 +25,12 @@ export const call = {
   refs: ['scores', 'map', 'ids'],
   ints: ['rows', 'of', 'k', 'scoreStride', 'mapStride', 'idStride'],
   reals: [],
+  optional: ['map'],
+  extents: ({ rows, of, k, scoreStride, mapStride, idStride }) => ({
+    scores: rowsExtent(rows, 4 * of, 4 * scoreStride),
+    map: rowsExtent(rows, 4 * of, 4 * mapStride),
+    ids: rowsExtent(rows, 4 * k, 4 * idStride),
+  }),
   reference({ ints: { rows, of, k, scoreStride, mapStride, idStride }, bytes, has }) {
     const scores = f32View(bytes('scores'));
     const map = has('map') ? u32View(bytes('map')) : null;

@@ -14,6 +14,7 @@ export const call = {
   refs: ['read', 'write', 'sum'],
   ints: ['readBytes', 'writeBytes', 'flops', 'matrixFlops', 'launches'],
   reals: [],
+  optional: ['read', 'write', 'sum'],
   reference({ ints: { readBytes, writeBytes }, bytes, has }) {
     if (readBytes >= 4) {
       const read = u32View(bytes('read'));
