@@ -68,8 +68,8 @@ export const acceleratorSchema = z.strictObject({
   decodeAttention: z.strictObject({ startNs: time, waveNs: time, rateRatio: share, errorRatio: error }),
   /** Causal flops at maxTflops · s / (s + halfTokens). */
   prefillAttention: z.strictObject({ maxTflops: quantity, halfTokens: time, errorRatio: error }),
-  /** Scattered rows within HBM, as a share of the copy rate. */
-  gather: z.strictObject({ rateRatio: share, errorRatio: error }),
+  /** Scattered rows within HBM, as a share of the copy rate; `start` where it was measured. */
+  gather: z.strictObject({ rateRatio: share, startNs: time.optional(), errorRatio: error }),
   /** Radix select: start + passes · (pass + scan of the keys by the SMs that a row gets). */
   select: z.strictObject({
     startNs: time,
@@ -126,6 +126,8 @@ export const linkSchema = z.strictObject({
     sectorBytes: quantity,
     reachBytes: quantity,
     walkNs: time,
+    /** Start of such a kernel, its first round trip included, where it was measured. */
+    startNs: time.optional(),
   }),
   errorRatio: error,
 });
@@ -218,8 +220,8 @@ export const stackSchema = z.strictObject({
     .strictObject({ launchesPerKernel: quantity.optional(), timeRatio: quantity.optional() })
     .optional(),
   /**
-   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`, `gather`,
-   * `uva`, `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
+   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`,
+   * `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
    * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
    */
   kernels: z

@@ -60,7 +60,7 @@ export interface Machine extends SharedResources {
     readonly expandsKv: boolean;
   };
   readonly prefillAttention: Trust & { readonly maxFlopsPerNs: number; readonly halfTokens: number };
-  readonly gather: Trust & { readonly bytesPerNs: number };
+  readonly gather: Trust & { readonly bytesPerNs: number; readonly startNs: number | null };
   readonly select: Trust & {
     readonly startNs: number;
     readonly passes: number;
@@ -89,6 +89,7 @@ export interface Machine extends SharedResources {
     readonly sectorBytes: number;
     readonly reachBytes: number;
     readonly walkNs: number;
+    readonly startNs: number | null;
   };
   readonly nvme: {
     readonly readBytesPerNs: number;
@@ -166,6 +167,7 @@ const uvaOf = ({ uva, errorRatio }: Profile['link']): Machine['uva'] => ({
   sectorBytes: uva.sectorBytes.value,
   reachBytes: uva.reachBytes.value,
   walkNs: uva.walkNs.value,
+  startNs: uva.startNs?.value ?? null,
 });
 
 const kernelLaws = (profile: Profile, stack: Stack) => {
@@ -208,6 +210,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
     gather: {
       ...trustOf([gather.rateRatio], gather.errorRatio),
       bytesPerNs: gather.rateRatio.value * hbm.copyBytesPerNs.value,
+      startNs: gather.startNs?.value ?? null,
     },
     select: {
       ...trustOf([stack.select], stack.select.errorRatio),

@@ -99,7 +99,7 @@ const uvaCost = (
       ? [uvaFlowNs(machine, shape, 1) / flowNs, uvaFlowNs(machine, shape, Number.MAX_SAFE_INTEGER) / flowNs]
       : [1, 1];
   return toCost(machine, {
-    fixedNs: machine.kernels.uva?.startNs ?? kernelStartNs(machine) + uva.roundTripNs,
+    fixedNs: uva.startNs ?? kernelStartNs(machine) + uva.roundTripNs,
     amount: shape.bytes,
     bounds: [{ label: labelOf(machine, way), ns: Math.max(flowNs, shape.bytes / link[way].bytesPerNs) }],
     takes: linkTakes(machine, way, payload, dramOneWay(machine, way, payload)),
@@ -132,7 +132,7 @@ const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): Operati
   const { gather, hbm, launch } = machine;
   const read = rows * roundUp(rowBytes, hbm.sectorBytes);
   return toCost(machine, {
-    fixedNs: machine.kernels.gather?.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
+    fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
     amount: bytes,
     bounds: [{ label: 'hbm', ns: (read + bytes) / gather.bytesPerNs }],
     takes: { hbm: hbmBytes(machine, read, bytes) },

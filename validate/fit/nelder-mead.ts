@@ -7,6 +7,7 @@ const REFLECT = 1;
 const EXPAND = 2;
 const CONTRACT = 0.5;
 const SHRINK = 0.5;
+const RESTARTS = 10;
 
 interface Vertex {
   readonly at: readonly number[];
@@ -60,11 +61,11 @@ export const minimise = (
   tolerance = 1e-6,
 ): readonly number[] => {
   let best: Vertex = { at: start, value: f(start) };
-  for (let restart = 0; restart < 4; restart++) {
-    const found = search(f, best.at, step / 2 ** restart, tolerance);
-    const gain = best.value - found.value;
+  // A simplex can collapse on a ridge: start again from its point, to the other side, until neither side gains.
+  for (let restart = 0, idle = 0; restart < RESTARTS && idle < 2; restart++) {
+    const found = search(f, best.at, (restart % 2 === 0 ? step : -step) / (1 + (restart >> 1)), tolerance);
+    idle = best.value - found.value <= tolerance * Math.abs(best.value) ? idle + 1 : 0;
     if (found.value < best.value) best = found;
-    if (gain <= tolerance * Math.abs(best.value)) break;
   }
   return best.at;
 };

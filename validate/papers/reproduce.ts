@@ -4,8 +4,9 @@
  */
 import { quantiles } from '../../sim/engine/stats.ts';
 import { SimError } from '../../sim/error.ts';
+import type { MachineDescription } from '../overlay.ts';
 import { EvenRows } from './even-trace.ts';
-import { machineOf, type PaperMachine } from './machine.ts';
+import { machineOf } from './machine.ts';
 import type { Measured } from './metrics.ts';
 import { loadPaperStack, resolveSetup } from './papers.ts';
 import type { Cell, Paper, Setup } from './schema.ts';
@@ -45,7 +46,7 @@ export interface RoleSummary {
   readonly worstCell: string | null;
 }
 
-type Timed = (machine: PaperMachine, timing: TimingSetup) => Measured;
+type Timed = (machine: MachineDescription, timing: TimingSetup) => Measured;
 
 /** The error with which `run` was refused, as a value. */
 const refusal = <T>(run: () => T): T | SimError => {
@@ -75,12 +76,12 @@ export class Replays {
 /** Runs set-ups, each once. `machineFor` replaces the stacks of the collection. */
 export class Runs {
   private readonly replays: Replays;
-  private readonly machineFor: (stack: string) => PaperMachine;
+  private readonly machineFor: (stack: string) => MachineDescription;
   private readonly done = new Map<string, Measured>();
 
   constructor(
     replays = new Replays(),
-    machineFor = (stack: string): PaperMachine => machineOf(loadPaperStack(stack)),
+    machineFor = (stack: string): MachineDescription => machineOf(loadPaperStack(stack)),
   ) {
     this.replays = replays;
     this.machineFor = machineFor;

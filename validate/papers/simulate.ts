@@ -14,8 +14,8 @@ import { findPolicy } from '../../sim/policy/find-policy.ts';
 import type { PolicyPlugin } from '../../sim/policy/policy.ts';
 import type { AttentionTrace } from '../../sim/trace/attention-trace.ts';
 import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
+import type { MachineDescription } from '../overlay.ts';
 import { createEvenTrace, type EvenRows } from './even-trace.ts';
-import type { PaperMachine } from './machine.ts';
 import { type Measured, measure } from './metrics.ts';
 import type { Setup } from './schema.ts';
 
@@ -58,7 +58,7 @@ const traceOf = (
 export const simulate = (
   setup: ReplaySetup,
   rows: EvenRows,
-): ((machine: PaperMachine, timing: TimingSetup) => Measured) => {
+): ((machine: MachineDescription, timing: TimingSetup) => Measured) => {
   const model = loadModel(setup.model, 'model of the set-up');
   const { name } = setup.policy;
   const plugin = findPolicy(name);

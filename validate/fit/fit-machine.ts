@@ -1,0 +1,167 @@
+/**
+ * From raw samples to a machine: readings first, then each law by robust regression on logarithms of time (Huber 1964,
+ * threshold 1.35 times the spread of the residuals), with some sites left out of every fit; the errors stated are
+ * those of the sites left out. Nothing here sees a policy.
+ */
+import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
+import { resolveMachine } from '../../sim/timing/cost.ts';
+import { type Constant, type MachineDescription, put, valueAt } from '../overlay.ts';
+import { predictNs } from '../predict-site.ts';
+import { measuredNs, medianOf, type Samples, type SiteSamples } from '../samples.ts';
+import { keepShares } from './carry.ts';
+import { type Law, lawsOf } from './laws.ts';
+import { minimise } from './nelder-mead.ts';
+import { type Residuals, residualsOf } from './residuals.ts';
+
+/** Every so many sites, one is left out of the fit. */
+const HELD_OUT_EVERY = 3;
+const HUBER_SPREADS = 1.35;
+/** No threshold below the noise of good measurements. */
+const LEAST_SPREAD = 0.02;
+/** What a kernel's law starts from. */
+const FIRST_KERNEL = { startNs: 3000, rateRatio: 0.8, flopsRatio: 0.5, errorRatio: 0.5 };
+
+export interface FittedLaw {
+  readonly law: string;
+  readonly values: Readonly<Record<string, number>>;
+  readonly fit: Residuals;
+  readonly heldOut: Residuals;
+}
+
+export interface FittedMachine extends MachineDescription {
+  readonly laws: readonly FittedLaw[];
+  /** Error of predicting one restart from another: no model can claim less. */
+  readonly noise: Residuals;
+}
+
+/** FNV-1a of a site's name: whether it is held out depends on nothing else. */
+const hashOf = (text: string): number => {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0;
+  return hash;
+};
+
+export const isHeldOut = ({ benchmark, id }: SiteSamples): boolean =>
+  hashOf(`${benchmark} ${id}`) % HELD_OUT_EVERY === 0;
+
+const predicted = (site: SiteSamples, { hardware, stack }: MachineDescription): number =>
+  predictNs(site.operations, resolveMachine(hardware, stack));
+
+const huber = (residual: number, threshold: number): number =>
+  Math.abs(residual) <= threshold ? residual * residual : threshold * (2 * Math.abs(residual) - threshold);
+
+/** A decade of time with many sites counts more than one with few, but not by as much: one bad site must not rule. */
+const weightsOf = (sites: readonly SiteSamples[]): readonly number[] => {
+  const decade = (site: SiteSamples): string =>
+    `${site.benchmark} ${Math.floor(Math.log10(measuredNs(site)))}`;
+  const counts = new Map<string, number>();
+  for (const site of sites) counts.set(decade(site), (counts.get(decade(site)) ?? 0) + 1);
+  return sites.map((site) => 1 / Math.sqrt(counts.get(decade(site)) ?? 1));
+};
+
+const spreadOf = (residuals: readonly number[]): number => 1.4826 * medianOf(residuals.map(Math.abs));
+
+const fitLaw = (
+  description: MachineDescription,
+  law: Law,
+  sites: readonly SiteSamples[],
+  constant: (value: number) => Constant,
+): void => {
+  const weights = weightsOf(sites);
+  const start = law.parameters.map((path) => Math.log(valueAt(description, path) ?? 1));
+  const bounds = law.parameters.map((path) => {
+    const bound = law.atMost?.[path];
+    const value = bound === undefined ? undefined : valueAt(description, bound);
+    return value === undefined || path.endsWith('Efficiency') ? undefined : Math.log(value);
+  });
+  const apply = (at: readonly number[]): void => {
+    law.parameters.forEach((path, i) => {
+      const isShare = /(?:rateRatio|Efficiency)$/.test(path) && path.startsWith('hardware');
+      put(description, path, constant(Math.exp(Math.min(at[i], bounds[i] ?? (isShare ? 0 : Infinity)))));
+    });
+  };
+  const residualsAt = (at: readonly number[]): readonly number[] => {
+    apply(at);
+    const machine = resolveMachine(description.hardware, description.stack);
+    return sites.map((site) => Math.log(predictNs(site.operations, machine) / measuredNs(site)));
+  };
+  let at: readonly number[] = start;
+  for (let round = 0; round < 3; round++) {
+    const threshold = HUBER_SPREADS * Math.max(LEAST_SPREAD, spreadOf(residualsAt(at)));
+    at = minimise(
+      (tried) =>
+        residualsAt(tried).reduce((sum, residual, i) => sum + weights[i] * huber(residual, threshold), 0),
+      at,
+    );
+  }
+  apply(at);
+};
+
+const residuals = (description: MachineDescription, sites: readonly SiteSamples[]): Residuals =>
+  residualsOf(sites.map((site) => ({ predicted: predicted(site, description), measured: measuredNs(site) })));
+
+/** Noise floor: each restart predicted by the one before it. */
+export const noiseOf = (sites: readonly SiteSamples[]): Residuals =>
+  residualsOf(
+    sites.flatMap(({ restartNs }) =>
+      restartNs.slice(1).map((measured, at) => ({ predicted: restartNs[at], measured })),
+    ),
+  );
+
+/**
+ * Fits a machine to its samples, starting from a profile and a stack whose other numbers it keeps.
+ * Throws SimError where the result breaks the schema of profiles or stacks.
+ */
+export const fitMachine = (samples: Samples, base: MachineDescription, name: string): FittedMachine => {
+  const { machine, sites } = samples;
+  const description = structuredClone({ hardware: base.hardware, stack: base.stack });
+  const source = `measured on ${machine.name} (${machine.runtime}${machine.driver === '' ? '' : `, driver ${machine.driver}`})`;
+  const constant =
+    (status: string, how?: string) =>
+    (value: number): Constant => ({
+      value: Number(value.toPrecision(5)),
+      status,
+      source,
+      date: machine.date,
+      ...(how === undefined ? {} : { how }),
+    });
+  for (const site of sites) {
+    if (site.reading === undefined) continue;
+    const ns = measuredNs(site);
+    const value = site.readingBytes === undefined ? ns : site.readingBytes / ns;
+    put(description, site.reading, constant('measured', `${site.benchmark}, ${site.id}`)(value));
+  }
+  const predictable = sites.filter(({ operations }) => operations.length > 0);
+  const measured = new Set([
+    ...sites.flatMap(({ reading }) => (reading === undefined ? [] : [reading])),
+    ...lawsOf(predictable).flatMap(({ parameters }) => parameters),
+  ]);
+  const laws = lawsOf(predictable).map((law): FittedLaw => {
+    const shown = predictable.filter((site) => law.shows(site));
+    for (const path of [...law.parameters, ...(law.errorPath === undefined ? [] : [law.errorPath])]) {
+      const first = FIRST_KERNEL[path.split('.').at(-1) as keyof typeof FIRST_KERNEL] ?? 1;
+      if (valueAt(description, path) === undefined) put(description, path, constant('fitted')(first));
+    }
+    const kept = shown.filter((site) => !isHeldOut(site));
+    const left = shown.filter(isHeldOut);
+    fitLaw(description, law, kept, constant('fitted', law.name));
+    const errors = residuals(description, left.length > 0 ? left : shown);
+    if (law.errorPath !== undefined)
+      put(description, law.errorPath, constant('fitted', 'P95 on sites left out of the fit')(errors.p95Ape));
+    return {
+      law: law.name,
+      values: Object.fromEntries(
+        law.parameters.map((path) => [path, valueAt(description, path) ?? Number.NaN]),
+      ),
+      fit: residuals(description, kept),
+      heldOut: residuals(description, left),
+    };
+  });
+  keepShares(description, base, measured);
+  return {
+    hardware: loadProfile({ ...description.hardware, name }, `fit of ${name}`),
+    stack: loadStack(description.stack, `stack of ${name}`),
+    laws,
+    noise: noiseOf(sites),
+  };
+};

@@ -1,0 +1,134 @@
+/**
+ * The laws that calibration fits, each on the microbenchmarks that show it and in an order in which a law needs only
+ * those before it. A law's formula is the cost model itself (sim/timing/); here stand the numbers that it may move.
+ */
+import type { SiteSamples } from '../samples.ts';
+
+export interface Law {
+  readonly name: string;
+  /** Paths of the numbers, below { hardware, stack }; all positive. */
+  readonly parameters: readonly string[];
+  /** Path of a parameter's upper bound, where physics sets one. */
+  readonly atMost?: Readonly<Record<string, string>>;
+  /** Where the 95th percentile of the error on sites left out goes. */
+  readonly errorPath?: string;
+  shows(site: SiteSamples): boolean;
+}
+
+const of =
+  (...benchmarks: readonly string[]) =>
+  ({ benchmark }: SiteSamples): boolean =>
+    benchmarks.includes(benchmark);
+
+const LINK = 'hardware.link';
+const ACCELERATOR = 'hardware.accelerator';
+
+const MACHINE_LAWS: readonly Law[] = [
+  {
+    name: 'copies over the link',
+    parameters: [
+      `${LINK}.h2dBytesPerNs`,
+      `${LINK}.d2hBytesPerNs`,
+      `${LINK}.latencyNs`,
+      `${LINK}.dma.perCallNs`,
+      `${LINK}.dma.h2dGapNs`,
+      `${LINK}.dma.d2hGapNs`,
+    ],
+    atMost: {
+      [`${LINK}.h2dBytesPerNs`]: `${LINK}.peakBytesPerNs`,
+      [`${LINK}.d2hBytesPerNs`]: `${LINK}.peakBytesPerNs`,
+    },
+    errorPath: `${LINK}.errorRatio`,
+    shows: of('host-copy', 'many-copies'),
+  },
+  {
+    name: 'batched copies',
+    parameters: [`${LINK}.dmaBatch.setupNs`, `${LINK}.dmaBatch.rowNs`],
+    shows: of('batched-copies'),
+  },
+  {
+    name: 'both directions at once',
+    parameters: [`${LINK}.hostSumBytesPerNs`],
+    shows: of('both-ways'),
+  },
+  {
+    name: 'pageable copies',
+    parameters: [
+      `${LINK}.pageable.h2dBytesPerNs`,
+      `${LINK}.pageable.d2hBytesPerNs`,
+      `${LINK}.pageable.latencyNs`,
+    ],
+    atMost: {
+      [`${LINK}.pageable.h2dBytesPerNs`]: `${LINK}.h2dBytesPerNs`,
+      [`${LINK}.pageable.d2hBytesPerNs`]: `${LINK}.d2hBytesPerNs`,
+    },
+    shows: of('pageable'),
+  },
+  {
+    name: 'kernel reads of host memory',
+    parameters: [
+      `${LINK}.uva.bytesPerNs`,
+      `${LINK}.uva.outstanding`,
+      `${LINK}.uva.roundTripNs`,
+      `${LINK}.uva.reachBytes`,
+      `${LINK}.uva.walkNs`,
+      `${LINK}.uva.startNs`,
+    ],
+    atMost: { [`${LINK}.uva.bytesPerNs`]: `${LINK}.h2dBytesPerNs` },
+    shows: of('uva'),
+  },
+  {
+    name: 'rows gathered by the CPU',
+    parameters: ['rowNs', 'threadBytesPerNs', 'copyBytesPerNs'].map((name) => `hardware.host.cpu.${name}`),
+    shows: of('cpu-gather'),
+  },
+  {
+    name: 'rows gathered in HBM',
+    parameters: [`${ACCELERATOR}.gather.rateRatio`, `${ACCELERATOR}.gather.startNs`],
+    errorPath: `${ACCELERATOR}.gather.errorRatio`,
+    shows: of('gather'),
+  },
+  {
+    name: 'decode attention',
+    parameters: ['startNs', 'waveNs', 'rateRatio'].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
+    errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
+    shows: of('attend'),
+  },
+  {
+    name: 'matrix products',
+    parameters: ['startNs', 'memoryEfficiency', 'computeEfficiency'].map(
+      (name) => `${ACCELERATOR}.gemm.${name}`,
+    ),
+    errorPath: `${ACCELERATOR}.gemm.errorRatio`,
+    shows: of('gemm'),
+  },
+  {
+    name: 'selection',
+    parameters: ['startNs', 'passNs', 'smBytesPerNs'].map((name) => `${ACCELERATOR}.select.${name}`),
+    errorPath: `${ACCELERATOR}.select.errorRatio`,
+    shows: of('select'),
+  },
+];
+
+/** One law for each kernel of its own that the samples show; `kernel/NAME` is its benchmark. */
+const KERNEL = 'kernel/';
+
+const kernelLaw = (benchmark: string): Law => {
+  const path = `stack.kernels[${benchmark.slice(KERNEL.length)}]`;
+  return {
+    name: `kernel ${benchmark.slice(KERNEL.length)}`,
+    parameters: [`${path}.startNs`, `${path}.rateRatio`, `${path}.flopsRatio`],
+    errorPath: `${path}.errorRatio`,
+    shows: of(benchmark),
+  };
+};
+
+/** The laws that a machine's samples show, in the order in which they are fitted. */
+export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
+  const kernels = [...new Set(sites.map(({ benchmark }) => benchmark))].filter((name) =>
+    name.startsWith(KERNEL),
+  );
+  return [...MACHINE_LAWS, ...kernels.sort().map(kernelLaw)].filter((law) =>
+    sites.some((site) => law.shows(site)),
+  );
+};
