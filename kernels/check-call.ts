@@ -10,6 +10,12 @@ const kernels: Readonly<Record<string, KernelSpec>> = catalog;
 
 export const invalid = (text: string): KernelError => new KernelError('invalid', text);
 
+/** Throws unless `value` is an integer of `least` or more. */
+export const checkCount = (what: string, value: number, least: number): void => {
+  if (!(Number.isSafeInteger(value) && value >= least))
+    throw invalid(`${what} is ${value}, expected an integer of ${least} or more`);
+};
+
 /** A kernel's arguments by name. Throws KernelError 'invalid' for an unknown kernel. */
 export const specOf = (kernel: string): KernelSpec => {
   if (!Object.hasOwn(kernels, kernel))

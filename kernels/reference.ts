@@ -5,7 +5,7 @@
 import type { Backend, Fill, RunOptions, RunTimes } from './backend.ts';
 import { catalog } from './calls.generated.ts';
 import { type Call, type Ref, TIERS, type Tier } from './calls.ts';
-import { checkCalls, checkRange, invalid, specOf } from './check-call.ts';
+import { checkCalls, checkCount, checkRange, invalid, specOf } from './check-call.ts';
 import { bf16Of, f16Of } from './floats.ts';
 import { createRandom } from './random.ts';
 
@@ -42,8 +42,7 @@ class ReferenceBackend implements Backend {
 
   allocate(tier: Tier, bytes: number): number {
     if (!TIERS.includes(tier)) throw invalid(`tier ${tier}: expected one of ${TIERS.join(', ')}`);
-    if (!(Number.isSafeInteger(bytes) && bytes > 0))
-      throw invalid(`allocate: ${bytes} bytes, expected 1 or more`);
+    checkCount('allocate: bytes', bytes, 1);
     this.buffers.set(this.next, new Uint8Array(bytes));
     return this.next++;
   }

@@ -1,0 +1,107 @@
+// Parts of the CPU machine: buffers in tiers, files, worker threads, streams. The machine is kvt_context of abi.h; its
+// "device" is this processor, so a tier is what stands in for it: hbm is memory that stays in the last-level cache while
+// it fits, dram is memory in huge pages, pageable is memory in small pages, nvme is a file.
+#ifndef KVTIER_CPU_MACHINE_H
+#define KVTIER_CPU_MACHINE_H
+
+#include <array>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernel.h"
+
+namespace kvt {
+
+constexpr int kLevels = 3;
+constexpr uint64_t kPage = 4096;
+
+struct CpuKernelEntry {
+  CpuKernel function[kLevels];
+  bool takes_files;
+};
+CpuKernelEntry& cpu_kernel_entry(int32_t kernel);
+const char* kernel_name(int32_t kernel);
+// Highest level that this processor and its operating system have.
+int processor_level();
+
+// A file without a name: it is gone when the process is, however that ends. Reads and writes go around the page cache
+// (O_DIRECT) where the file system allows that; any offset and length may be asked for.
+class File {
+ public:
+  static kvt_status create(const std::string& path, uint64_t bytes, std::unique_ptr<File>* file);
+  ~File();
+  kvt_status read(uint64_t offset, uint64_t bytes, void* to);
+  kvt_status write(uint64_t offset, uint64_t bytes, const void* from);
+  bool direct() const { return direct_; }
+
+ private:
+  File(int descriptor, bool direct) : descriptor_(descriptor), direct_(direct) {}
+  kvt_status transfer(bool writing, uint64_t offset, uint64_t bytes, char* memory);
+  kvt_status write_part(uint64_t offset, uint64_t bytes, const char* from);
+  const int descriptor_;
+  const bool direct_;
+  // Two writes may share a block; reading, changing and writing it back must not interleave.
+  std::array<std::mutex, 64> blocks_;
+};
+
+struct Buffer {
+  int32_t tier = KVT_DRAM;
+  uint64_t bytes = 0;
+  void* mapping = nullptr;
+  uint64_t mapped = 0;
+  char* memory = nullptr;
+  std::unique_ptr<File> file;
+
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  ~Buffer();
+};
+
+// Memory is touched before it is returned, so that no page fault falls into a timed run.
+kvt_status allocate_memory(int32_t tier, uint64_t bytes, Buffer* buffer);
+// Bytes that can be allocated now without swapping.
+uint64_t available_bytes();
+
+std::unique_ptr<Threads> make_threads(int count);
+
+void fill_memory(void* to, uint64_t bytes, int32_t kind, uint64_t seed, uint64_t first, Threads& threads);
+
+// Threads of the streams, and the lists of calls that run on them.
+class Streams;
+struct StreamsDeleter {
+  void operator()(Streams*) const;
+};
+using StreamsPointer = std::unique_ptr<Streams, StreamsDeleter>;
+StreamsPointer make_streams(int threads, int queue_depth);
+Threads& workers_of(Streams& streams);
+Threads& io_of(Streams& streams);
+
+struct Resolved {
+  CpuKernel function;
+  kvt_call call;
+  void* pointers[KVT_MAX_REFS];
+  uint64_t bytes[KVT_MAX_REFS];
+  int32_t tiers[KVT_MAX_REFS];
+  File* files[KVT_MAX_REFS];
+};
+// One pass over the list. start_ns and end_ns: a value a call, from the list's start, or null.
+kvt_status run_once(Streams& streams, const std::vector<Resolved>& calls, double* start_ns, double* end_ns);
+
+// Steady clock, ns.
+int64_t now_ns();
+
+}  // namespace kvt
+
+struct kvt_context {
+  std::string file;
+  int level = 0;
+  kvt::StreamsPointer streams;
+  std::unordered_map<int32_t, std::unique_ptr<kvt::Buffer>> buffers;
+  int32_t next = 0;
+  std::vector<char> flush;
+};
+
+#endif

@@ -1,0 +1,85 @@
+// Memory of the tiers hbm, dram and pageable: mapped, given huge pages (or none), touched.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+
+#include "machine.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace kvt {
+namespace {
+
+constexpr uint64_t kHugePage = 2u << 20;
+
+// A number in a file that opens with it (cgroup), or follows `key` in it (meminfo, memory.stat); `missing` otherwise.
+uint64_t number_in(const char* path, const char* key, uint64_t missing) {
+  std::FILE* file = std::fopen(path, "r");
+  if (file == nullptr) return missing;
+  char line[256];
+  uint64_t value = missing;
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    if (std::strncmp(line, key, std::strlen(key)) != 0) continue;
+    if (std::sscanf(line + std::strlen(key), "%" SCNu64, &value) != 1) value = missing;
+    break;
+  }
+  std::fclose(file);
+  return value;
+}
+
+void touch(char* memory, uint64_t bytes) {
+#ifdef __linux__
+  if (madvise(memory, bytes, MADV_POPULATE_WRITE) == 0) return;
+#endif
+  for (uint64_t at = 0; at < bytes; at += kPage) static_cast<volatile char*>(memory)[at] = 0;
+}
+
+}  // namespace
+
+uint64_t available_bytes() {
+  const uint64_t unknown = UINT64_MAX;
+  const uint64_t kib = number_in("/proc/meminfo", "MemAvailable:", unknown);
+  const uint64_t of_machine = kib == unknown ? unknown : kib * 1024;
+  const uint64_t limit = number_in("/sys/fs/cgroup/memory.max", "", unknown);
+  if (limit == unknown) return of_machine;
+  // Page cache counts as used but gives way.
+  const uint64_t cache = number_in("/sys/fs/cgroup/memory.stat", "inactive_file ", 0);
+  const uint64_t used = number_in("/sys/fs/cgroup/memory.current", "", 0);
+  const uint64_t held = used > cache ? used - cache : 0;
+  return std::min(of_machine, limit > held ? limit - held : 0);
+}
+
+kvt_status allocate_memory(int32_t tier, uint64_t bytes, Buffer* buffer) {
+  const bool huge = tier != KVT_PAGEABLE && bytes >= kHugePage;
+  const uint64_t unit = huge ? kHugePage : kPage;
+  const uint64_t size = (bytes + unit - 1) / unit * unit;
+  const uint64_t mapped = huge ? size + kHugePage : size;
+  const uint64_t available = available_bytes();
+  if (size < bytes || size > available)
+    return fail(KVT_OUT_OF_HOST_MEMORY, "no memory for a buffer of %" PRIu64 " bytes; %" PRIu64 " bytes are available",
+                bytes, available);
+  void* mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED)
+    return fail(KVT_OUT_OF_HOST_MEMORY, "no memory for a buffer of %" PRIu64 " bytes: %s", bytes, std::strerror(errno));
+  buffer->mapping = mapping;
+  buffer->mapped = mapped;
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(mapping) + unit - 1) / unit * unit;
+  buffer->memory = reinterpret_cast<char*>(start);
+#ifdef MADV_HUGEPAGE
+  madvise(buffer->memory, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+#endif
+  touch(buffer->memory, size);
+  return KVT_OK;
+}
+
+Buffer::~Buffer() {
+  if (mapping != nullptr) munmap(mapping, mapped);
+}
+
+}  // namespace kvt

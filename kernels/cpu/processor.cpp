@@ -1,0 +1,152 @@
+// What this processor is: name, caches, memory, instruction sets, clock and temperature.
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "json.h"
+#include "machine.h"
+
+namespace kvt {
+
+int processor_level() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+  return avx2 ? (avx512 ? 2 : 1) : 0;
+#else
+  return 0;
+#endif
+}
+
+namespace {
+
+// Values of the lines `key : value` of /proc/cpuinfo.
+std::vector<std::string> cpuinfo(const char* key) {
+  std::vector<std::string> values;
+  std::FILE* file = std::fopen("/proc/cpuinfo", "r");
+  if (file == nullptr) return values;
+  char line[4096];
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    const char* colon = std::strchr(line, ':');
+    if (colon == nullptr || std::strncmp(line, key, std::strlen(key)) != 0) continue;
+    std::string value(colon[1] == ' ' ? colon + 2 : colon + 1);
+    value.erase(value.find_last_not_of(" \n") + 1);
+    values.push_back(value);
+  }
+  std::fclose(file);
+  return values;
+}
+
+// Bytes of a cache level as the operating system tells, 0 where it does not.
+uint64_t cache_bytes(int level) {
+#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+  const long bytes = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+  if (bytes > 0) return static_cast<uint64_t>(bytes);
+#endif
+  char path[96];
+  std::snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", level);
+  std::FILE* file = std::fopen(path, "r");
+  unsigned long kib = 0;
+  if (file != nullptr) {
+    if (std::fscanf(file, "%lu", &kib) != 1) kib = 0;
+    std::fclose(file);
+  }
+  return kib * 1024;
+}
+
+int cores() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+uint64_t memory_bytes() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// Highest of the machine's temperature sensors, °C; 0 where there is none.
+double temperature() {
+  double highest = 0;
+  for (int zone = 0; zone < 32; zone++) {
+    char path[64];
+    std::snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
+    std::FILE* file = std::fopen(path, "r");
+    if (file == nullptr) break;
+    double thousandths;
+    if (std::fscanf(file, "%lf", &thousandths) == 1) highest = std::max(highest, thousandths / 1000);
+    std::fclose(file);
+  }
+  return highest;
+}
+
+const char* level_name() {
+  static const char* const names[] = {"baseline", "AVX2", "AVX-512"};
+  return names[processor_level()];
+}
+
+kvt_status put(const std::string& text, char* json, size_t capacity) {
+  if (text.size() + 1 > capacity) return fail(KVT_INVALID, "%zu bytes are too few for the answer", capacity);
+  std::memcpy(json, text.c_str(), text.size() + 1);
+  return KVT_OK;
+}
+
+std::string describe() {
+  const std::vector<std::string> models = cpuinfo("model name");
+  const uint64_t last_level = std::max(cache_bytes(2), cache_bytes(3));
+  std::string kernels;
+  for (int32_t kernel = 0; kernel < KVT_KERNELS; kernel++)
+    if (cpu_kernel_entry(kernel).function[0] != nullptr)
+      kernels.append(kernels.empty() ? "" : ",").append(json_quoted(kernel_name(kernel)));
+  char numbers[256];
+  std::snprintf(numbers, sizeof numbers, "\"units\":%d,\"l2Bytes\":%llu,\"hbmBytes\":%llu,\"dramBytes\":%llu", cores(),
+                static_cast<unsigned long long>(cache_bytes(2)), static_cast<unsigned long long>(last_level),
+                static_cast<unsigned long long>(memory_bytes()));
+  const std::string cache = std::to_string(last_level >> 20) + " MiB";
+  return std::string("{\"name\":") + json_quoted(models.empty() ? "processor" : models[0]) + ",\"driver\":\"\",\"runtime\":" +
+         json_quoted(std::string("C++ ") + __VERSION__ + ", " + level_name()) + "," + numbers + ",\"kernels\":[" +
+         kernels + "],\"emulated\":[" +
+         json_quoted("hbm is host memory, faster than dram only while it stays in the last-level cache of " + cache) +
+         "," + json_quoted("h2d and d2h are one thread each that copies; it takes a core from the kernels") + "," +
+         json_quoted("nvme is a file, read around the page cache where its file system allows that") + "]}";
+}
+
+}  // namespace
+}  // namespace kvt
+
+using namespace kvt;
+
+extern "C" kvt_status kvt_probe(char* json, size_t capacity) {
+  try {
+    return put(describe(), json, capacity);
+  } catch (...) {
+    return fail(KVT_OUT_OF_HOST_MEMORY, "no memory");
+  }
+}
+
+extern "C" kvt_status kvt_sense(kvt_context*, char* json, size_t capacity) {
+  try {
+    const std::vector<std::string> clocks = cpuinfo("cpu MHz");
+    double sum = 0;
+    for (const std::string& clock : clocks) sum += std::atof(clock.c_str());
+    double load[1] = {0};
+    if (getloadavg(load, 1) != 1) load[0] = 0;
+    char text[256];
+    int at = std::snprintf(text, sizeof text, "{\"load\":%.2f", load[0]);
+    if (sum > 0) at += std::snprintf(text + at, sizeof text - at, ",\"clockMhz\":%.0f", sum / clocks.size());
+    if (temperature() > 0) at += std::snprintf(text + at, sizeof text - at, ",\"temperatureC\":%.1f", temperature());
+    std::snprintf(text + at, sizeof text - at, "}");
+    return put(text, json, capacity);
+  } catch (...) {
+    return fail(KVT_OUT_OF_HOST_MEMORY, "no memory");
+  }
+}
