@@ -80,7 +80,7 @@ export const qualitySchema = z.object({
     })
     .nullable()
     .optional(),
-  /** Recall over the run, in stretches of scored steps. */
+  /** Recall over the run, in stretches of measured steps. */
   drift: z.array(z.object({ step: z.int(), massRecall: ratio, recallAt100: ratio })).optional(),
   /** Prompt tokens kept against those worth keeping (quality/admission.ts); null: all kept. */
   admission: z

@@ -7,6 +7,7 @@ import type { LayerDemand } from '../sim/decode/demand.ts';
 import { formsOf, type LayerReplay } from '../sim/decode/head-replay.ts';
 import { Lowering } from '../sim/decode/lower.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from '../sim/decode/replay.ts';
+import { everyStep, type StepSample } from '../sim/decode/step-sample.ts';
 import { IN_DRAM, IN_HBM } from '../sim/memory/head-cache.ts';
 import { loadModel } from '../sim/model/models.ts';
 import type { HeadView, Policy, Work, World } from '../sim/policy/policy.ts';
@@ -30,20 +31,19 @@ export interface Case {
 export const replayTrace = (
   trace: AttentionTrace,
   policies: readonly Policy[],
-  everySteps = 1,
+  sampled: StepSample = everyStep,
 ): readonly PolicyReplay[] => {
   const { shape } = trace;
   const kvHeads = Array.from({ length: shape.kvHeads }, (_, head) => head);
-  const sample = { layers: shape.recordedLayers, kvHeads, everySteps };
+  const sample = { layers: shape.recordedLayers, kvHeads, ...sampled };
   return replayPolicies({ trace, world: worldOf(shape), sample, steps: shape.steps, seed: 1, policies });
 };
 
 export const replay = (
   { shape, seed }: Pick<Case, 'shape' | 'seed'>,
   policies: readonly Policy[],
-  { otherFrom = Infinity, everySteps = 1 } = {},
-): readonly PolicyReplay[] =>
-  replayTrace(createRandomTrace({ shape, seed, otherFrom }), policies, everySteps);
+  { otherFrom = Infinity, sampled = everyStep }: { otherFrom?: number; sampled?: StepSample } = {},
+): readonly PolicyReplay[] => replayTrace(createRandomTrace({ shape, seed, otherFrom }), policies, sampled);
 
 export const recordOf = (run: PolicyReplay): LayerRecord => {
   const record = run.records.get(LAYER);
@@ -224,7 +224,11 @@ export const checkLaws = (given: Case): void => {
   checkCrossings(given, record);
 
   if (!policy.learns) {
-    const [sparse] = replay(given, [policy], { everySteps: 2 });
+    const [unmeasured] = replay(given, [policy], { sampled: { everySteps: 4, leadSteps: 3 } });
+    expect(recordOf(unmeasured).choices, 'choices where one step in four is measured').toEqual(
+      record.choices,
+    );
+    const [sparse] = replay(given, [policy], { sampled: { everySteps: 4, leadSteps: 0 } });
     expect(recordOf(sparse).appends).toEqual(record.appends);
     expect(recordOf(sparse).choices[0]).toEqual(record.choices[0]);
   }

@@ -4,6 +4,7 @@
  */
 
 import { type LayerRecord, replayPolicies } from '../sim/decode/replay.ts';
+import { everyStep } from '../sim/decode/step-sample.ts';
 import { createPolicy } from '../sim/policy/create-policy.ts';
 import { findPolicy } from '../sim/policy/find-policy.ts';
 import type { Policy, World } from '../sim/policy/policy.ts';
@@ -51,7 +52,7 @@ export const runPolicy = (
     ),
   );
   const kvHeads = Array.from({ length: shape.kvHeads }, (_, head) => head);
-  const sample = { layers: [0], kvHeads, everySteps: 1 };
+  const sample = { layers: [0], kvHeads, ...everyStep };
   const [{ records, quality }] = replayPolicies({ trace, world, sample, steps, seed: 1, policies: [policy] });
   const record = records.get(0);
   if (record === undefined) throw new Error('layer 0 was not replayed');

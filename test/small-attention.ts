@@ -3,6 +3,7 @@
  * any tokens, and what every query head attended to in every step.
  */
 import { type LayerRecord, replayPolicies } from '../sim/decode/replay.ts';
+import { everyStep } from '../sim/decode/step-sample.ts';
 import { createPolicy } from '../sim/policy/create-policy.ts';
 import { findPolicy } from '../sim/policy/find-policy.ts';
 import type { Policy, World } from '../sim/policy/policy.ts';
@@ -115,7 +116,7 @@ export const createSmall = ({ layers, kvHeads, promptTokens, steps, seed, prefil
         };
       },
     };
-    const sample = { layers: shape.recordedLayers, kvHeads: replayed, everySteps: 1 };
+    const sample = { layers: shape.recordedLayers, kvHeads: replayed, ...everyStep };
     const [{ records }] = replayPolicies({ trace, world, sample, steps, seed: 1, policies: [watched] });
     return { attended, records: [...records.values()], policy };
   };

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { compareExperimentSchema } from '../experiment.ts';
 import { createRandomTrace } from '../trace/random-trace.ts';
 import { compare } from './compare.ts';
+import { limitsOf, sampleNote } from './notes.ts';
 
 const model = (maxContextTokens: number) => ({
   model_type: 'llama',
@@ -51,4 +52,25 @@ const notesOf = (maxContextTokens: number): readonly string[] => {
 test('a context beyond what the model was trained for is run, and said', () => {
   expect(notesOf(100)).toEqual([]);
   expect(notesOf(99)).toEqual([expect.stringMatching(/^100 tokens of context: .* was trained for 99\.$/)]);
+});
+
+test('steps at which nothing is chosen are told from steps at which nothing is measured', () => {
+  const shape = {
+    layers: 1,
+    heads: 2,
+    kvHeads: 1,
+    headDim: 8,
+    promptTokens: 64,
+    steps: 8,
+    recordedLayers: [0],
+  };
+  const trace = createRandomTrace({ shape, seed: 1 });
+  const said = (everySteps: number, leadSteps: number): string => {
+    const sample = { layers: [0], kvHeads: [0], everySteps, leadSteps };
+    return [...sampleNote(sample, trace), ...limitsOf(trace, new Set(['v']), 8, sample)].join('\n');
+  };
+  expect(said(1, 0)).not.toMatch(/measured at|of 1 steps/);
+  expect(said(4, 3)).toMatch(/measured at one step in 4\./);
+  expect(said(4, 3)).not.toMatch(/of 4 steps/);
+  expect(said(4, 1)).toMatch(/^Selection replayed on 2 of 4 steps;[^]*Choices are replayed at 2 of 4 steps/);
 });

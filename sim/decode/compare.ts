@@ -31,6 +31,7 @@ import { formsOf } from './head-replay.ts';
 import { contextNote, limitsOf, sampleNote } from './notes.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from './replay.ts';
 import { chooseSample, type Sample } from './sampling.ts';
+import { everyStep } from './step-sample.ts';
 import { stepSummary, type TimedRun, timePolicy } from './timing-run.ts';
 
 export interface CompareInput {
@@ -198,7 +199,7 @@ export const prepare = (input: CompareInput): ((choice: TimingChoice) => Compare
     createPolicy(findPolicy(choice.name, input.extraPolicies), choice.config, world, choice.label),
   );
   // A sample of steps would teach a learning policy less than it would see.
-  const replayed = policies.some(({ learns }) => learns) ? { ...sample, everySteps: 1 } : sample;
+  const replayed = policies.some(({ learns }) => learns) ? { ...sample, ...everyStep } : sample;
   const replays = replayPolicies({
     trace,
     world,

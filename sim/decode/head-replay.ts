@@ -38,14 +38,12 @@ export class LayerReplay {
   readonly selections: readonly Selection[];
   /** Per head, what is stored in a coded form. */
   readonly coded: readonly CodedRanges[];
-  /** Told each head's choice of each scored step; null = nobody asks. */
+  /** Told each head's choice, step by step; null = nobody asks. */
   onChoice: ((choices: readonly HeadChoice[]) => void) | null = null;
   private readonly policy: Policy;
   private readonly world: World;
   private readonly hooks: LayerPolicy;
   private readonly layer: number;
-  /** What the last scored step's choice asked for; reused at steps that are not scored. */
-  private chosen: LayerDemand;
 
   constructor(policy: Policy, world: World, layer: number, heads: readonly HeadRows[], seed: number) {
     this.policy = policy;
@@ -62,7 +60,6 @@ export class LayerReplay {
     this.selections = heads.map(() => new Selection(world.maxTokens));
     const codedTokens = policy.codecs.length > 0 ? world.maxTokens : 0;
     this.coded = heads.map((head) => new CodedRanges(head, world.headDim, codedTokens));
-    this.chosen = emptyDemand(forms.length);
   }
 
   /** The prompt is read; returns what placing it asked for. */
@@ -131,12 +128,11 @@ export class LayerReplay {
     });
     this.onChoice?.(this.captured());
     this.addMovements(demand);
-    this.chosen = demand;
     return demand;
   }
 
   /**
-   * Shows the policy what was attended in a scored step: exact probabilities over its choice, as softmax over that
+   * Shows the policy what was attended in a measured step: exact probabilities over its choice, as softmax over that
    * choice alone would give them. What it moves or drops then takes effect, and is paid, with the next append.
    */
   observe(
@@ -150,11 +146,6 @@ export class LayerReplay {
     const probabilities = this.selections.map((selection, at) => attendedShares(selection, exact(at)));
     const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries, other };
     this.hooks.observe(view, probabilities);
-  }
-
-  /** The demand of a step that is not scored: the last choice again. */
-  repeat(): LayerDemand {
-    return this.chosen;
   }
 
   residency(): LayerResidency {

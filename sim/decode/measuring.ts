@@ -60,7 +60,7 @@ export const measureRun = (
   ),
 });
 
-/** Exact attention of the scored steps from `step` on, as many as there is room for. */
+/** Exact attention of the measured steps from `step` on, as many as there is room for. */
 export const attendAhead = (
   {
     trace,

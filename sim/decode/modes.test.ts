@@ -5,6 +5,7 @@ import { createPolicy } from '../policy/create-policy.ts';
 import { findPolicy } from '../policy/find-policy.ts';
 import { createRandomTrace } from '../trace/random-trace.ts';
 import { type PolicyReplay, replayPolicies } from './replay.ts';
+import { everyStep } from './step-sample.ts';
 
 const shape = {
   layers: 4,
@@ -19,7 +20,7 @@ const shape = {
 const replay = (name: string, config: Record<string, unknown>): PolicyReplay => {
   const world = worldOf(shape);
   const policies = [createPolicy(findPolicy(name), config, world)];
-  const sample = { layers: [2], kvHeads: [0, 1], everySteps: 1 };
+  const sample = { layers: [2], kvHeads: [0, 1], ...everyStep };
   const trace = createRandomTrace({ shape, seed: 7 });
   return replayPolicies({ trace, world, sample, steps: shape.steps, seed: 1, policies })[0];
 };

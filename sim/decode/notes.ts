@@ -15,7 +15,8 @@ export const sampleNote = (sample: Sample, trace: AttentionTrace): string[] => {
     );
   }
   if (sample.kvHeads.length < kvHeads) parts.push(`KV heads ${sample.kvHeads.join(', ')} of ${kvHeads}`);
-  if (sample.everySteps > 1) parts.push(`one step in ${sample.everySteps}`);
+  const chosen = sample.leadSteps + 1;
+  if (chosen < sample.everySteps) parts.push(`${chosen} of ${sample.everySteps} steps`);
   return parts.length === 0
     ? []
     : [`Selection replayed on ${parts.join('; ')}; the nearest replayed layer stands for the others.`];
@@ -31,6 +32,12 @@ export const limitsOf = (
   { evidenceTokens = [] }: AttentionTrace,
   fields: ReadonlySet<TraceField>,
   steps: number,
-  { everySteps }: Sample,
+  { everySteps, leadSteps }: Sample,
 ): readonly string[] =>
-  qualityLimits({ hasValues: fields.has('v'), hasEvidence: evidenceTokens.length > 0, steps, everySteps });
+  qualityLimits({
+    hasValues: fields.has('v'),
+    hasEvidence: evidenceTokens.length > 0,
+    steps,
+    everySteps,
+    chosenSteps: leadSteps + 1,
+  });

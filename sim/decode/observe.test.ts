@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { type Policy, policyDefaults, type StepView, type World } from '../policy/policy.ts';
 import { createRandomTrace } from '../trace/random-trace.ts';
 import { replayPolicies } from './replay.ts';
+import { everyStep } from './step-sample.ts';
 
 const shape = {
   layers: 1,
@@ -62,7 +63,7 @@ const leastAttended = (seen: Seen[]): Policy => ({
 
 test('a policy that learns sees softmax over its own tokens at every step, and keeps what it decides', () => {
   const seen: Seen[] = [];
-  const sample = { layers: [0], kvHeads: [0, 1], everySteps: 1 };
+  const sample = { layers: [0], kvHeads: [0, 1], ...everyStep };
   const trace = createRandomTrace({ shape, seed: 3 });
   const [run] = replayPolicies({ trace, world, sample, steps: 6, seed: 1, policies: [leastAttended(seen)] });
   expect(seen).toHaveLength(6);

@@ -4,6 +4,7 @@ import { type Policy, type PromptView, policyDefaults, type World } from '../pol
 import type { AttentionTrace } from '../trace/attention-trace.ts';
 import { createRandomTrace } from '../trace/random-trace.ts';
 import { replayPolicies } from './replay.ts';
+import { everyStep } from './step-sample.ts';
 
 const shape = {
   layers: 4,
@@ -46,7 +47,7 @@ const watching = (calls: string[], views: PromptView[], change: Partial<Policy>)
 const run = (change: Partial<Policy>) => {
   const calls: string[] = [];
   const views: PromptView[] = [];
-  const sample = { layers: [0, 1, 3], kvHeads: [1], everySteps: 1 };
+  const sample = { layers: [0, 1, 3], kvHeads: [1], ...everyStep };
   const policies = [watching(calls, views, change)];
   replayPolicies({ trace, world, sample, steps: 3, seed: 1, policies });
   return { calls, views };

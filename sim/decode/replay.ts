@@ -20,6 +20,7 @@ import {
   startMeasuring,
 } from './measuring.ts';
 import type { Sample } from './sampling.ts';
+import { countedStep, isAdjacent, isChosen, isMeasured } from './step-sample.ts';
 
 /** What one policy asked of one layer over the whole run. */
 export interface LayerRecord {
@@ -46,7 +47,7 @@ export interface ReplayRequest {
   readonly policies: readonly Policy[];
   /** Called after each step of each layer with the share done, 0..1. */
   readonly onProgress?: (share: number) => void;
-  /** Called with what the heads of a layer attend to, in each scored step. */
+  /** Called with what the heads of a layer attend to, in each step whose choice counts. */
   readonly onChoice?: (policy: Policy, layer: number, step: number, choices: readonly HeadChoice[]) => void;
 }
 
@@ -164,6 +165,26 @@ const createOtherLayers = ({ trace, sample }: ReplayRequest) => {
         : null;
 };
 
+/** Lets a policy choose where the sample says so, and records what counts as its choice of the step. */
+const choose = (
+  { replay, record, heads }: LayerRun,
+  sample: Sample,
+  step: number,
+  queries: readonly Float32Array[],
+  other: (layer: number) => OtherLayer | null,
+): void => {
+  const counted = countedStep(sample, step);
+  if (isChosen(sample, step)) {
+    const demand = replay.select(step, (head) => queries[head], other);
+    if (counted === step) record.choices.push(demand);
+    replay.heads.forEach(({ cache }, at) => {
+      heads[at].choose(replay.selections[at], cache.liveTokens, isAdjacent(sample, step));
+    });
+  }
+  if (counted < step) record.choices.push(record.choices[counted]);
+  record.residency.push(replay.residency());
+};
+
 const replayLayer = (
   request: ReplayRequest,
   layer: number,
@@ -179,19 +200,22 @@ const replayLayer = (
   const stepsAhead = room.exact[0].steps.length;
   const otherLayers = createOtherLayers(request);
   startMeasuring(room, world);
-  for (let step = 0, scored = 0; step < steps; step++) {
+  for (let step = 0, measured = 0; step < steps; step++) {
     for (const { replay, record } of layerRuns) record.appends.push(replay.append());
-    const isScored = step % sample.everySteps === 0;
-    const ahead = scored % stepsAhead;
-    if (isScored && ahead === 0) attendAhead(request, layer, step, heads, room);
-    const queries = isScored ? heads.map((head) => trace.queries(layer, step, head.kvHead)) : [];
+    const queries = isChosen(sample, step)
+      ? heads.map((head) => trace.queries(layer, step, head.kvHead))
+      : [];
     const other = otherLayers(step);
-    for (const { replay, record, policy } of layerRuns) {
-      if (request.onChoice) replay.onChoice = (choices) => request.onChoice?.(policy, layer, step, choices);
-      record.choices.push(isScored ? replay.select(step, (head) => queries[head], other) : replay.repeat());
-      record.residency.push(replay.residency());
+    const { onChoice } = request;
+    const isOwn = countedStep(sample, step) === step;
+    for (const run of layerRuns) {
+      const { replay, policy } = run;
+      replay.onChoice = onChoice && isOwn ? (choices) => onChoice(policy, layer, step, choices) : null;
+      choose(run, sample, step, queries, other);
     }
-    if (isScored) {
+    if (isMeasured(sample, step)) {
+      const ahead = measured++ % stepsAhead;
+      if (ahead === 0) attendAhead(request, layer, step, heads, room);
       measureStep(layerRuns, step, ahead, queries, room, world.headDim);
       for (const { replay } of layerRuns) {
         replay.observe(
@@ -201,7 +225,6 @@ const replayLayer = (
           (head) => room.exact[head].steps[ahead],
         );
       }
-      scored++;
     }
     report((step + 1) / steps);
   }

@@ -1,6 +1,6 @@
 /**
  * One decode step of each policy as a program together with the rows that it chose: what a kernel backend executes and
- * the engine times. The same replay as `compare`; the step taken is the last one whose queries were scored.
+ * the engine times. The same replay as `compare`; the step taken is the last one whose choice counts.
  */
 import { SimError } from '../error.ts';
 import type { StoredForm } from '../memory/head-cache.ts';
@@ -17,6 +17,7 @@ import type { HeadChoice } from './head-choice.ts';
 import { formsOf } from './head-replay.ts';
 import { Lowering } from './lower.ts';
 import { type PolicyReplay, replayPolicies } from './replay.ts';
+import { everyStep } from './step-sample.ts';
 
 /** What a layer attends to: the choices of a replayed layer's heads, or (null) so many tokens in HBM, all of them. */
 export interface LayerChoice {
@@ -52,7 +53,7 @@ export interface StepReplay {
   programs(batch: number, layers: number): readonly StepProgram[];
 }
 
-/** Per policy: the last scored step, and by replayed layer what its heads chose there. */
+/** Per policy: the last step with a choice that counts, and by replayed layer what its heads chose there. */
 interface Captured {
   step: number;
   readonly choices: Map<number, readonly HeadChoice[]>;
@@ -70,7 +71,7 @@ export const replaySteps = ({ experiment, trace, extraPolicies, onProgress }: Co
   const replays = replayPolicies({
     trace,
     world,
-    sample: policies.some(({ learns }) => learns) ? { ...sample, everySteps: 1 } : sample,
+    sample: policies.some(({ learns }) => learns) ? { ...sample, ...everyStep } : sample,
     steps: experiment.steps,
     seed: experiment.seed,
     policies,
@@ -115,7 +116,7 @@ const programOf = (
   captured: Captured | undefined,
 ): StepProgram => {
   if (captured === undefined || captured.step < 0)
-    throw new SimError('invariant-broken', `policy ${label}: no step of its replay was scored`);
+    throw new SimError('invariant-broken', `policy ${label}: no step of its replay has a choice`);
   const { policy, records: replayed } = replay;
   const { step, choices } = captured;
   const records = recordsByLayer(model, replay).slice(0, layers);

@@ -240,7 +240,7 @@ test('on real attention a prediction that errs lies between prompt queries and t
   const policies = configs.map((config) =>
     createPolicy(plugin, { ...plugin.atBudget?.(128, real), ...config }, real),
   );
-  const sample = { layers: captured.shape.recordedLayers, kvHeads: [0, 1, 2], everySteps: 4 };
+  const sample = { layers: captured.shape.recordedLayers, kvHeads: [0, 1, 2], everySteps: 4, leadSteps: 0 };
   const runs = replayPolicies({ trace: captured, world: real, sample, steps: 32, seed: 1, policies });
   const recalls = runs.map(({ quality }) => meanOf(quality.massRecall));
   expect(recalls).toEqual([...recalls].sort((a, b) => a - b));

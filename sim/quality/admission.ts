@@ -30,7 +30,7 @@ export const auroc = (scores: Float32Array, marked: Uint8Array): number | null =
   return positives === 0 || below === 0 ? null : wins / (positives * below);
 };
 
-/** Largest exact attention that each prompt token receives from the scored steps, over the group. */
+/** Largest exact attention that each prompt token receives from the measured steps, over the group. */
 export class FutureAttention {
   readonly most: Float32Array;
 

@@ -24,7 +24,7 @@ export class Drift {
     this.counts[step] = (this.counts[step] ?? 0) + 1;
   }
 
-  /** Means over stretches of the scored steps, in order. */
+  /** Means over stretches of the measured steps, in order. */
   points(): readonly DriftPoint[] {
     const steps = Object.keys(this.counts).map(Number);
     const size = Math.max(1, Math.ceil(steps.length / STRETCHES));

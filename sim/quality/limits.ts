@@ -7,7 +7,9 @@ export interface LimitsInput {
   readonly hasValues: boolean;
   readonly hasEvidence: boolean;
   readonly steps: number;
+  /** One step in so many is measured; policies choose at so many of them in a row. */
   readonly everySteps: number;
+  readonly chosenSteps: number;
 }
 
 export const qualityLimits = ({
@@ -15,6 +17,7 @@ export const qualityLimits = ({
   hasEvidence,
   steps,
   everySteps,
+  chosenSteps,
 }: LimitsInput): readonly string[] => [
   "Queries and keys are those of full attention: errors do not reach later layers or tokens, and the text is the trace's own.",
   'Recall and error rank policies; they are no benchmark score, and a few points should be checked on the model itself.',
@@ -22,9 +25,10 @@ export const qualityLimits = ({
   ...(hasEvidence
     ? []
     : ['The trace names no evidence: whether the tokens of the answer survive is not measured.']),
-  ...(everySteps > 1
+  ...(everySteps > 1 ? [`Quality is measured at one step in ${everySteps}.`] : []),
+  ...(chosenSteps < everySteps
     ? [
-        `One step in ${everySteps} is scored: locality is between scored steps, and reuse looks weaker than it is.`,
+        `Choices are replayed at ${chosenSteps} of ${everySteps} steps, in a row: caches much larger than one choice are less full of the right rows than they would be.`,
       ]
     : []),
   ...(steps < 256

@@ -60,17 +60,19 @@ export class HeadLocality {
     this.lastUse = new Int32Array(capacityTokens);
   }
 
-  add(selection: Selection, liveTokens: number): void {
+  /** Counts a choice against earlier ones, unless steps between were left out: it then only goes before the next. */
+  add(selection: Selection, liveTokens: number, isAdjacent: boolean): void {
     if (selection.all) return;
     if (!selection.perQuery && selection.list(0) === liveTokens) return;
     this.rankRecency();
     const choice = ++this.choices;
+    const counts = choice > 1 && isAdjacent;
     this.lastUses[choice] = 0;
     let size = 0;
     let shared = 0;
     const use = (token: number): void => {
       const last = this.lastUse[token];
-      if (choice > 1) this.totals.addUse(last === 0 ? null : this.distances[last]);
+      if (counts) this.totals.addUse(last === 0 ? null : this.distances[last]);
       if (last === choice - 1 && last > 0) shared++;
       this.lastUses[last]--;
       this.lastUses[choice]++;
@@ -84,7 +86,7 @@ export class HeadLocality {
       for (let i = 0; i < count; i++) use(selection.positions[i]);
     }
     const union = size + this.previousSize - shared;
-    if (choice > 1 && union > 0) this.totals.addPair(shared / union);
+    if (counts && union > 0) this.totals.addPair(shared / union);
     this.previousSize = size;
   }
 

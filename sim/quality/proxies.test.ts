@@ -134,7 +134,7 @@ test('the hit curve is that of a least-recently-used set refilled after every st
     fc.property(fc.array(step, { minLength: 2, maxLength: 8 }), (choices) => {
       const totals = new Locality();
       const head = new HeadLocality(totals, 20);
-      for (const tokens of choices) head.add(choose(tokens, 20), 20);
+      for (const tokens of choices) head.add(choose(tokens, 20), 20, true);
       const found = totals.summary();
       const pairs = choices.slice(1).map((tokens, i) => {
         const before = new Set(choices[i]);
@@ -230,7 +230,20 @@ test('the area under the curve is the chance that a marked entry scores higher',
   );
 });
 
-test('drift is the recall of stretches of scored steps', () => {
+test('a choice that follows a gap is compared with the next one, not with the one before', () => {
+  const totals = new Locality();
+  const head = new HeadLocality(totals, 20);
+  const run: readonly (readonly [readonly number[], boolean])[] = [
+    [[1, 2], true],
+    [[1, 2], true],
+    [[3, 4], false],
+    [[4, 5], true],
+  ];
+  for (const [tokens, isAdjacent] of run) head.add(choose(tokens, 20), 20, isAdjacent);
+  expect(totals.summary()?.jaccard).toBeCloseTo((1 + 1 / 3) / 2, 9);
+});
+
+test('drift is the recall of stretches of measured steps', () => {
   const drift = new Drift();
   for (let step = 0; step < 64; step += 4) {
     drift.add(step, 1 - step / 100, 0.5);

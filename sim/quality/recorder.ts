@@ -1,5 +1,5 @@
 /**
- * Everything that is measured of one policy over a run: samples per query head and scored step, and sums of what spans
+ * Everything that is measured of one policy over a run: samples per query head and measured step, and sums of what spans
  * steps. `summarise` (summary.ts) makes the result's quality of it.
  */
 import { Admission, type FutureAttention } from './admission.ts';
@@ -70,13 +70,17 @@ export class HeadRecorder {
     this.kept = place.slice(0, promptTokens).map((at) => Number(at !== 0));
   }
 
-  /** A step was scored. */
-  add(exact: ExactAttention, selection: Selection, place: Uint8Array, liveTokens: number): void {
-    this.eviction.add(exact, selection, place, liveTokens);
-    this.locality.add(selection, liveTokens);
+  /** A choice was made; `isAdjacent` says whether the step before chose too. */
+  choose(selection: Selection, liveTokens: number, isAdjacent: boolean): void {
+    this.locality.add(selection, liveTokens, isAdjacent);
   }
 
-  /** The last step was scored. */
+  /** A step was measured. */
+  add(exact: ExactAttention, selection: Selection, place: Uint8Array, liveTokens: number): void {
+    this.eviction.add(exact, selection, place, liveTokens);
+  }
+
+  /** The last step was measured. */
   finish(place: Uint8Array, future: FutureAttention, gate: Float32Array | null): void {
     this.eviction.finish(place);
     this.quality.admission.add(future, this.kept, gate);

@@ -36,7 +36,7 @@ export interface OutcomeRequest {
   readonly trace: AttentionTrace;
   readonly layers: readonly number[];
   readonly kvHeads: readonly number[];
-  /** Decode steps replayed, and every how many of them is scored. */
+  /** Decode steps replayed, and every how many of them is measured. */
   readonly steps: number;
   readonly everySteps: number;
   readonly budgets?: readonly number[];
@@ -102,7 +102,7 @@ export function measureOutcomes(request: OutcomeRequest): readonly OutcomeCell[]
     })),
   );
   layers.forEach((layer, at) => {
-    const sample: Sample = { layers: [layer], kvHeads, everySteps };
+    const sample: Sample = { layers: [layer], kvHeads, everySteps, leadSteps: Math.min(1, everySteps - 1) };
     const policies = plans.map(({ built }) => built);
     const replays = replayPolicies({ trace, world, sample, steps, seed, policies });
     replays.forEach(({ quality, records, policy }, index) => {

@@ -33,7 +33,7 @@ export interface CodecErrorRequest {
   readonly trace: AttentionTrace;
   readonly layers: readonly number[];
   readonly kvHeads: readonly number[];
-  /** Decode steps replayed, and every how many of them is scored. */
+  /** Decode steps replayed, and every how many of them is measured. */
   readonly steps: number;
   readonly everySteps: number;
   /** Code keys as they were before rotary embedding. */
@@ -49,7 +49,7 @@ export const measureCodecs = (request: CodecErrorRequest): readonly CodecErrors[
   const policies = names.map((codec) =>
     createPolicy(plugin, { codec, preRope, blockTokens: BLOCK_TOKENS }, world),
   );
-  const sample = { layers, kvHeads, everySteps };
+  const sample = { layers, kvHeads, everySteps, leadSteps: 0 };
   return replayPolicies({ trace, world, sample, steps, seed: 1, policies }).map(({ quality }, at) => ({
     codec: names[at],
     logitRms: mean(quality.logitRms),

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { worldOf } from '../../../test/policy-cases.ts';
 import { type PolicyReplay, replayPolicies } from '../../decode/replay.ts';
+import { everyStep } from '../../decode/step-sample.ts';
 import { createRandom } from '../../engine/random.ts';
 import { mean } from '../../engine/stats.ts';
 import { createRandomTrace } from '../../trace/random-trace.ts';
@@ -30,7 +31,7 @@ const run = (
   layers: readonly number[],
   given: Partial<World> = {},
 ): PolicyReplay => {
-  const sample = { layers, kvHeads: [0, 1], everySteps: 1 };
+  const sample = { layers, kvHeads: [0, 1], ...everyStep };
   const policy = createPolicy(plugin, { ...sizes, ...config }, { ...world, ...given });
   return replayPolicies({ trace, world, sample, steps: shape.steps, seed: 1, policies: [policy] })[0];
 };

@@ -4,6 +4,7 @@ import { worldOf } from '../../../test/policy-cases.ts';
 import { type Hook, probe } from '../../../test/policy-probe.ts';
 import type { LayerReplay } from '../../decode/head-replay.ts';
 import { replayPolicies } from '../../decode/replay.ts';
+import { everyStep } from '../../decode/step-sample.ts';
 import { exp } from '../../engine/math.ts';
 import type { AttentionTrace } from '../../trace/attention-trace.ts';
 import { createRandomTrace } from '../../trace/random-trace.ts';
@@ -121,7 +122,7 @@ test('without a gate the heads admit as the table says, and the mean is the one 
   const everyLayer = { ...shape, recordedLayers: [0, 1, 2, 3] };
   const all = createRandomTrace({ shape: everyLayer, seed: 3 });
   const policy = createPolicy(plugin, { windowTokens: W, admission: 0.25 }, world);
-  const sample = { layers: [0, 1, 2, 3], kvHeads: [0, 1], everySteps: 1 };
+  const sample = { layers: [0, 1, 2, 3], kvHeads: [0, 1], ...everyStep };
   const [{ records }] = replayPolicies({
     trace: all,
     world,
@@ -162,7 +163,7 @@ test('without a gate one threshold over all heads admits, and sinks come first',
 
 test('prefill attends to window and admitted columns, tiles included', () => {
   const policy = createPolicy(plugin, { windowTokens: W, threshold: 0.5 }, { ...world, fields: gatedFields });
-  const sample = { layers: [2], kvHeads: [0, 1], everySteps: 1 };
+  const sample = { layers: [2], kvHeads: [0, 1], ...everyStep };
   const request = { trace: gated, world, sample, steps: shape.steps, seed: 1, policies: [policy] };
   const [{ records }] = replayPolicies(request);
   let touched = 0;
