@@ -1,0 +1,177 @@
+// Products of a group of bf16 queries with bf16 rows on tensor cores, 16 rows a warp: score kernels whose time is that of
+// reading the rows. A thread's 16 bytes of a row are the A fragments of two m16n8k16 products; the order of channels in
+// them is the same for the queries (B), so no shuffle is needed.
+#ifndef KVTIER_CUDA_ROW_PRODUCTS_H
+#define KVTIER_CUDA_ROW_PRODUCTS_H
+
+#include <cuda_bf16.h>
+
+#include "kernel.h"
+
+namespace kvt {
+
+// Order as REDUCE of group-scores.ts.
+enum Reduce : int { kPerQuery, kMax, kMean, kSum };
+
+constexpr int kProductWarps = 8;
+constexpr int kChunk = 32;  // channels of a row in one load of a quad of threads
+constexpr int kTileRows = 16;
+
+struct RowProducts {
+  const uint16_t* queries;  // [rows, group, dim]
+  const uint8_t* vectors;
+  const uint32_t* pieces;  // null = piece p of a row is row * piece_stride + p
+  float* scores;
+  int64_t count, piece_vectors, piece_stride, piece_bytes, score_stride;
+  int group, dim, reduce;
+  // Channels of a vector: dim, or 2 dim where it is a pair of bounds (maxima, then minima).
+  int width;
+  float scale;
+};
+
+__device__ __forceinline__ uint4 load_row(const uint8_t* from) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from));
+  return v;
+}
+
+__device__ __forceinline__ void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                         uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Eight channels of a query; of a pair of bounds the positive parts meet the maxima, the others the minima.
+__device__ inline uint4 query_part(const RowProducts& p, int64_t row, int query, int channel) {
+  if (query >= p.group || channel >= p.width) return make_uint4(0, 0, 0, 0);
+  const bool lower = channel >= p.dim;
+  const uint16_t* from = p.queries + (row * p.group + query) * p.dim + (lower ? channel - p.dim : channel);
+  uint32_t words[4];
+  for (int i = 0; i < 4; i++) {
+    uint32_t pair = from[2 * i] | static_cast<uint32_t>(from[2 * i + 1]) << 16;
+    if (p.width > p.dim) {
+      const uint32_t negative = (pair & 0x80008000u) >> 15;  // 1 in the half of a negative number
+      const uint32_t mask = negative * 0xffffu;
+      pair &= lower ? mask : ~mask;
+    }
+    words[i] = pair;
+  }
+  return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+__device__ __forceinline__ const uint8_t* vector_at(const RowProducts& p, int64_t row, int64_t i) {
+  const int64_t piece = row * p.piece_stride + i / p.piece_vectors;
+  const int64_t place = p.pieces == nullptr ? piece : p.pieces[piece];
+  return p.vectors + place * p.piece_bytes + i % p.piece_vectors * p.width * 2;
+}
+
+__device__ __forceinline__ float joined(int reduce, float a, float b) { return reduce == kMax ? fmaxf(a, b) : a + b; }
+
+// Scores of one vector (`low`: the first of the thread's two): of each query, or reduced over the quad's queries.
+template <int kTiles>
+__device__ __forceinline__ void write_scores(const RowProducts& p, const float (&c)[kTiles][4], int low, int64_t row,
+                                             int64_t i) {
+  const int quad = threadIdx.x & 3;
+  if (p.reduce == kPerQuery) {
+    if (i >= p.count) return;
+    for (int tile = 0; tile < kTiles; tile++)
+      for (int side = 0; side < 2; side++) {
+        const int query = tile * 8 + 2 * quad + side;
+        if (query < p.group) p.scores[(row * p.group + query) * p.score_stride + i] = p.scale * c[tile][2 * low + side];
+      }
+    return;
+  }
+  float value = p.reduce == kMax ? -INFINITY : 0;
+  for (int tile = 0; tile < kTiles; tile++)
+    for (int side = 0; side < 2; side++)
+      if (tile * 8 + 2 * quad + side < p.group) value = joined(p.reduce, value, p.scale * c[tile][2 * low + side]);
+  value = joined(p.reduce, value, __shfl_xor_sync(~0u, value, 1));
+  value = joined(p.reduce, value, __shfl_xor_sync(~0u, value, 2));
+  if (p.reduce == kMean) value /= p.group;
+  if (quad == 0 && i < p.count) p.scores[row * p.score_stride + i] = value;
+}
+
+// kChunks: chunks of a vector, all in flight at once; 0 = any number, four at a time. kTiles: groups of 8 queries.
+template <int kChunks, int kTiles>
+__global__ void __launch_bounds__(32 * kProductWarps) multiply_rows(const RowProducts p) {
+  extern __shared__ uint4 fragments[];  // [kTiles, chunks, 32]
+  const int chunks = kChunks > 0 ? kChunks : (p.width + kChunk - 1) / kChunk;
+  const int64_t row = blockIdx.y;
+  for (int at = threadIdx.x; at < kTiles * chunks * 32; at += blockDim.x) {
+    const int lane = at & 31;
+    const int chunk = at / 32 % chunks;
+    fragments[at] = query_part(p, row, at / 32 / chunks * 8 + lane / 4, chunk * kChunk + lane % 4 * 8);
+  }
+  __syncthreads();
+  const int lane = threadIdx.x & 31;
+  const int64_t tiles = (p.count + kTileRows - 1) / kTileRows;
+  for (int64_t tile = static_cast<int64_t>(blockIdx.x) * kProductWarps + threadIdx.x / 32; tile < tiles;
+       tile += static_cast<int64_t>(gridDim.x) * kProductWarps) {
+    const int64_t first = tile * kTileRows + lane / 4;
+    const int64_t last = p.count - 1;
+    const uint8_t* low = vector_at(p, row, first < last ? first : last);
+    const uint8_t* high = vector_at(p, row, first + 8 < last ? first + 8 : last);
+    float c[kTiles][4] = {};
+    constexpr int kStep = kChunks > 0 ? (kChunks < 8 ? kChunks : 8) : 4;
+    for (int from = 0; from < chunks; from += kStep) {
+      uint4 a[kStep], b[kStep];
+#pragma unroll
+      for (int s = 0; s < kStep; s++) {
+        const int channel = (from + s) * kChunk + lane % 4 * 8;
+        const bool inside = channel < p.width;
+        a[s] = inside ? load_row(low + 2 * channel) : make_uint4(0, 0, 0, 0);
+        b[s] = inside ? load_row(high + 2 * channel) : make_uint4(0, 0, 0, 0);
+      }
+#pragma unroll
+      for (int s = 0; s < kStep; s++) {
+        if (kChunks == 0 && from + s >= chunks) break;
+#pragma unroll
+        for (int t = 0; t < kTiles; t++) {
+          const uint4 q = fragments[(t * chunks + from + s) * 32 + lane];
+          multiply(c[t], a[s].x, b[s].x, a[s].y, b[s].y, q.x, q.y);
+          multiply(c[t], a[s].z, b[s].z, a[s].w, b[s].w, q.z, q.w);
+        }
+      }
+    }
+    write_scores<kTiles>(p, c, 0, row, first);
+    write_scores<kTiles>(p, c, 1, row, first + 8);
+  }
+}
+
+template <int kChunks, int kTiles>
+void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t rows, int chunks) {
+  const int64_t blocks = (p.count + kTileRows * kProductWarps - 1) / (kTileRows * kProductWarps);
+  const int64_t most = (4 * call.multiprocessors + rows - 1) / rows;
+  const dim3 grid(static_cast<unsigned>(blocks < most ? blocks : most), static_cast<unsigned>(rows));
+  multiply_rows<kChunks, kTiles><<<grid, 32 * kProductWarps, sizeof(uint4) * kTiles * chunks * 32, call.stream>>>(p);
+}
+
+template <int kTiles>
+void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t rows) {
+  const int chunks = (p.width + kChunk - 1) / kChunk;
+  if (chunks == 2) return launch_row_products<2, kTiles>(call, p, rows, chunks);
+  if (chunks == 4) return launch_row_products<4, kTiles>(call, p, rows, chunks);
+  if (chunks == 8) return launch_row_products<8, kTiles>(call, p, rows, chunks);
+  launch_row_products<0, kTiles>(call, p, rows, chunks);
+}
+
+inline kvt_status score_rows(const CudaCall& call, const char* kernel, const RowProducts& p, int64_t rows) {
+  if (rows < 1 || rows > 65535 || p.group < 1 || p.group > 32 || p.count < 1)
+    return fail(KVT_INVALID, "%s: expected rows 1 to 65535, group 1 to 32 and 1 vector or more", kernel);
+  if (p.dim < 8 || p.dim > 1024 || p.dim % 8 != 0 || p.piece_vectors < 1 || p.piece_bytes % 16 != 0)
+    return fail(KVT_INVALID, "%s: expected headDim a multiple of 8 up to 1024, pieces a multiple of 16 bytes", kernel);
+  if (p.group <= 8)
+    launch_row_products<1>(call, p, rows);
+  else if (p.group <= 16)
+    launch_row_products<2>(call, p, rows);
+  else
+    launch_row_products<4>(call, p, rows);
+  return after_launch(kernel);
+}
+
+}  // namespace kvt
+#endif
