@@ -42,6 +42,7 @@ const FOLDERS = [
     output: 'kernels/calls.generated.ts',
     header: 'kernels/calls.generated.h',
   },
+  { folder: 'validate/microbench', symbol: 'microbench', output: 'validate/microbench/catalog.generated.ts' },
   { folder: 'validate/papers', json: true, output: 'validate/papers/catalog.generated.ts' },
   { folder: 'validate/papers/stacks', json: true, output: 'validate/papers/stacks.generated.ts' },
 ];

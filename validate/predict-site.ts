@@ -1,4 +1,7 @@
-/** Time of a program of a few operations on a machine: alone where they follow one another, on the fabric where not. */
+/**
+ * Time of a program of a few operations on a machine: the sum where each follows the one before it, on the fabric where
+ * some run at the same time.
+ */
 import type { Operation } from '../sim/program/operation.ts';
 import { costOf, type Machine } from '../sim/timing/cost.ts';
 import { Interpreter } from '../sim/timing/interpreter.ts';
@@ -7,8 +10,10 @@ import { soloNs } from '../sim/timing/operation-cost.ts';
 /** Time from the start of the first operation to the end of the last, ns. */
 export const predictNs = (operations: readonly Operation[], machine: Machine): number => {
   const [first] = operations;
-  if (operations.every(({ stream }) => stream === first.stream))
-    return operations.reduce((sum, operation) => sum + soloNs(costOf(operation, machine)), 0);
+  const inTurn = operations.every(
+    ({ stream, after }, at) => stream === first.stream || (at > 0 && after.includes(at - 1)),
+  );
+  if (inTurn) return operations.reduce((sum, operation) => sum + soloNs(costOf(operation, machine)), 0);
   const interpreter = new Interpreter(machine, (operation) => costOf(operation, machine));
   interpreter.submit({ operations }, 0);
   interpreter.finish();

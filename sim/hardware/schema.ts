@@ -140,6 +140,33 @@ export const nvmeSchema = z.strictObject({
   latencyNs: quantity,
 });
 
+/** Errors of one law: on the sites that it was fitted on, and on those left out. */
+const residuals = z.strictObject({
+  n: z.number().int().nonnegative(),
+  mape: z.number(),
+  medianApe: z.number(),
+  p95Ape: z.number(),
+  bias: z.number(),
+});
+
+/** What a calibration says of itself; absent in profiles put together from publications. */
+export const calibrationSchema = z.strictObject({
+  machine: z.string(),
+  driver: z.string(),
+  runtime: z.string(),
+  date: z.string(),
+  /** What stood in for something else: "nvme is a file on a virtual disk". */
+  emulated: z.array(z.string()),
+  restarts: z.number().int().positive(),
+  /** Sites whose repeats were measured. */
+  sites: z.number().int().positive(),
+  /** Each restart predicted from the one before. */
+  noise: residuals,
+  laws: z.array(z.strictObject({ law: z.string(), fit: residuals, heldOut: residuals.nullable() })),
+  /** 95 % intervals of the fitted numbers, from fits of resampled restarts. */
+  intervals: z.record(z.string(), z.tuple([z.number(), z.number()])),
+});
+
 /** A rate that was achieved cannot exceed the peak beside it. */
 const atMost = (
   context: z.RefinementCtx,
@@ -169,6 +196,7 @@ export const profileSchema = z
     nvme: nvmeSchema.optional(),
     /** On-demand price of one accelerator and its share of the host. */
     price: z.strictObject({ usdPerHour: quantity }).optional(),
+    calibration: calibrationSchema.optional(),
   })
   .superRefine(({ accelerator: { hbm, compute }, host: { dram }, link }, context) => {
     const below = (path: string, value: Quantity, peak: Quantity, of: string): void =>

@@ -79,6 +79,82 @@ export const catalog = {
       }
     }
   },
+  "kvtier-kernels": {
+    "format": "kvtier.stack/1",
+    "name": "kvtier-kernels",
+    "title": "kvtier's own kernels, replayed as a graph where that is possible",
+    "aliases": [
+      "kvtier"
+    ],
+    "launch": "graph",
+    "hostNs": {
+      "value": 0,
+      "status": "assumed",
+      "source": "kvtier derivation",
+      "date": "2026-11",
+      "how": "a graph is launched once a step"
+    },
+    "dense": {
+      "kernelsPerGemm": {
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "products alone: no norm, rotary or activation"
+      },
+      "passesPerGemm": {
+        "value": 0,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "products alone"
+      }
+    },
+    "gemm": {
+      "rateRatio": {
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "the profile itself"
+      }
+    },
+    "decodeAttention": {
+      "rateRatio": {
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "the profile itself"
+      },
+      "expandsKv": false
+    },
+    "prefillAttention": {
+      "rateRatio": {
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "the profile itself"
+      }
+    },
+    "select": {
+      "timeRatio": {
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "the profile itself"
+      },
+      "errorRatio": {
+        "value": 0.5,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "until calibrated"
+      }
+    }
+  },
   "pytorch-eager": {
     "format": "kvtier.stack/1",
     "name": "pytorch-eager",

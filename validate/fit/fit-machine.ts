@@ -25,7 +25,8 @@ export interface FittedLaw {
   readonly law: string;
   readonly values: Readonly<Record<string, number>>;
   readonly fit: Residuals;
-  readonly heldOut: Residuals;
+  /** Null where no site was left out. */
+  readonly heldOut: Residuals | null;
 }
 
 export interface FittedMachine extends MachineDescription {
@@ -154,7 +155,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
         law.parameters.map((path) => [path, valueAt(description, path) ?? Number.NaN]),
       ),
       fit: residuals(description, kept),
-      heldOut: residuals(description, left),
+      heldOut: left.length > 0 ? residuals(description, left) : null,
     };
   });
   keepShares(description, base, measured);

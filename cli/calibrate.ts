@@ -1,0 +1,204 @@
+/**
+ * `kvtier calibrate`: measures this machine into a hardware profile and a stack of kvtier's own kernels, refits them
+ * from recorded samples, or carries a profile over to a machine of which only the datasheet is known.
+ */
+import { existsSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import * as z from 'zod';
+import { type BackendName, KernelError } from '../kernels/backend.ts';
+import { load } from '../kernels/load.ts';
+import { loadProfile, loadStack } from '../sim/hardware/load.ts';
+import type { Profile } from '../sim/hardware/schema.ts';
+import { calibrate } from '../validate/fit/calibrate.ts';
+import { transfer } from '../validate/fit/carry.ts';
+import type { FittedMachine } from '../validate/fit/fit-machine.ts';
+import { type RestartRequest, restartApart } from '../validate/microbench/restart.ts';
+import { boundsOf, samplesOf, sitesOf } from '../validate/microbench/run.ts';
+import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
+import { nameOrJson } from './name-or-json.ts';
+import { writeOutput } from './output.ts';
+import { renderTable } from './table.ts';
+import { UsageError, type Verb, type VerbContext } from './verb.ts';
+
+const CALIBRATION_FORMAT = 'kvtier.calibration/1';
+const BASE_STACK = 'kvtier-kernels';
+const GIB = 2 ** 30;
+
+const flags = z.object({
+  backend: z
+    .enum(['cuda', 'cpu', 'reference'])
+    .optional()
+    .describe('what to measure; default: cuda where there is a GPU, else cpu'),
+  out: z
+    .string()
+    .optional()
+    .describe('profile to write (.json); the stack of the kernels goes beside it (.stack.json)'),
+  base: z.string().default('h100-sxm').describe('profile that numbers which nothing measures are taken from'),
+  name: z.string().optional().describe('name of the profile; default: the name of --out, or of the device'),
+  restarts: z.int().min(1).max(20).default(3).describe('processes that measure every site once'),
+  only: z.array(z.string()).optional().describe('microbenchmarks to run; default: all that the backend can'),
+  memory: z
+    .int()
+    .min(2 ** 24)
+    .default(8 * GIB)
+    .meta({ suffix: true })
+    .describe('bytes of each tier that may be used'),
+  samples: z.string().optional().describe('file to keep the raw samples in (.json.gz)'),
+  from: z.string().optional().describe('fit recorded samples instead of measuring'),
+  intervals: z.int().min(0).max(1000).default(20).describe('resampled fits for the 95 % intervals'),
+  transfer: z
+    .string()
+    .optional()
+    .describe('profile whose utilisations are carried over to the datasheet of --to'),
+  to: z.string().optional().describe('with --transfer: the machine whose datasheet is taken'),
+  seed: z.int().min(0).default(1).describe('order of the measurements'),
+});
+
+type Flags = z.infer<typeof flags>;
+
+const profileOf = (value: string, flag: string): Profile => loadProfile(nameOrJson(value, flag), value);
+
+const slug = (text: string): string =>
+  text
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-|-$/g, '');
+
+const measure = async (given: Flags, context: VerbContext): Promise<Samples> => {
+  const { backend: opened, tried } = await load(given.backend as BackendName | undefined);
+  const most = { hbmBytes: given.memory, dramBytes: given.memory };
+  const { sites, skipped } = sitesOf(boundsOf(opened, most), given.only);
+  const machine = { name: opened.name, device: opened.device };
+  opened.close();
+  for (const { kind, reason } of tried) context.note(`${kind}: ${reason}`);
+  for (const line of skipped) context.note(`skipped ${line}`);
+  if (sites.length === 0) throw new UsageError('--only: no microbenchmark is left to run');
+  context.note(
+    `measuring ${sites.length} sites on ${machine.device.name} (${machine.name}), ${given.restarts} restarts`,
+  );
+  const restarts = [];
+  for (let restart = 0; restart < given.restarts; restart++) {
+    const progress = context.progress(`restart ${restart + 1} of ${given.restarts}`, 1);
+    const request: RestartRequest = {
+      backend: machine.name,
+      seed: given.seed + restart,
+      most,
+      ...(given.only === undefined ? {} : { only: given.only }),
+    };
+    restarts.push(await restartApart(request, (share) => progress.update(share)));
+    progress.end();
+  }
+  return samplesOf(machine, sites, restarts, new Date().toISOString().slice(0, 10));
+};
+
+const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
+
+const show = ({ laws, noise, hardware }: FittedMachine, columns: number): string => {
+  const rows = laws.map(({ law, fit, heldOut }) => {
+    const errors = heldOut ?? fit;
+    return [
+      law,
+      String(fit.n),
+      heldOut === null ? '–' : String(heldOut.n),
+      percent(errors.mape),
+      percent(errors.medianApe),
+      percent(errors.p95Ape),
+      percent(errors.bias),
+    ];
+  });
+  return [
+    `${hardware.title}: errors on sites left out of the fit`,
+    '',
+    renderTable(['law', 'fitted on', 'held out', 'mean', 'median', 'P95', 'bias'], rows, {
+      columns,
+      right: [1, 2, 3, 4, 5, 6],
+    }),
+    '',
+    `noise floor: ${percent(noise.mape)} mean, ${percent(noise.p95Ape)} P95 (one restart predicted from another)`,
+  ].join('\n');
+};
+
+const writeProfile = (out: string, profile: object, context: VerbContext): void => {
+  context.note(
+    `wrote ${writeOutput(dirname(out), basename(out), [`${JSON.stringify(profile, null, 2)}\n`])}`,
+  );
+};
+
+const carryOver = (given: Flags, context: VerbContext): void => {
+  const { transfer: from, to } = given;
+  if (from === undefined || to === undefined)
+    throw new UsageError('--transfer and --to: expected both, as in --transfer h100-measured --to h200-sxm');
+  const target = profileOf(to, 'to');
+  const source = profileOf(from, 'transfer');
+  const profile = transfer(source, target, loadStack(), given.name ?? `${target.name}-from-${source.name}`);
+  if (given.out !== undefined) writeProfile(given.out, profile, context);
+  context.printJson({
+    format: CALIBRATION_FORMAT,
+    kind: 'transfer',
+    experiment: { transfer: from, to },
+    seed: given.seed,
+    profile,
+  });
+  context.print(`${profile.name}: datasheet of ${target.name}, utilisation of ${source.name}`);
+};
+
+export const verb = {
+  name: 'calibrate',
+  summary: 'measures this machine into a hardware profile, with residuals',
+  flags,
+  examples: [
+    'kvtier calibrate --backend cpu --out mine.json',
+    'kvtier calibrate --backend cuda --out my-gpu.json --samples my-gpu.samples.json.gz',
+    'kvtier calibrate --from my-gpu.samples.json.gz --out my-gpu.json',
+    'kvtier calibrate --transfer my-gpu.json --to h200-sxm --out h200-guess.json',
+  ],
+  async run(given, context) {
+    if (given.transfer !== undefined || given.to !== undefined) {
+      carryOver(given, context);
+      return;
+    }
+    if (given.from !== undefined && !existsSync(given.from))
+      throw new UsageError(
+        `--from ${given.from}: no such file; \`kvtier calibrate --samples FILE\` writes one`,
+      );
+    const base = { hardware: profileOf(given.base, 'base'), stack: loadStack(BASE_STACK) };
+    const samples =
+      given.from === undefined ? await measureOrExplain(given, context) : readSamples(given.from);
+    if (given.samples !== undefined) writeSamples(given.samples, samples);
+    const name =
+      given.name ?? (given.out === undefined ? slug(samples.machine.name) : basename(given.out, '.json'));
+    const progress = context.progress('fitting', Math.max(1, given.intervals));
+    let fits = 0;
+    const names = { name, title: samples.machine.name, stack: `${name}-kernels` };
+    const fitted = calibrate(samples, base, names, given.intervals, () => progress.update(++fits));
+    progress.end();
+    if (given.out !== undefined) {
+      writeProfile(given.out, fitted.hardware, context);
+      writeProfile(given.out.replace(/(\.json)?$/, '.stack.json'), fitted.stack, context);
+    }
+    const { hardware, stack, laws, noise } = fitted;
+    const { backend } = samples.machine;
+    context.printJson({
+      format: CALIBRATION_FORMAT,
+      kind: 'calibrate',
+      experiment: { backend, base: given.base, restarts: given.restarts },
+      seed: given.seed,
+      profile: hardware,
+      stack,
+      laws,
+      noise,
+    });
+    context.print(show(fitted, context.columns));
+  },
+} satisfies Verb<typeof flags>;
+
+/** A machine that cannot be measured is wrong usage where it was asked for, one line with the remedy. */
+const measureOrExplain = async (given: Flags, context: VerbContext): Promise<Samples> => {
+  try {
+    return await measure(given, context);
+  } catch (error) {
+    if (error instanceof KernelError && error.code !== 'fault')
+      throw new UsageError(`--backend ${given.backend ?? 'auto'}: ${error.message}`, { cause: error });
+    throw error;
+  }
+};

@@ -1,0 +1,115 @@
+/**
+ * Memory of an execution: areas, each a buffer in one tier that is filled once, in which the parts of a case are laid
+ * out before anything is allocated. So a case's size is known beforehand, and cases share the same buffers.
+ */
+import type { Backend, Fill } from '../../kernels/backend.ts';
+import type { Ref, Tier } from '../../kernels/calls.ts';
+
+/** Areas by what they hold, so that tables are never read as numbers. */
+export const AREAS = {
+  /** KV pools and staging, index rows. */
+  kv: { tier: 'hbm', fill: 'normal-bf16' },
+  /** KV and indexes in host memory that kernels and copy engines reach. */
+  host: { tier: 'dram', fill: 'normal-bf16' },
+  pageable: { tier: 'pageable', fill: 'normal-bf16' },
+  /** Scores and partial outputs. */
+  scores: { tier: 'hbm', fill: 'normal-f32' },
+  hostScores: { tier: 'dram', fill: 'normal-f32' },
+  /** Page tables and row lists; written for each case. */
+  tables: { tier: 'hbm', fill: 'zero' },
+  hostTables: { tier: 'dram', fill: 'zero' },
+} as const satisfies Readonly<Record<string, { readonly tier: Tier; readonly fill: Fill }>>;
+
+export type AreaName = keyof typeof AREAS;
+export const AREA_NAMES = Object.keys(AREAS) as AreaName[];
+
+const ALIGNMENT = 256;
+
+/** A place in an area; its `buffer` is the area's position in AREA_NAMES until the area is allocated. */
+export const areaOf = ({ buffer }: Ref): AreaName => AREA_NAMES[buffer];
+
+/** Bytes laid out so far by area, and what is to be written into them. */
+export class Layout {
+  readonly sizes: Record<AreaName, number>;
+  readonly writes: { readonly ref: Ref; readonly data: Uint8Array }[] = [];
+
+  constructor() {
+    this.sizes = Object.fromEntries(AREA_NAMES.map((name) => [name, 0])) as Record<AreaName, number>;
+  }
+
+  /** Room for `bytes` (at least one); contents are the area's fill. */
+  place(area: AreaName, bytes: number, alignment = ALIGNMENT): Ref {
+    const offset = Math.ceil(this.sizes[area] / alignment) * alignment;
+    this.sizes[area] = offset + Math.max(1, Math.ceil(bytes));
+    return { buffer: AREA_NAMES.indexOf(area), offset };
+  }
+
+  /** 32-bit numbers, in a table of either tier. */
+  table(area: 'tables' | 'hostTables', values: ArrayLike<number>): Ref {
+    const data = new Uint8Array(Uint32Array.from(values).buffer);
+    const ref = this.place(area, Math.max(4, data.length));
+    this.writes.push({ ref, data });
+    return ref;
+  }
+
+  bytesIn(tier: Tier): number {
+    return AREA_NAMES.reduce((sum, name) => sum + (AREAS[name].tier === tier ? this.sizes[name] : 0), 0);
+  }
+}
+
+/** A place further on. */
+export const plus = ({ buffer, offset }: Ref, bytes: number): Ref => ({ buffer, offset: offset + bytes });
+
+/** Buffers of a backend for all areas, as large as the largest case. */
+export class Memory {
+  private readonly backend: Backend;
+  private readonly buffers: ReadonlyMap<number, number>;
+
+  private constructor(backend: Backend, buffers: ReadonlyMap<number, number>) {
+    this.backend = backend;
+    this.buffers = buffers;
+  }
+
+  /** Allocates and fills. Throws KernelError where a tier is too small, with nothing left allocated. */
+  static async allocate(
+    backend: Backend,
+    sizes: Readonly<Record<AreaName, number>>,
+    seed: number,
+  ): Promise<Memory> {
+    const buffers = new Map<number, number>();
+    try {
+      for (const [at, name] of AREA_NAMES.entries()) {
+        const bytes = Math.ceil(sizes[name] / 4096) * 4096;
+        if (bytes === 0) continue;
+        const buffer = backend.allocate(AREAS[name].tier, bytes);
+        buffers.set(at, buffer);
+        await backend.fill(buffer, 0, bytes, AREAS[name].fill, seed + at);
+      }
+    } catch (error) {
+      for (const buffer of buffers.values()) backend.free(buffer);
+      throw error;
+    }
+    return new Memory(backend, buffers);
+  }
+
+  /** The place in the backend's own buffer. */
+  real({ buffer, offset }: Ref): Ref {
+    const own = this.buffers.get(buffer);
+    if (own === undefined) throw new Error(`area ${AREA_NAMES[buffer]} has no buffer`);
+    return { buffer: own, offset };
+  }
+
+  async write(ref: Ref, data: Uint8Array): Promise<void> {
+    const { buffer, offset } = this.real(ref);
+    await this.backend.write(buffer, offset, data);
+  }
+
+  async read(ref: Ref, bytes: number): Promise<Uint8Array> {
+    const { buffer, offset } = this.real(ref);
+    return await this.backend.read(buffer, offset, bytes);
+  }
+
+  free(): void {
+    for (const buffer of this.buffers.values()) this.backend.free(buffer);
+  }
+}

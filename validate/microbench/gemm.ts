@@ -1,0 +1,62 @@
+/** Projections of a few tokens: the products of decode steps, from one sequence to a batch. */
+import { gemmOf } from '../../sim/timing/cost-cases.ts';
+import { type Bounds, type Microbench, passesFor, repeated, type Site } from './microbench.ts';
+
+/** [n, k] of Llama-3.1-8B (query-key-value, output, gate-up, down, head) and of Qwen2.5-0.5B's two largest. */
+const SHAPES: readonly (readonly [number, number])[] = [
+  [6144, 4096],
+  [4096, 4096],
+  [28_672, 4096],
+  [4096, 14_336],
+  [128_256, 4096],
+  [9728, 896],
+  [896, 4864],
+];
+const ELEMENT_BYTES = 2;
+
+const siteOf = (bounds: Bounds, m: number, n: number, k: number): Site => {
+  const gemm = gemmOf(m, n, k, ELEMENT_BYTES);
+  const passes = passesFor(gemm.weightBytes, bounds, 32);
+  return {
+    id: `${m} x ${n} x ${k}`,
+    operations: [
+      {
+        kind: 'dense',
+        part: 'product',
+        gemms: [gemm],
+        elementBytes: ELEMENT_BYTES,
+        layer: 0,
+        stream: 'compute',
+        after: [],
+      },
+    ],
+    passes,
+    options: { graph: true },
+    build: (layout) =>
+      repeated(
+        passes,
+        () => ({
+          kernel: 'gemm',
+          refs: {
+            x: layout.place('kv', m * k * ELEMENT_BYTES),
+            weights: layout.place('kv', gemm.weightBytes),
+            out: layout.place('scores', m * n * 2),
+          },
+          ints: { m, n, k, outType: 1, units: 0 },
+        }),
+        'compute',
+      ),
+  };
+};
+
+export const microbench = {
+  name: 'gemm',
+  number: 10,
+  title: 'projections of a few tokens',
+  kernels: ['gemm'],
+  sites: (bounds) =>
+    SHAPES.flatMap(([n, k]) => [1, 4, 16, 64].map((m) => siteOf(bounds, m, n, k))).filter(
+      ({ operations: [operation] }) =>
+        operation.kind === 'dense' && operation.gemms[0].weightBytes <= bounds.hbmBytes / 2,
+    ),
+} satisfies Microbench;

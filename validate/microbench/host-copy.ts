@@ -1,0 +1,14 @@
+/** One copy at a time over the link, pinned memory, by size. */
+import { copySite } from './link-sites.ts';
+import { type Microbench, powers } from './microbench.ts';
+
+export const microbench = {
+  name: 'host-copy',
+  number: 3,
+  title: 'copies over the link by size',
+  kernels: ['copy', 'empty'],
+  sites: ({ dramBytes }) =>
+    (['h2d', 'd2h'] as const).flatMap((way) =>
+      powers(1024, Math.min(2 ** 28, dramBytes / 2), 4).map((bytes) => copySite(way, 1, bytes, 'dma')),
+    ),
+} satisfies Microbench;

@@ -1,0 +1,32 @@
+/** Merging of partial attention outputs. */
+import type { Microbench } from './microbench.ts';
+import { kernelSite } from './score-sites.ts';
+
+const HEAD_DIM = 128;
+
+export const microbench = {
+  name: 'kernel/merge',
+  number: 10,
+  title: 'merging partial attention',
+  kernels: ['merge'],
+  sites: (bounds) =>
+    [32, 256, 2048].flatMap((rows) =>
+      [2, 3, 5, 9].map((parts) => {
+        const bytes = rows * parts * (HEAD_DIM + 2) * 4;
+        return kernelSite(
+          bounds,
+          `${rows} x ${parts}`,
+          { kind: 'merge', parts, bytes, layer: 0, stream: 'compute', after: [] },
+          bytes,
+          (layout) => ({
+            kernel: 'merge',
+            refs: {
+              partials: layout.place('scores', bytes),
+              out: layout.place('scores', rows * HEAD_DIM * 4),
+            },
+            ints: { rows, parts, headDim: HEAD_DIM },
+          }),
+        );
+      }),
+    ),
+} satisfies Microbench;

@@ -1,0 +1,62 @@
+/** Every microbenchmark builds calls that its kernels take, predicts what it times, and is put together as samples. */
+import { describe, expect, it } from 'vitest';
+import { specOf } from '../../kernels/check-call.ts';
+import { openReference } from '../../kernels/reference.ts';
+import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
+import { resolveMachine } from '../../sim/timing/cost.ts';
+import { Layout } from '../execute/memory.ts';
+import { predictNs } from '../predict-site.ts';
+import { scatteredRows } from './microbench.ts';
+import { boundsOf, keyOf, runRestart, samplesOf, sitesOf } from './run.ts';
+
+const backend = openReference();
+const bounds = { ...boundsOf(backend, { hbmBytes: 2 ** 22, dramBytes: 2 ** 22 }), l2Bytes: 1 };
+const { sites, skipped } = sitesOf(bounds);
+const machine = resolveMachine(loadProfile('h100-sxm'), loadStack());
+
+describe('sites', () => {
+  it('exist for every benchmark, each with a name of its own', () => {
+    expect(skipped).toEqual([]);
+    expect(new Set(sites.map(({ benchmark }) => benchmark)).size).toBeGreaterThanOrEqual(15);
+    expect(new Set(sites.map(keyOf)).size).toBe(sites.length);
+  });
+
+  it.each([...new Set(sites.map(({ benchmark }) => benchmark))])(
+    'of %s have their kernels’ arguments and a time',
+    (name) => {
+      for (const { site } of sites.filter(({ benchmark }) => benchmark === name)) {
+        const [{ kernel, refs, ints }] = site.build(new Layout());
+        const spec = specOf(kernel);
+        expect(Object.keys(ints).sort()).toEqual([...spec.ints].sort());
+        for (const ref of Object.keys(refs)) expect(spec.refs).toContain(ref);
+        if (site.operations.length === 0) expect(site.reading).toBeDefined();
+        else expect(predictNs(site.operations, machine)).toBeGreaterThan(0);
+      }
+    },
+  );
+});
+
+describe('a restart', () => {
+  it('times sites in any order and becomes samples', async () => {
+    const some = sites.filter(({ benchmark, site: { id } }) => benchmark === 'launch' || id === '32 x 2');
+    const shares: number[] = [];
+    const restarts = [
+      await runRestart(backend, some, 1, (share) => shares.push(share)),
+      await runRestart(backend, some, 2),
+    ];
+    expect(shares.at(-1)).toBe(1);
+    const samples = samplesOf(backend, some, restarts, '2026-11-22');
+    expect(samples.sites.length).toBe(some.length);
+    for (const { restartNs } of samples.sites) expect(restartNs.length).toBe(2);
+  });
+});
+
+describe('scatteredRows', () => {
+  it('repeats no row before all were there', () => {
+    for (const of of [1, 2, 7, 64, 1000]) {
+      const rows = scatteredRows(2 * of, of, 3);
+      expect(new Set(rows.subarray(0, of)).size).toBe(of);
+      expect([...rows.subarray(of)]).toEqual([...rows.subarray(0, of)]);
+    }
+  });
+});

@@ -1,0 +1,177 @@
+/**
+ * Times sites on a backend: in random order, interleaved over benchmarks, in several restarts, with clocks and
+ * temperatures noted; sites of a block in which the clock drifted are timed again. Protocol: docs/calibration.md.
+ */
+import { type Backend, KernelError } from '../../kernels/backend.ts';
+import { createRandom, type Random } from '../../kernels/random.ts';
+import { AREA_NAMES, type AreaName, Layout, Memory } from '../execute/memory.ts';
+import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
+import { catalog } from './catalog.generated.ts';
+import type { Bounds, Microbench, Site } from './microbench.ts';
+
+/** A clock that moved by more than this between the ends of a block spoils it. */
+const DRIFT_RATIO = 0.03;
+const BLOCK_SITES = 24;
+const REPEATS = 9;
+/** A timed region shorter than this is repeated back to back until it is as long. */
+const REGION_NS = 1e6;
+
+const benches: readonly Microbench[] = Object.values(catalog);
+
+export interface NamedSite {
+  readonly benchmark: string;
+  readonly site: Site;
+}
+
+/** What a backend lets benchmarks take: a share of each tier, since others use the machine too. */
+export const boundsOf = (
+  { name, device }: Backend,
+  most: { readonly hbmBytes: number; readonly dramBytes: number },
+): Bounds => ({
+  backend: name,
+  units: Math.max(1, device.units),
+  l2Bytes: Math.max(2 ** 20, device.l2Bytes),
+  hbmBytes: Math.min(most.hbmBytes, Math.max(2 ** 26, device.hbmBytes / 2)),
+  dramBytes: Math.min(most.dramBytes, Math.max(2 ** 26, device.dramBytes / 8)),
+  kernels: new Set(device.kernels),
+});
+
+/** Sites of all benchmarks (or of those named) that the backend has the kernels for, and why the others are left out. */
+export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
+  const sites: NamedSite[] = [];
+  const skipped: string[] = [];
+  for (const bench of benches) {
+    if (only !== undefined && !only.includes(bench.name)) continue;
+    const missing = bench.kernels.filter((kernel) => !bounds.kernels.has(kernel));
+    if (missing.length > 0)
+      skipped.push(`${bench.name}: no kernel ${missing.join(', ')} on ${bounds.backend}`);
+    else sites.push(...bench.sites(bounds).map((site) => ({ benchmark: bench.name, site })));
+  }
+  return { sites, skipped };
+};
+
+const shuffled = <T>(values: readonly T[], random: Random): T[] => {
+  const out = [...values];
+  for (let i = out.length - 1; i > 0; i--) {
+    const j = random.integer(0, i);
+    [out[i], out[j]] = [out[j], out[i]];
+  }
+  return out;
+};
+
+/** Buffers as large as the largest site needs. */
+const allocateFor = async (backend: Backend, sites: readonly NamedSite[]): Promise<Memory> => {
+  const sizes = Object.fromEntries(AREA_NAMES.map((name) => [name, 0])) as Record<AreaName, number>;
+  for (const { site } of sites) {
+    const layout = new Layout();
+    site.build(layout);
+    for (const name of AREA_NAMES) sizes[name] = Math.max(sizes[name], layout.sizes[name]);
+  }
+  return await Memory.allocate(backend, sizes, 1);
+};
+
+/** Times of one pass of a site, ns; null where the backend does not support what it asks. */
+const timeSite = async (backend: Backend, memory: Memory, site: Site): Promise<number[] | null> => {
+  const layout = new Layout();
+  const calls = site.build(layout).map((call) => ({
+    ...call,
+    refs: Object.fromEntries(Object.entries(call.refs).map(([name, ref]) => [name, memory.real(ref)])),
+  }));
+  for (const { ref, data } of layout.writes) await memory.write(ref, data);
+  try {
+    const probe = await backend.run(calls, { ...site.options, warmups: 1, repeats: 1 });
+    const inner = Math.max(1, Math.min(1000, Math.ceil(REGION_NS / probe.totalNs[0])));
+    const { totalNs } = await backend.run(calls, { ...site.options, warmups: 1, repeats: REPEATS, inner });
+    return Array.from(totalNs, (ns) => ns / site.passes);
+  } catch (error) {
+    if (error instanceof KernelError && error.code === 'unsupported') return null;
+    throw error;
+  }
+};
+
+const drifted = (
+  before: Readonly<Record<string, number>>,
+  after: Readonly<Record<string, number>>,
+): boolean =>
+  Object.keys(before).some(
+    (name) => name.endsWith('Mhz') && Math.abs(after[name] / before[name] - 1) > DRIFT_RATIO,
+  );
+
+export interface RestartTimes {
+  readonly senses: readonly Readonly<Record<string, number>>[];
+  /** By "benchmark id"; a site that the backend does not support is absent. */
+  readonly samplesNs: Readonly<Record<string, readonly number[]>>;
+}
+
+export const keyOf = ({ benchmark, site }: NamedSite): string => `${benchmark} ${site.id}`;
+
+/** One restart: all sites once, in an order of its own. `onProgress` gets the share done. */
+export const runRestart = async (
+  backend: Backend,
+  sites: readonly NamedSite[],
+  seed: number,
+  onProgress?: (share: number) => void,
+): Promise<RestartTimes> => {
+  const memory = await allocateFor(backend, sites);
+  const order = shuffled(sites, createRandom(seed));
+  const senses: Readonly<Record<string, number>>[] = [];
+  const samplesNs: Record<string, readonly number[]> = {};
+  try {
+    for (let from = 0; from < order.length; from += BLOCK_SITES) {
+      const block = order.slice(from, from + BLOCK_SITES);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const before = await backend.sense();
+        for (const one of block) {
+          const times = await timeSite(backend, memory, one.site);
+          if (times !== null) samplesNs[keyOf(one)] = times;
+        }
+        const after = await backend.sense();
+        senses.push(before, after);
+        if (!drifted(before, after)) break;
+      }
+      onProgress?.(Math.min(1, (from + block.length) / order.length));
+    }
+  } finally {
+    memory.free();
+  }
+  return { senses, samplesNs };
+};
+
+/** Restarts put together as samples; sites that no restart has are left out. */
+export const samplesOf = (
+  { name, device }: Pick<Backend, 'name' | 'device'>,
+  sites: readonly NamedSite[],
+  restarts: readonly RestartTimes[],
+  date: string,
+): Samples => ({
+  format: SAMPLES_FORMAT,
+  machine: {
+    backend: name,
+    name: device.name,
+    driver: device.driver,
+    runtime: device.runtime,
+    units: device.units,
+    date,
+    emulated: [...device.emulated],
+  },
+  senses: restarts.flatMap(({ senses }) => senses.map((sense) => ({ ...sense }))),
+  sites: sites.flatMap((one): SiteSamples[] => {
+    const samplesNs = restarts.flatMap(({ samplesNs: times }) => {
+      const own = times[keyOf(one)];
+      return own === undefined ? [] : [[...own]];
+    });
+    if (samplesNs.length === 0) return [];
+    const { id, operations, reading, readingBytes } = one.site;
+    return [
+      {
+        benchmark: one.benchmark,
+        id,
+        operations: [...operations],
+        ...(reading === undefined ? {} : { reading }),
+        ...(readingBytes === undefined ? {} : { readingBytes }),
+        restartNs: samplesNs.map(medianOf),
+        samplesNs,
+      },
+    ];
+  }),
+});

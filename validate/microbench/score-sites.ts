@@ -1,0 +1,40 @@
+/** Sites of kernels that score, code and move bytes in device memory, each under the name of its law. */
+import type { Call, Ref } from '../../kernels/calls.ts';
+import type { Operation } from '../../sim/program/operation.ts';
+import type { Layout } from '../execute/memory.ts';
+import { type Bounds, passesFor, repeated, type Site } from './microbench.ts';
+
+/** A scoring operation of one kernel. */
+export const scoreOf = (index: string, readBytes: number, writeBytes: number, flops: number): Operation => ({
+  kind: 'score',
+  index,
+  readBytes: { hbm: readBytes },
+  writeBytes: writeBytes > 0 ? { hbm: writeBytes } : {},
+  flops,
+  kernels: 1,
+  where: 'gpu',
+  layer: 0,
+  stream: 'compute',
+  after: [],
+});
+
+/** A kernel called on fresh memory in each pass. */
+export const kernelSite = (
+  bounds: Bounds,
+  id: string,
+  operation: Operation,
+  bytes: number,
+  make: (layout: Layout) => Pick<Call, 'kernel' | 'ints'> & { readonly refs: Readonly<Record<string, Ref>> },
+): Site => {
+  const passes = passesFor(Math.max(1, bytes), bounds, 32);
+  return {
+    id,
+    operations: [operation],
+    passes,
+    options: { graph: true },
+    build: (layout) => {
+      const all = Array.from({ length: passes }, () => make(layout));
+      return repeated(passes, (pass) => all[pass], 'compute');
+    },
+  };
+};

@@ -1,0 +1,36 @@
+/** Top-k: rows, candidates, chosen. */
+import { selectOf } from '../../sim/timing/cost-cases.ts';
+import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } from './microbench.ts';
+
+const siteOf = (bounds: Bounds, rows: number, of: number, k: number): Site => {
+  const passes = passesFor(rows * of * 4, bounds, 16);
+  return {
+    id: `${rows} x ${k} of ${of}`,
+    operations: [selectOf(rows, of, k)],
+    passes,
+    options: { graph: true },
+    build: (layout) =>
+      repeated(
+        passes,
+        () => ({
+          kernel: 'topk',
+          refs: { scores: layout.place('scores', rows * of * 4), ids: layout.place('tables', rows * k * 4) },
+          ints: { rows, of, k, scoreStride: of, mapStride: 0, idStride: k },
+        }),
+        'compute',
+      ),
+  };
+};
+
+export const microbench = {
+  name: 'select',
+  number: 10,
+  title: 'top-k',
+  kernels: ['topk'],
+  sites: (bounds) =>
+    [8, 32, 256].flatMap((rows) =>
+      powers(1024, 2 ** 20, 4)
+        .filter((of) => rows * of * 4 <= bounds.hbmBytes / 8)
+        .flatMap((of) => [64, 1024].filter((k) => 2 * k <= of).map((k) => siteOf(bounds, rows, of, k))),
+    ),
+} satisfies Microbench;
