@@ -72,5 +72,7 @@ test('steps at which nothing is chosen are told from steps at which nothing is m
   expect(said(1, 0)).not.toMatch(/measured at|of 1 steps/);
   expect(said(4, 3)).toMatch(/measured at one step in 4\./);
   expect(said(4, 3)).not.toMatch(/of 4 steps/);
-  expect(said(4, 1)).toMatch(/^Selection replayed on 2 of 4 steps;[\s\S]*Choices are replayed at 2 of 4 steps/);
+  expect(said(4, 1)).toMatch(
+    /^Selection replayed on 2 of 4 steps;[\s\S]*Choices are replayed at 2 of 4 steps/,
+  );
 });
