@@ -10,6 +10,7 @@ export { createPolicy } from './sim/policy/create-policy.ts';
 export { type ExtraPolicies, findPolicy } from './sim/policy/find-policy.ts';
 export type {
   AppendView,
+  DenseWork,
   ExtraPass,
   HeadRows,
   HeadView,
@@ -23,12 +24,12 @@ export type {
   PromptView,
   StepView,
   TopK,
-  Transfer,
   WindowQueries,
   Work,
   World,
 } from './sim/policy/policy.ts';
 export { policyDefaults } from './sim/policy/policy.ts';
+export type { Transfer } from './sim/policy/transfer.ts';
 export { type KvFootprint, type KvFootprintInput, kvFootprint } from './sim/quality/footprint.ts';
 export type { EstimatedRows } from './sim/quality/selection.ts';
 export { type CompareResult, compareResultSchema, type PolicyResult, RESULT_FORMAT } from './sim/result.ts';

@@ -1,7 +1,8 @@
 /** What a program holds beyond one layer's own choice: choices for other layers, sparse prefill, weights, append work. */
 import { expect, test } from 'vitest';
 import { loadModel } from '../model/models.ts';
-import { type Policy, policyDefaults, type Transfer, type Work } from '../policy/policy.ts';
+import { type Policy, policyDefaults, type Work } from '../policy/policy.ts';
+import type { Transfer } from '../policy/transfer.ts';
 import { bytesOf } from '../program/bytes.ts';
 import type { Operation } from '../program/operation.ts';
 import { emptyDemand } from './demand.ts';
@@ -61,6 +62,24 @@ test('loads of a choice that another layer made wait for that layer, and for not
   expect(fetches[0].after).toEqual([chosen]);
   const attends = operations.flatMap(({ kind }, at) => (kind === 'attend' ? [at] : []));
   expect(fetches[2].after).toEqual([attends[1], chosen]);
+});
+
+test('a dense layer that attends to its own choice attends after it, and to no more', () => {
+  const works = [{ index: 'logits', readBytes: { hbm: 8 }, flops: 0, kernels: 1 }];
+  const topk = { of: 1001, k: 64, rows: 1 };
+  const policy: Policy = {
+    ...policyDefaults,
+    denseWork: (layer) => (layer === 0 ? { works, topk, attendTokens: 64 } : null),
+    layer: () => ({}),
+  };
+  const { operations } = loweringOf(policy).step(
+    0,
+    model.layerKinds.map(() => null),
+  );
+  const kinds = operations.filter(({ layer }) => layer === 0).map(({ kind }) => kind);
+  expect(kinds).toEqual(['append', 'score', 'select', 'attend']);
+  const tokens = only(operations, 'attend').map(({ contextTokens }) => contextTokens);
+  expect(tokens).toEqual([64, ...model.layerKinds.slice(1).map(() => 1001)]);
 });
 
 test('sparse prefill costs the keys that it attends to, dense prefill half of the prompt', () => {

@@ -1,8 +1,9 @@
 /** Programs that the lowering makes: bytes scale with heads and batch, and overlap is what the transfer says. */
 import { describe, expect, test } from 'vitest';
 import { loadModel } from '../model/models.ts';
-import type { Policy, Transfer } from '../policy/policy.ts';
+import type { Policy } from '../policy/policy.ts';
 import { policyDefaults } from '../policy/policy.ts';
+import type { Transfer } from '../policy/transfer.ts';
 import { bytesOf } from '../program/bytes.ts';
 import type { Operation } from '../program/operation.ts';
 import { emptyDemand, type LayerDemand } from './demand.ts';

@@ -137,12 +137,16 @@ export class Lowering {
   }
 
   private attendHbm(layer: number, tokens: number, appended: number): void {
-    const raw = this.input.forms.map((_, form) => (form === 0 ? tokens : 0));
-    this.attends.push(this.emit.attend(tokens, raw, [appended], RESIDENT));
+    const attendTo = (count: number): void => {
+      const raw = this.input.forms.map((_, form) => (form === 0 ? count : 0));
+      this.attends.push(this.emit.attend(count, raw, [appended], RESIDENT));
+    };
     const extra = this.input.policy.denseWork(layer, tokens);
+    if (extra?.attendTokens === undefined) attendTo(tokens);
     if (extra === null) return;
     this.works(extra.works, 1, appended);
     this.select(extra.topk, []);
+    if (extra.attendTokens !== undefined) attendTo(extra.attendTokens);
   }
 
   private select({ of, k, rows }: TopK, after: readonly number[]): number {

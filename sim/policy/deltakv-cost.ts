@@ -75,6 +75,18 @@ export const observedLogits = (tokens: number, { groupSize }: World): Work => ({
   kernels: 2,
 });
 
+/** The same where the layer attends to the best of them only: their keys are read for it. */
+export const ownLogits = (tokens: number, world: World): Work => {
+  const observed = observedLogits(tokens, world);
+  return {
+    ...observed,
+    index: 'own-logits',
+    readBytes: { hbm: (observed.readBytes.hbm ?? 0) + tokens * world.kBytesPerToken },
+    matrixFlops: 2 * world.headDim * world.groupSize * tokens,
+    kernels: observed.kernels + 1,
+  };
+};
+
 /** The works of several blocks as one, per token of the prompt. */
 export const perToken = (work: Work, tokens: number): Work => ({
   ...work,

@@ -8,11 +8,12 @@
 import type * as z from 'zod';
 import type { Random } from '../engine/random.ts';
 import type { HeadCache } from '../memory/head-cache.ts';
-import type { TierBytes, TransferMode } from '../program/operation.ts';
+import type { TierBytes } from '../program/operation.ts';
 import type { EstimatedRows } from '../quality/selection.ts';
 import type { LearnedField, TraceField } from '../trace/attention-trace.ts';
 import type { Rope } from '../trace/rope.ts';
 import type { Codec } from './codec.ts';
+import type { Transfer } from './transfer.ts';
 
 /** What a policy may know of the model and of the request before it starts. All counts per sequence. */
 export interface World {
@@ -144,6 +145,14 @@ export interface TopK {
   readonly rows: number;
 }
 
+/** What a dense layer does beside attention: scoring tokens for other layers, or for itself. */
+export interface DenseWork {
+  readonly works: readonly Work[];
+  readonly topk: TopK;
+  /** Tokens that the layer itself attends to, once they are chosen; absent = all of them, before the choice. */
+  readonly attendTokens?: number;
+}
+
 /** Tokens that go through the whole model beside the prompt, once, before anything is dropped. Counts of one sequence. */
 export interface ExtraPass {
   /** Tokens of one pass, and the keys that each of them attends to. */
@@ -169,40 +178,6 @@ export interface Pick {
   score(work: Work): void;
   /** Declares a top-k of `k` out of `of`. `rows` = independent selections for this KV head (default 1). */
   topk(of: number, k: number, rows?: number): void;
-}
-
-/** How selected KV that is not in HBM gets to the attention, and how it lies in the slower tier. */
-export interface Transfer {
-  readonly mode: TransferMode;
-  /** Tokens of one contiguous run; Infinity = the whole layer in one piece. */
-  readonly rowTokens: number;
-  /** True when all KV heads of a block lie side by side (one row a block and layer). */
-  readonly joinHeads: boolean;
-  /** True when K and V of a run lie side by side. */
-  readonly joinKv: boolean;
-  /**
-   * 'step': after the selection of the same layer, the copy is waited for before attention;
-   * 'stream': in `chunks` pieces, attention over the resident part and over each piece runs meanwhile;
-   * 'ahead': the choice does not wait for this layer's queries, so layers are loaded ahead into `buffers` layer-sized
-   * buffers; from the start, or from where `choiceLayer` says that the choice is known.
-   */
-  readonly overlap: 'step' | 'stream' | 'ahead';
-  readonly chunks?: number;
-  /** Staging buffers: of one piece each with 'stream' (default 2), of one layer each with 'ahead' (default 1). */
-  readonly buffers?: number;
-  /** With 'stream': the choice was made without this step's queries, so copies need not wait for it. */
-  readonly speculative?: boolean;
-  /**
-   * With 'step': layers by which choice and copy run ahead of the layer that attends, from a guess at its queries made
-   * while an earlier layer computes. The first layers of a step have no earlier one and choose for themselves.
-   */
-  readonly leadLayers?: number;
-  /**
-   * Where KV outside HBM is attended: on the GPU once it has crossed (default), or where it lies, on the CPU: then
-   * queries go out, outputs with their log-sum-exp come back, and no KV crosses. A row is read once a KV head, or once
-   * a query head where these choose for themselves.
-   */
-  readonly attendAt?: 'gpu' | 'cpu';
 }
 
 export interface LayerPolicy {
@@ -250,8 +225,8 @@ export interface Policy {
   readonly weightBytes: number;
   /** With 'ahead': the layer whose attention must end before the choice of `layer` is known; null = known before. */
   choiceLayer(layer: number): number | null;
-  /** What a dense layer does beside its attention of `tokens` keys, for other layers; null = nothing. */
-  denseWork(layer: number, tokens: number): { readonly works: readonly Work[]; readonly topk: TopK } | null;
+  /** What a dense layer does beside its attention of `tokens` keys; null = nothing. */
+  denseWork(layer: number, tokens: number): DenseWork | null;
   layer(layer: number): LayerPolicy;
 }
 

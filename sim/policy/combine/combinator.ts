@@ -12,10 +12,10 @@ import {
   type PolicyPlugin,
   type PromptView,
   policyDefaults,
-  type Transfer,
   type Work,
   type World,
 } from '../policy.ts';
+import type { Transfer } from '../transfer.ts';
 
 /** A policy within a combination. */
 export interface Part {

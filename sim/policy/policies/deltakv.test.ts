@@ -105,6 +105,7 @@ describe('published shares, Llama-3.1-8B', () => {
     expect(policy.codecs[0].kBytesPerToken(128) * 2 * 8).toBe(256);
     expect(policy.denseWork(1, 1000)).toBeNull();
     expect(policy.denseWork(8, 1000)?.topk).toEqual({ of: 1000, k: 1000, rows: 1 / 8 });
+    expect(policy.denseWork(8, 1000)?.attendTokens).toBeUndefined();
   });
 });
 
@@ -164,12 +165,29 @@ test('the observation layer’s best tokens are attended by the layers after it,
   expect(latentsOf(4)).not.toEqual(latentsOf(1));
 });
 
+test('full layers that attend to their own choice read all keys for it, and then what they chose', () => {
+  const policy = createPolicy(plugin, { ...sizes, fullTokens: 100 }, world);
+  for (const layer of [0, 3]) {
+    const work = policy.denseWork(layer, 700);
+    expect(work?.attendTokens).toBe(100);
+    expect(work?.topk).toEqual({ of: 700, k: 100, rows: 1 / 2 });
+    // Keys in 16 bits; logits of 4 query heads in 32, read back for the choice.
+    expect(work?.works[0].readBytes.hbm).toBe(700 * (2 * 32 + 4 * 4));
+    expect(work?.works[0].matrixFlops).toBe(2 * 700 * 32 * 4);
+  }
+  expect(policy.denseWork(1, 700)).toBeNull();
+  expect(policy.denseWork(3, 100)?.attendTokens).toBeUndefined();
+});
+
 test('says where a layer has to choose by its own queries', () => {
   const { policy } = run({}, [1, 4], {
     recordedLayers: [0, 1, 4],
     replayed: { layers: [1, 4], kvHeads: [0, 1] },
   });
   expect(policy.inputs).toMatch(/layers 4 choose by their own queries/);
+  // A full layer alone stands for sparse ones.
+  const alone = run({}, [3], { recordedLayers: [3], replayed: { layers: [3], kvHeads: [0, 1] } });
+  expect(alone.policy.inputs).toMatch(/layers 3 choose by their own queries/);
 });
 
 test('latents in DRAM cross once chosen, and leave HBM when they are made', () => {

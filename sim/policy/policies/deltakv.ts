@@ -6,7 +6,7 @@
  */
 import * as z from 'zod';
 import { codeBeforeRope } from '../coded-tail.ts';
-import { deltaCosts, observedLogits, perToken } from '../deltakv-cost.ts';
+import { deltaCosts, observedLogits, ownLogits, perToken } from '../deltakv-cost.ts';
 import { DeltaKvLayer, latentsIn } from '../deltakv-layer.ts';
 import { fullLayersOf, observationLayerOf } from '../full-layers.ts';
 import { ObservedChoice } from '../observed-choice.ts';
@@ -21,6 +21,11 @@ const config = z.object({
     .describe(
       'layers that keep all KV, comma-separated; default: as published for models of 28, 32 and 64 layers',
     ),
+  fullTokens: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('tokens that a full layer attends to, the best by its own logits; default: all'),
   sinkTokens: z.int().min(1).default(8).describe('first tokens, always whole and attended'),
   recentTokens: z
     .int()
@@ -76,10 +81,10 @@ const inputsOf = (
   const compressor = fields.has('v')
     ? `principal directions of each head's own residuals${rope ? '' : ', keys as rotated,'} instead of the trained compressor`
     : 'no values: error of residuals not measured';
-  const sparse = (replayed?.layers ?? Array.from({ length: layers }, (_, layer) => layer)).filter(
-    (layer) => !full.has(layer),
-  );
-  const blind = sparse.filter((layer) => {
+  const seen = replayed?.layers ?? Array.from({ length: layers }, (_, layer) => layer);
+  const sparse = seen.filter((layer) => !full.has(layer));
+  // Where only full layers are recorded, one of them shows what a sparse layer would do.
+  const blind = (sparse.length > 0 ? sparse : seen).filter((layer) => {
     const observer = observationLayerOf(layer, full);
     return observer !== null && recordedLayers !== undefined && !recordedLayers.includes(observer);
   });
@@ -98,12 +103,9 @@ export const policy = {
   atBudget: (tokens) => {
     const recentTokens = Math.max(1, Math.floor(tokens / 8));
     const sinkTokens = Math.min(8, recentTokens);
-    return {
-      fullLayers: '',
-      recentTokens,
-      sinkTokens,
-      topTokens: Math.max(1, tokens - sinkTokens - 2 * recentTokens),
-    };
+    // Full layers stay, because they choose for the others; what they attend to is their own choice, too.
+    const topTokens = Math.max(1, tokens - sinkTokens - 2 * recentTokens);
+    return { recentTokens, sinkTokens, topTokens, fullTokens: tokens };
   },
   create: (c, world): Policy => {
     const { promptTokens, maxTokens, kvHeads } = world;
@@ -112,16 +114,15 @@ export const policy = {
     const rowBytes = world.kBytesPerToken + world.vBytesPerToken;
     const width = (rowBytes / world.kBytesPerToken) * world.headDim * kvHeads;
     const latentDim = c.latentDim ?? Math.ceil(width / 4);
-    const costs = deltaCosts(
-      { latentDim, bits: c.latentBits, neighbours: c.neighbours, hidden: c.downHidden },
-      world,
-    );
     const plan = new ReferencePlan({ ...c, stride: c.centreStride, promptTokens, maxTokens });
+    // A residual has no more references than there are.
+    const neighbours = Math.min(c.neighbours, plan.references.length);
+    const costs = deltaCosts({ latentDim, bits: c.latentBits, neighbours, hidden: c.downHidden }, world);
     const residual = residualCodec(
       {
         rank: Math.max(1, Math.round(latentDim / kvHeads)),
         bits: c.latentBits,
-        neighbours: c.neighbours,
+        neighbours,
         metric: c.metric,
         payloadBytes: costs.payloadBytes,
       },
@@ -148,13 +149,15 @@ export const policy = {
       inputs: inputsOf(full, world),
       isDenseLayer: (layer) => full.has(layer),
       choiceLayer: (layer) => observationLayerOf(layer, full),
-      denseWork: (layer, tokens) =>
-        full.has(layer + 1) || layer + 1 === world.layers
-          ? null
-          : {
-              works: [observedLogits(tokens, world)],
-              topk: { of: tokens, k: Math.min(c.topTokens, tokens), rows: 1 / kvHeads },
-            },
+      denseWork(layer, tokens) {
+        if (!full.has(layer)) return null;
+        const { fullTokens = tokens } = c;
+        const topk = (k: number) => ({ of: tokens, k: Math.min(k, tokens), rows: 1 / kvHeads });
+        if (fullTokens < tokens)
+          return { works: [ownLogits(tokens, world)], topk: topk(fullTokens), attendTokens: fullTokens };
+        const observes = layer + 1 < world.layers && !full.has(layer + 1);
+        return observes ? { works: [observedLogits(tokens, world)], topk: topk(c.topTokens) } : null;
+      },
       weightBytes: costs.layerWeightBytes * sparseLayers,
       // Scratch rows of one layer, and residuals under way.
       stagingBytes:

@@ -7,7 +7,8 @@
  */
 import * as z from 'zod';
 import { withScales } from '../codec.ts';
-import { type HeadView, type Policy, type PolicyPlugin, policyDefaults, type Transfer } from '../policy.ts';
+import { type HeadView, type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import type { Transfer } from '../transfer.ts';
 import { uniformCodec } from '../uniform-codec.ts';
 
 const config = z
