@@ -1,33 +1,49 @@
 /**
- * The CPU backend against the reference: every kernel that it has, at every instruction set level that this processor
- * has; the machine under it (tiers, streams, times, fills); and faults, caused. The addon is built first where it is
- * stale; without a C++ compiler nothing of this can run, and the suite says so.
+ * Every kernel of the CPU backend against the reference, at the lowest and the highest instruction set level that this
+ * processor has; and every kernel refuses buffers that are too short for what its arguments say.
  */
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
+import { describeNative, missing, openCpu } from '../test/native.ts';
 import type { Backend } from './backend.ts';
 import { catalog } from './calls.generated.ts';
+import type { Call, KernelSpec, Ref } from './calls.ts';
 import { compareKernel } from './differential.ts';
-import { load } from './load.ts';
+import { createRandom } from './random.ts';
 
-const script = join(import.meta.dirname, '..', 'scripts', 'build-kernels.js');
-const built = spawnSync(process.execPath, [script], { encoding: 'utf8' });
-const missing = /no C\+\+ compiler|no Node headers/.exec(built.stderr)?.[0];
-if (missing === undefined && built.status !== 0) throw new Error(built.stderr);
-const suite = describe.skipIf(missing !== undefined);
-const why = missing === undefined ? '' : ` (${missing})`;
-
-const open = async (options = {}): Promise<Backend> => (await load('cpu', options)).backend;
-const backends: Backend[] = missing === undefined ? await Promise.all([open(), open({ level: 0 })]) : [];
+const backends: readonly Backend[] =
+  missing === null ? await Promise.all([openCpu(), openCpu({ level: 0 })]) : [];
 afterAll(() => {
   for (const backend of backends) backend.close();
 });
 
-suite(`kernels of the CPU backend${why}`, () => {
-  const kernels = Object.keys(catalog).filter((name) => backends[0]?.device.kernels.includes(name));
-  it.each(kernels)('agree with the reference: %s', async (kernel) => {
+const kernels: readonly KernelSpec[] = Object.values(catalog);
+const has = ({ name }: KernelSpec): boolean => backends[0]?.device.kernels.includes(name) === true;
+
+describeNative('kernels of the CPU backend', () => {
+  it.each(kernels.filter(has))('agree with the reference: $name', async ({ name }) => {
     for (const backend of backends)
-      for (const { failure } of await compareKernel(backend, kernel, 12, 42)) expect(failure).toBeNull();
+      for (const { failure } of await compareKernel(backend, name, 12, 42)) expect(failure).toBeNull();
   });
+
+  it.each(kernels.filter((spec) => has(spec) && spec.extents !== undefined))(
+    'refuse short buffers: $name',
+    async (spec) => {
+      const [backend] = backends;
+      const { ints, reals = {}, buffers } = spec.randomCase(createRandom(7));
+      const extents = spec.extents?.(ints) ?? {};
+      const sizes = Object.fromEntries(Object.keys(buffers).map((name) => [name, extents[name] ?? 64]));
+      for (const short of Object.keys(buffers).filter((name) => extents[name] > 0)) {
+        const refs: Record<string, Ref> = {};
+        for (const [name, { tier }] of Object.entries(buffers))
+          refs[name] = { buffer: backend.allocate(tier, Math.max(1, sizes[name])), offset: 0 };
+        refs[short] = { buffer: refs[short].buffer, offset: 1 };
+        const call: Call = { kernel: spec.name, stream: 'compute', after: [], refs, ints, reals };
+        await expect(backend.run([call])).rejects.toMatchObject({
+          code: 'invalid',
+          message: expect.stringContaining(`${spec.name}: ${short} is bytes 1 to`),
+        });
+        for (const { buffer } of Object.values(refs)) backend.free(buffer);
+      }
+    },
+  );
 });

@@ -2,6 +2,8 @@
  * A native backend (cpu or cuda) as `Backend`: checks what it is given, encodes calls as `kvt_call` records (abi.h) and
  * leaves the rest to the addon. Operations of one backend run one after the other, off the main thread.
  */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Addon, Handle } from './addon.ts';
 import {
   type Backend,
@@ -132,15 +134,19 @@ class NativeBackend implements Backend {
   }
 }
 
-/** What a native backend may be told; `file`: prefix of the files of the nvme tier; `threads`: 0 = all cores. */
+/** What a native backend may be told. */
 export interface NativeOptions {
+  /** What paths of the nvme tier's files begin with; default a name in the folder for temporary files. */
   readonly file?: string;
+  /** Worker threads of a stream; 0 (default) = one a core. */
   readonly threads?: number;
   /** Requests in flight at a file; default 16. */
   readonly queueDepth?: number;
   /** Highest instruction set level (cpu/kernel.h) that the CPU backend may use; default what the processor has. */
   readonly level?: number;
 }
+
+const DEFAULTS: NativeOptions = { file: join(tmpdir(), `kvtier-${process.pid}`), threads: 0 };
 
 /**
  * Opens `library` ('' = the CPU backend in the addon), which `device` describes. Throws KernelError: no memory, no device.
@@ -152,7 +158,12 @@ export const openNative = async (
   device: Device,
   options: NativeOptions = {},
 ): Promise<Backend> =>
-  new NativeBackend(name, device, addon, await addon.open(library, JSON.stringify(options)));
+  new NativeBackend(
+    name,
+    device,
+    addon,
+    await addon.open(library, JSON.stringify({ ...DEFAULTS, ...options })),
+  );
 
 const DEVICE_FIELDS = ['name', 'driver', 'runtime', 'units', 'l2Bytes', 'hbmBytes', 'dramBytes'] as const;
 

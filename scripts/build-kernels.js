@@ -287,6 +287,36 @@ const buildCuda = async () => {
   await make('libkvtier-cuda.so', cudaJobs(compiler), compiler, ['-cudart', 'static']);
 };
 
-mkdirSync(build, { recursive: true });
+const alive = (pid) => {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
+};
+
+/** One build of a tree at a time; a second waits and then finds most of its work done. */
+const lock = async () => {
+  const path = join(build, 'lock');
+  for (;;) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: 'wx' });
+      process.on('exit', () => rmSync(path, { force: true }));
+      return;
+    } catch (error) {
+      if (error.code !== 'EEXIST') return stop(`${build} can't be written: ${error.message}`);
+    }
+    const owner = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0;
+    if (owner > 0 && !alive(owner)) rmSync(path, { force: true });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+};
+
+try {
+  mkdirSync(build, { recursive: true });
+} catch (error) {
+  stop(`${build} can't be made: ${error.message}`);
+}
+await lock();
 await buildCpu();
 if (args.includes('--cuda')) await buildCuda();

@@ -1,5 +1,6 @@
 // The nvme tier: an unnamed file, read and written around the page cache where that is possible.
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -52,6 +53,12 @@ kvt_status File::create(const std::string& path, uint64_t bytes, std::unique_ptr
   }
   if (descriptor < 0) return fail(KVT_IO, "file %s: %s", path.c_str(), std::strerror(errno));
   std::unique_ptr<File> made(new File(descriptor, direct));
+  struct statvfs system;
+  const bool known = fstatvfs(descriptor, &system) == 0;
+  const uint64_t free_bytes = known ? static_cast<uint64_t>(system.f_bavail) * system.f_frsize : UINT64_MAX;
+  // Asked first, because reserving would fill the disk before it fails.
+  if (bytes > free_bytes)
+    return fail(KVT_IO, "file %s: no space for %" PRIu64 " bytes, %" PRIu64 " are free", path.c_str(), bytes, free_bytes);
 #ifdef __linux__
   const int error = posix_fallocate(descriptor, 0, static_cast<off_t>(bytes));
 #else

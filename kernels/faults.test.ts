@@ -1,0 +1,135 @@
+/** Faults of the CPU backend, caused: each is one line with a code, before anything ran, and the backend goes on. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { describeNative, missing, openCpu } from '../test/native.ts';
+import { ADDON_FILE, findBinary } from './addon.ts';
+import type { Backend } from './backend.ts';
+import type { Call } from './calls.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'kvtier-faults-'));
+const backends: readonly Backend[] = missing === null ? [await openCpu({ file: join(folder, 'nvme') })] : [];
+afterAll(() => {
+  for (const backend of backends) backend.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const copy = (source: number, target: number, change: Partial<Call> = {}): Call => ({
+  kernel: 'copy',
+  stream: 'compute',
+  after: [],
+  refs: { source: { buffer: source, offset: 0 }, target: { buffer: target, offset: 0 } },
+  ints: { count: 1, bytes: 4096, sourceStride: 4096, targetStride: 4096, mode: 0 },
+  ...change,
+});
+
+/** Two buffers of 4096 bytes, the second poisoned, and whether it still is. */
+const pair = async (backend: Backend) => {
+  const source = backend.allocate('hbm', 4096);
+  const target = backend.allocate('dram', 4096);
+  await backend.fill(source, 0, 4096, 'zero', 0);
+  await backend.fill(target, 0, 4096, 'poison', 0);
+  const untouched = async () => (await backend.read(target, 0, 4096)).every((byte) => byte === 0xff);
+  return { source, target, untouched };
+};
+
+describeNative('faults', () => {
+  const [backend] = backends;
+
+  it('of a list are found before any of it runs', async () => {
+    const { source, target, untouched } = await pair(backend);
+    const good = copy(source, target);
+    const wrong: readonly [Partial<Call>, string][] = [
+      [{ kernel: 'none' }, 'no kernel none'],
+      [{ after: [1] }, 'copy: call 1 is after call 1, expected an earlier one'],
+      [{ ints: { ...good.ints, count: 1.5 } }, 'copy: count is 1.5, expected an integer'],
+      [{ ints: { ...good.ints, speed: 1 } }, 'copy: no argument speed'],
+      [{ refs: { source: good.refs.source } }, 'copy: buffer target is missing'],
+      [{ refs: { ...good.refs, target: { buffer: 999, offset: 0 } } }, 'copy: target is no buffer 999'],
+      [{ ints: { ...good.ints, bytes: 4097 } }, 'copy: source is bytes 0 to 4097 of buffer'],
+      [{ refs: { ...good.refs, target: { buffer: target, offset: -1 } } }, 'copy: target is bytes -1 to'],
+    ];
+    for (const [change, message] of wrong) {
+      const run = backend.run([good, copy(source, target, change)]);
+      await expect(run).rejects.toMatchObject({ code: 'invalid', message: expect.stringContaining(message) });
+      expect(await untouched()).toBe(true);
+    }
+    await backend.run([good]);
+    expect(await untouched()).toBe(false);
+  });
+
+  it('of one call end the list, with the first reason, on any stream', async () => {
+    const { source, target } = await pair(backend);
+    const index = backend.allocate('dram', 8);
+    await backend.write(index, 0, Uint32Array.from([0, 7]));
+    const gather: Call = {
+      ...copy(source, target),
+      kernel: 'gather',
+      stream: 'h2d',
+      refs: { ...copy(source, target).refs, index: { buffer: index, offset: 0 } },
+      ints: { rows: 2, rowBytes: 1024, sourceStride: 1024, targetStride: 1024, mode: 0, units: 0 },
+    };
+    await expect(
+      backend.run([copy(source, target), gather, copy(source, target, { after: [1] })]),
+    ).rejects.toThrow('gather: row 7 of the source ends past its buffer');
+    await backend.run([copy(source, target)]);
+  });
+
+  it('no memory, no space, no folder', async () => {
+    const petabyte = 2 ** 50;
+    const reason = (code: string, text: RegExp) =>
+      expect.objectContaining({ code, message: expect.stringMatching(text) });
+    expect(() => backend.allocate('dram', petabyte)).toThrow(
+      reason('out-of-host-memory', /^no memory for a buffer of \d+ bytes; \d+ bytes are available$/),
+    );
+    expect(() => backend.allocate('nvme', petabyte)).toThrow(
+      reason('io', /: no space for \d+ bytes, \d+ are free$/),
+    );
+    expect(() => backend.allocate('hbm', 0)).toThrow(
+      'allocate: bytes is 0, expected an integer of 1 or more',
+    );
+    const lost = await openCpu({ file: join(folder, 'missing', 'nvme') });
+    expect(() => lost.allocate('nvme', 4096)).toThrow(reason('io', /No such file or directory$/));
+    lost.close();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('a file where memory is needed', async () => {
+    const file = backend.allocate('nvme', 4096);
+    const refs = { partials: { buffer: file, offset: 0 }, out: { buffer: file, offset: 0 } };
+    const merge = copy(file, file, { kernel: 'merge', refs, ints: { rows: 1, parts: 1, headDim: 8 } });
+    await expect(backend.run([merge])).rejects.toThrow(`merge: buffer ${file} is a file (nvme)`);
+  });
+
+  it('use after free, and after close', async () => {
+    const other = await openCpu();
+    const { source, target } = await pair(other);
+    const run = other.run([copy(source, target)]);
+    await run;
+    other.free(source);
+    expect(() => other.free(source)).toThrow(`free: no buffer ${source}`);
+    await expect(other.run([copy(source, target)])).rejects.toThrow(`copy: source is no buffer ${source}`);
+    other.close();
+    expect(() => other.allocate('dram', 1)).toThrow('the backend is closed');
+    await expect(other.sense()).rejects.toMatchObject({ code: 'invalid', message: 'the backend is closed' });
+  });
+
+  it('a process killed in the middle of a run leaves no file behind', async () => {
+    const script = `
+      const addon = require(${JSON.stringify(findBinary(ADDON_FILE))});
+      addon.initialize(Error);
+      addon.open('', JSON.stringify({ file: ${JSON.stringify(join(folder, 'killed'))} })).then(async (handle) => {
+        const buffer = addon.allocate(handle, 3, 1 << 24);
+        console.log('ready');
+        for (;;) await addon.fill(handle, buffer, 0, 1 << 24, 3, 1);
+      });`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    const ended = new Promise((resolve) => child.once('close', (_, signal) => resolve(signal)));
+    child.kill('SIGKILL');
+    expect(await ended).toBe('SIGKILL');
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
