@@ -11,7 +11,13 @@ import { call as callGather } from './calls/gather.ts';
 import { call as callGemm } from './calls/gemm.ts';
 import { call as callMerge } from './calls/merge.ts';
 import { call as callPageBounds } from './calls/page-bounds.ts';
+import { call as callParisCollide } from './calls/paris-collide.ts';
+import { call as callParisEncode } from './calls/paris-encode.ts';
+import { call as callParisRerank } from './calls/paris-rerank.ts';
+import { call as callParisSelect } from './calls/paris-select.ts';
+import { call as callParisTiers } from './calls/paris-tiers.ts';
 import { call as callScatter } from './calls/scatter.ts';
+import { call as callSoftmaxMass } from './calls/softmax-mass.ts';
 import { call as callSpin } from './calls/spin.ts';
 import { call as callTopk } from './calls/topk.ts';
 import { call as callWork } from './calls/work.ts';
@@ -29,10 +35,16 @@ export const catalog = {
   "gemm": callGemm,
   "merge": callMerge,
   "page-bounds": callPageBounds,
+  "paris-collide": callParisCollide,
+  "paris-encode": callParisEncode,
+  "paris-rerank": callParisRerank,
+  "paris-select": callParisSelect,
+  "paris-tiers": callParisTiers,
   "scatter": callScatter,
+  "softmax-mass": callSoftmaxMass,
   "spin": callSpin,
   "topk": callTopk,
   "work": callWork,
 } as const;
 
-export const digest = '92870b808b57793f';
+export const digest = '6782e97616e55b0e';

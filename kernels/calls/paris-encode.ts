@@ -1,0 +1,91 @@
+/**
+ * ParisKV's index of tokens [from, to) of each row: ids u8 [rows, tokenStride, dim / 8] (sign bytes), codes u8
+ * [rows, tokenStride, dim / 2] (4 bits a channel, even channels low), weights f16 [rows, tokenStride, dim / 8]; counts
+ * u32 [rows, dim / 8, 256] go up by one for each id. Keys lie in pieces as in dot-score; signs f32 [dim] of the rotation,
+ * dim = headDim padded to a power of two from 64 to 1024. amy-77/ParisKV cache_hub/polar_cache.py.
+ */
+import { type KernelSpec, rowsExtent } from '../calls.ts';
+import { f16Of, f32View, fromBf16, u16View, u32View } from '../floats.ts';
+import { randomBf16, shuffled, u32Bytes } from '../group-scores.ts';
+import { encodeSubspace, PATTERNS, paddedDim, rotated, SUBSPACE } from '../paris.ts';
+import type { Random } from '../random.ts';
+
+/** Random signs of a rotation, as bytes of f32. */
+export const randomSigns = (random: Random, dim: number): Uint8Array =>
+  new Uint8Array(Float32Array.from({ length: dim }, () => (random.integer(0, 1) === 0 ? -1 : 1)).buffer);
+
+export const call = {
+  name: 'paris-encode',
+  refs: ['keys', 'pieces', 'signs', 'ids', 'codes', 'weights', 'counts'],
+  ints: ['rows', 'from', 'to', 'headDim', 'pieceVectors', 'pieceStride', 'pieceBytes', 'tokenStride'],
+  reals: [],
+  optional: ['pieces'],
+  extents: ({ rows, to, headDim, pieceVectors, pieceStride, tokenStride }) => {
+    const dim = paddedDim(headDim);
+    return {
+      pieces: rowsExtent(rows, 4 * Math.ceil(to / pieceVectors), 4 * pieceStride),
+      signs: 4 * dim,
+      ids: rowsExtent(rows, (to * dim) / 8, (tokenStride * dim) / 8),
+      codes: rowsExtent(rows, (to * dim) / 2, (tokenStride * dim) / 2),
+      weights: rowsExtent(rows, (to * dim) / 4, (tokenStride * dim) / 4),
+      counts: (rows * 4 * PATTERNS * dim) / 8,
+    };
+  },
+  reference({ ints, bytes, has }) {
+    const { rows, from, to, headDim, pieceVectors, pieceStride, pieceBytes, tokenStride } = ints;
+    const dim = paddedDim(headDim);
+    const subspaces = dim / SUBSPACE;
+    const signs = f32View(bytes('signs')).subarray(0, dim);
+    const pieces = has('pieces') ? u32View(bytes('pieces')) : null;
+    const [ids, codes, weights] = [bytes('ids'), bytes('codes'), u16View(bytes('weights'))];
+    const counts = u32View(bytes('counts'));
+    for (let row = 0; row < rows; row++)
+      for (let token = from; token < to; token++) {
+        const piece = row * pieceStride + Math.floor(token / pieceVectors);
+        const first = (pieces?.[piece] ?? piece) * pieceBytes + (token % pieceVectors) * 2 * headDim;
+        const x = rotated(fromBf16(bytes('keys').subarray(first), headDim), signs);
+        for (let b = 0; b < subspaces; b++) {
+          const part = encodeSubspace(x, b * SUBSPACE);
+          const at = (row * tokenStride + token) * subspaces + b;
+          ids[at] = part.pattern;
+          weights[at] = f16Of(part.weight);
+          for (let i = 0; i < 4; i++) codes[4 * at + i] = part.codes[2 * i] | (part.codes[2 * i + 1] << 4);
+          counts[(row * subspaces + b) * PATTERNS + part.pattern]++;
+        }
+      }
+  },
+  randomCase(random) {
+    const rows = random.integer(1, 3);
+    const headDim = [64, 80, 128, 256][random.integer(0, 3)];
+    const dim = paddedDim(headDim);
+    const to = random.integer(1, 60);
+    const from = random.integer(0, to - 1);
+    const tokenStride = to + random.integer(0, 3);
+    const pieceVectors = [to, 16][random.integer(0, 1)];
+    const pieceStride = Math.ceil(to / pieceVectors);
+    const pieceBytes = pieceVectors * 2 * headDim * random.integer(1, 2);
+    const tokens = rows * tokenStride;
+    const pieces = { tier: 'hbm', data: u32Bytes(shuffled(random, rows * pieceStride)) } as const;
+    const countBytes = (rows * 4 * PATTERNS * dim) / 8;
+    return {
+      label: `paris-encode rows ${rows} tokens ${from}..${to} headDim ${headDim}`,
+      buffers: {
+        keys: { tier: 'hbm', data: randomBf16(random, (rows * pieceStride * pieceBytes) / 2) },
+        signs: { tier: 'hbm', data: randomSigns(random, dim) },
+        ids: { tier: 'hbm', data: (tokens * dim) / 8 },
+        codes: { tier: 'hbm', data: (tokens * dim) / 2 },
+        weights: { tier: 'hbm', data: (tokens * dim) / 4 },
+        counts: { tier: 'hbm', data: new Uint8Array(countBytes) },
+        ...(random.integer(0, 1) === 1 ? { pieces } : {}),
+      },
+      ints: { rows, from, to, headDim, pieceVectors, pieceStride, pieceBytes, tokenStride },
+      outputs: [
+        // A component at a threshold may take either level; a sign is lost only by a component that is nearly 0.
+        { ref: 'ids', bytes: (tokens * dim) / 8, type: 'u8', tolerance: 1e-3 },
+        { ref: 'codes', bytes: (tokens * dim) / 2, type: 'u8', tolerance: 1e-3 },
+        { ref: 'weights', bytes: (tokens * dim) / 4, type: 'f16', tolerance: 1e-3 },
+        { ref: 'counts', bytes: countBytes, type: 'u32', tolerance: 1e-3 },
+      ],
+    };
+  },
+} satisfies KernelSpec;
