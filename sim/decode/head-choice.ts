@@ -3,7 +3,7 @@
  * step on real memory. A step's demand has the same numbers as means over heads; here are the rows themselves.
  */
 import { type HeadCache, IN_DRAM, IN_HBM } from '../memory/head-cache.ts';
-import { EVERY_QUERY, type Selection } from '../quality/selection.ts';
+import { bitCount, EVERY_QUERY, type Selection } from '../quality/selection.ts';
 
 /** Where an attended token is read: it lay in HBM, it crosses the link first, or the CPU attends to it. */
 export const RUN_PLACES = ['hbm', 'fetched', 'cpu'] as const;
@@ -29,8 +29,10 @@ export interface HeadChoice {
   /** Tokens that each tier holds, by stored form; copies for query heads not counted. */
   readonly hbmTokens: readonly number[];
   readonly dramTokens: readonly number[];
-  /** Ascending by `from`. */
+  /** Ascending by `from`; where some query heads' copies cross the link and others lie ready, a token is in two runs. */
   readonly runs: readonly TokenRun[];
+  /** True where HBM holds copies for query heads, each of which reads its own. */
+  readonly isCopied: boolean;
   /** Rows in HBM that stand for tokens which are not attended one by one. */
   readonly estimatedRows: number;
 }
@@ -43,17 +45,39 @@ const sameRun = (run: TokenRun | undefined, next: TokenRun): boolean =>
   run.form === next.form &&
   run.queries === next.queries;
 
-/** The choice of a head after its policy chose and before the cache forgets what moved; `farPlace` = fate of what lies in DRAM. */
+/** The first `count` bits of a set. */
+const firstBits = (set: number, count: number): number => {
+  let taken = 0;
+  for (let left = count, rest = set; left > 0 && rest !== 0; left--) {
+    taken |= rest & -rest;
+    rest &= rest - 1;
+  }
+  return taken;
+};
+
+const extend = (runs: TokenRun[], next: TokenRun): void => {
+  const before = [runs.at(-1), runs.at(-2)].find((run) => sameRun(run, next));
+  if (before === undefined) runs.push(next);
+  else before.count++;
+};
+
+/**
+ * The choice of a head after its policy chose and before the cache forgets what moved. `farPlace` = what happens to what
+ * lies in DRAM.
+ */
 export const captureChoice = (
   kvHead: number,
   cache: HeadCache,
   { all, marks, estimates }: Selection,
   farPlace: 'fetched' | 'cpu',
+  groupSize: number,
 ): HeadChoice => {
-  const { place, form, arrived, tokens, forms } = cache;
+  const { place, form, arrived, copies, tokens, forms } = cache;
+  const everyQuery = groupSize >= 32 ? EVERY_QUERY : (1 << groupSize) - 1;
   const hbmTokens = forms.map(() => 0);
   const dramTokens = forms.map(() => 0);
   const runs: TokenRun[] = [];
+  let isCopied = false;
   for (let token = 0; token < tokens; token++) {
     const tiers = place[token];
     if (tiers === 0) continue;
@@ -65,14 +89,22 @@ export const captureChoice = (
     if ((tiers & IN_DRAM) !== 0) dramTokens[own]++;
     const queries = all ? EVERY_QUERY : marks[token];
     if (queries === 0) continue;
+    const run = { from: token, count: 1, form: own };
+    const reads = Math.min(bitCount(queries & everyQuery), copies[token]);
+    if (reads > 1) isCopied = true;
     // What enters an HBM slot in this step crosses the link like any other row.
-    const where: RunPlace = !inHbm ? farPlace : arrived[token] > 0 ? 'fetched' : 'hbm';
-    const slot = where === 'hbm' ? hbmSlot : dramSlot;
-    const next: TokenRun = { from: token, count: 1, slot, place: where, form: own, queries };
-    const last = runs.at(-1);
-    if (last !== undefined && sameRun(last, next)) last.count++;
-    else runs.push(next);
+    const entering = inHbm ? Math.min(reads, arrived[token]) : reads;
+    const far = entering === reads ? queries : firstBits(queries & everyQuery, entering);
+    if (far !== 0)
+      extend(runs, { ...run, slot: dramSlot, place: inHbm ? 'fetched' : farPlace, queries: far });
+    if (far !== queries)
+      extend(runs, {
+        ...run,
+        slot: hbmSlot,
+        place: 'hbm',
+        queries: far === 0 ? queries : queries & everyQuery & ~far,
+      });
   }
   const estimatedRows = estimates.reduce((sum, { count }) => sum + count, 0);
-  return { kvHead, length: tokens, hbmTokens, dramTokens, runs, estimatedRows };
+  return { kvHead, length: tokens, hbmTokens, dramTokens, runs, isCopied, estimatedRows };
 };

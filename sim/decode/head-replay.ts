@@ -160,7 +160,9 @@ export class LayerReplay {
 
   private captured(): readonly HeadChoice[] {
     const far = this.policy.transfer.attendAt === 'cpu' ? 'cpu' : 'fetched';
-    return this.heads.map(({ kvHead, cache }, at) => captureChoice(kvHead, cache, this.selections[at], far));
+    return this.heads.map(({ kvHead, cache }, at) =>
+      captureChoice(kvHead, cache, this.selections[at], far, this.world.groupSize),
+    );
   }
 
   private countPicked(at: number, demand: LayerDemand, share: number): void {

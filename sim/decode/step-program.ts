@@ -40,7 +40,6 @@ export interface StepProgram {
   readonly choices: Readonly<Record<number, readonly HeadChoice[]>>;
   readonly forms: readonly StoredForm[];
   readonly transfer: Policy['transfer'];
-  readonly replicated: boolean;
 }
 
 export interface StepReplay {
@@ -141,6 +140,5 @@ const programOf = (
     choices: Object.fromEntries(choices),
     forms,
     transfer: policy.transfer,
-    replicated: policy.replicated,
   };
 };

@@ -1,0 +1,155 @@
+/**
+ * Attention as calls: every attention of a layer over the page tables of what it covers, one call a stored form, and the
+ * merge of what is in parts. A form that no kernel reads is stood in for by work that reads its bytes.
+ */
+import type { Ref } from '../../kernels/calls.ts';
+import { type Format, pageStrideOf } from '../../kernels/formats.ts';
+import type { AttendOperation } from '../../sim/program/operation.ts';
+import type { Binding } from './binding.ts';
+import { type AreaName, plus } from './memory.ts';
+import { type PageTables, pageTablesOf, type Segment } from './segments.ts';
+
+/** What one attention reads of one stored form. */
+export interface FormRows {
+  readonly form: number;
+  /** Null = no kernel reads it. */
+  readonly format: Format | null;
+  readonly pageTokens: number;
+  /** Start of the pool that slots count from, and bytes of a slot where there is no format. */
+  readonly pool: Ref;
+  readonly slotBytes: number;
+  /** Per (sequence, head). */
+  readonly rows: readonly (readonly Segment[])[];
+}
+
+/** One attention operation with the rows of each form that it reads. */
+export interface Attended {
+  readonly at: number;
+  readonly operation: AttendOperation;
+  readonly forms: readonly FormRows[];
+}
+
+/** Attention of a layer, to be merged where it is in parts. */
+export interface AttentionGroup {
+  readonly headDim: number;
+  /** Query heads of one row. */
+  readonly group: number;
+  readonly rows: number;
+  readonly attended: readonly Attended[];
+  readonly queries: Ref;
+  /** The queries' copy in host memory, and where the CPU leaves its partial outputs. */
+  readonly hostQueries: Ref | null;
+  readonly hostPartials: Ref | null;
+  readonly partials: Ref;
+  readonly out: Ref;
+  /** Parts that are merged; 1 = the attention writes its output itself. */
+  readonly parts: number;
+}
+
+export const isEmpty = ({ rows }: FormRows): boolean => rows.every((row) => row.length === 0);
+
+export const partialBytes = (headDim: number): number => 4 * (headDim + 2);
+
+const placeTables = (binding: Binding, tables: PageTables, area: 'tables' | 'hostTables') => ({
+  table: binding.layout.table(area, tables.table),
+  offsets: binding.layout.table(area, tables.offsets),
+  tokens: binding.layout.table(area, tables.tokens),
+  ...(tables.mask === null ? {} : { mask: binding.layout.table(area, tables.mask) }),
+});
+
+const attendForm = (
+  binding: Binding,
+  group: AttentionGroup,
+  { operation }: Attended,
+  form: FormRows & { readonly format: Format },
+  part: number,
+): void => {
+  const { headDim, parts, rows } = group;
+  const { format, pageTokens, pool } = form;
+  const onCpu = operation.where === 'cpu';
+  const tables = pageTablesOf(form.rows, pageTokens);
+  const pageStride = pageStrideOf(format, headDim, pageTokens);
+  const [queries, out] = onCpu
+    ? [group.hostQueries ?? group.queries, group.hostPartials ?? group.partials]
+    : [group.queries, parts > 1 ? group.partials : group.out];
+  binding.add('attend', {
+    refs: {
+      q: queries,
+      pool,
+      ...placeTables(binding, tables, onCpu ? 'hostTables' : 'tables'),
+      out,
+    },
+    ints: {
+      rows,
+      group: group.group,
+      headDim,
+      pageTokens,
+      format: format.id,
+      pageStride,
+      qType: 0,
+      outType: parts > 1 ? 0 : 1,
+      parts: onCpu ? 1 : parts > 1 ? parts : 0,
+      part: onCpu ? 0 : part,
+      units: 0,
+    },
+    reals: { scale: 0 },
+  });
+  let tokens = 0;
+  for (const count of tables.tokens) tokens += count;
+  binding.touch(onCpu ? 'dram' : 'hbm', (tokens * pageStride) / pageTokens);
+};
+
+const standIn = (binding: Binding, { operation }: Attended, form: FormRows, name: string): void => {
+  let tokens = 0;
+  for (const row of form.rows) for (const { count } of row) tokens += count;
+  const bytes = tokens * form.slotBytes;
+  binding.standIn(`attention over ${name}`);
+  binding.work(operation.where, {
+    hbmBytes: operation.where === 'gpu' ? bytes : 0,
+    dramBytes: operation.where === 'gpu' ? 0 : bytes,
+    writeBytes: 0,
+    flops: operation.flops,
+    matrixFlops: 0,
+    launches: 1,
+  });
+};
+
+/** Binds one attention; `part` = position of its first form among the layer's parts. Returns the parts that it took. */
+export const bindAttend = (
+  binding: Binding,
+  group: AttentionGroup,
+  attended: Attended,
+  part: number,
+  formNames: readonly string[],
+): number => {
+  let taken = 0;
+  for (const form of attended.forms) {
+    if (isEmpty(form)) continue;
+    const { format } = form;
+    if (format === null) standIn(binding, attended, form, formNames[form.form]);
+    else attendForm(binding, group, attended, { ...form, format }, part + taken);
+    taken++;
+  }
+  return taken;
+};
+
+export const bindMerge = (
+  binding: Binding,
+  { rows, group, parts, headDim, partials, out }: AttentionGroup,
+) => {
+  if (parts <= 1) return;
+  binding.add('merge', {
+    refs: { partials, out },
+    ints: { rows: rows * group, parts, headDim },
+  });
+};
+
+/** The CPU's outputs of a layer come to the partials in HBM, between those of other parts. */
+export const partialTarget = ({ partials, headDim }: AttentionGroup, part: number): Ref =>
+  plus(partials, part * partialBytes(headDim));
+
+export const partsOf = (attended: readonly Attended[]): number =>
+  attended.reduce((sum, { forms }) => sum + forms.filter((form) => !isEmpty(form)).length, 0);
+
+/** Area in which a tier's attention keeps its output. */
+export const outputArea = (where: 'gpu' | 'cpu'): AreaName => (where === 'gpu' ? 'scores' : 'hostScores');

@@ -1,0 +1,113 @@
+/** Every policy's step runs on the reference backend, touches the bytes of its program and computes exact attention. */
+import { describe, expect, it } from 'vitest';
+import { openReference } from '../../kernels/reference.ts';
+import { replaySteps } from '../../sim/decode/step-program.ts';
+import { compareExperimentSchema } from '../../sim/experiment.ts';
+import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
+import { bindStep } from './bind.ts';
+import { allocateFor, timeStep, writeTables } from './execute.ts';
+import { programBytes, sumOfBytes } from './program-bytes.ts';
+import { pageTablesOf, pageTokensFor } from './segments.ts';
+import { checkOutput } from './verify.ts';
+import { workloadsOf } from './workload.ts';
+
+const POLICIES = {
+  full: {},
+  'full-offload': {},
+  'streaming-llm': { windowTokens: 60 },
+  snapkv: { budgetTokens: 64 },
+  h2o: { budgetTokens: 64 },
+  quest: { budgetTokens: 64, denseLayers: 0 },
+  arkvale: { budgetTokens: 64 },
+  pqcache: { ratio: 0.2 },
+  shadowkv: { budgetTokens: 32 },
+  ttkv: {},
+  pariskv: { topK: 32, localTokens: 64, sinkTokens: 4, minTokens: 0, updateTokens: 16 },
+  magicpig: {},
+  retroinfer: {},
+  clusterkv: { budgetTokens: 64 },
+  'wg-kv': {},
+  kivi: {},
+  infinigen: {},
+  deltakv: {},
+  flexgen: {},
+};
+
+const spec = {
+  preset: 'smollm2-135m',
+  shape: { layers: 30, heads: 9, kvHeads: 3, headDim: 64, ropeTheta: 100_000 },
+  promptTokens: 256,
+  steps: 2,
+  seed: 1,
+};
+const trace = createSyntheticTrace(spec);
+
+const stepOf = (name: string, config: object) => {
+  const experiment = compareExperimentSchema.parse({
+    trace: { kind: 'synthetic', preset: spec.preset, spec },
+    model: 'smollm2-135m',
+    hardware: 'h100-sxm',
+    stack: 'flashinfer-graphs',
+    policies: [{ label: name, name, config }],
+    contextTokens: spec.promptTokens,
+    steps: spec.steps,
+    batch: 1,
+    dense: false,
+    elementBytes: 2,
+    layers: [2],
+    kvHeads: 'all',
+    seed: 1,
+  });
+  const [workload] = workloadsOf(replaySteps({ experiment, trace }), spec.promptTokens, 1, 3);
+  return { workload, bound: bindStep(workload) };
+};
+
+describe('an executed step', () => {
+  it.each(Object.entries(POLICIES))('of %s runs', async (name, config) => {
+    const { workload, bound } = stepOf(name, config);
+    const backend = openReference();
+    const memory = await allocateFor(backend, [bound], 1);
+    await writeTables(memory, bound);
+    const { totalNs, operationNs } = await timeStep(backend, memory, bound, { warmups: 0, repeats: 1 });
+    expect(totalNs).toHaveLength(1);
+    expect(new Set(operationNs.map(({ at }) => workload.program.operations[at].kind))).toContain('attend');
+    const check = await checkOutput(backend, memory, bound, (layer, kvHead) => ({
+      keys: trace.keys(layer, kvHead),
+      values: trace.values(layer, kvHead),
+      queries: trace.queries(layer, workload.program.step, kvHead),
+    }));
+    // Keys, values and outputs are rounded to bf16.
+    if (check.note === null) expect(check.outputError).toBeLessThan(1e-2);
+    else expect(['coded KV', 'KV is kept once a query head']).toContain(check.note);
+    const said = sumOfBytes(programBytes(workload.program.operations));
+    // Whole pages and rows of so few tokens; scales of coded pages.
+    expect(Math.abs(sumOfBytes(bound.binding.bytes) / said - 1)).toBeLessThan(0.08);
+    backend.close();
+  });
+});
+
+describe('page tables', () => {
+  it('take the largest page that leaves one partial page a row, last', () => {
+    const rows = [
+      [
+        { slot: 64, count: 5, queries: 3 },
+        { slot: 128, count: 32, queries: -1 },
+      ],
+    ];
+    expect(pageTokensFor(rows, 64)).toBe(32);
+    expect(pageTokensFor(rows, 16)).toBe(16);
+    const { table, offsets, tokens, mask } = pageTablesOf(rows, 32);
+    expect([...table]).toEqual([4, 2]);
+    expect([...offsets]).toEqual([0, 2]);
+    expect([...tokens]).toEqual([37]);
+    expect([...(mask ?? [])]).toEqual([0xffffffff, 3]);
+  });
+
+  it('fall back to single tokens where two runs end within a page', () => {
+    const row = [
+      { slot: 0, count: 3, queries: -1 },
+      { slot: 64, count: 5, queries: -1 },
+    ];
+    expect(pageTokensFor([row], 64)).toBe(1);
+  });
+});

@@ -1,0 +1,74 @@
+/**
+ * Runs bound steps on a backend: buffers for all of them at once, tables written per step, the whole list timed (as a
+ * graph where every call of it can be recorded) and then every call.
+ */
+import type { Backend, RunOptions } from '../../kernels/backend.ts';
+import type { Call } from '../../kernels/calls.ts';
+import { quantiles } from '../../sim/engine/stats.ts';
+import type { BoundStep } from './bind.ts';
+import { withRefs } from './binding.ts';
+import { AREA_NAMES, type AreaName, areaOf, Memory } from './memory.ts';
+
+export interface Timing {
+  /** One value a repeat, ns. */
+  readonly totalNs: readonly number[];
+  /** Medians over repeats of each operation's start and end, from the step's start, ns; calls timed one by one. */
+  readonly operationNs: readonly { readonly at: number; readonly startNs: number; readonly endNs: number }[];
+  readonly graph: boolean;
+}
+
+/** Bytes of each area that the largest of some steps needs. */
+export const areaSizes = (steps: readonly BoundStep[]): Readonly<Record<AreaName, number>> =>
+  Object.fromEntries(
+    AREA_NAMES.map((name) => [name, Math.max(0, ...steps.map(({ binding }) => binding.layout.sizes[name]))]),
+  ) as Record<AreaName, number>;
+
+export const allocateFor = async (
+  backend: Backend,
+  steps: readonly BoundStep[],
+  seed: number,
+): Promise<Memory> => await Memory.allocate(backend, areaSizes(steps), seed);
+
+/** Writes the page tables and row lists of a step, one write an area. */
+export const writeTables = async (memory: Memory, { binding }: BoundStep): Promise<void> => {
+  for (const name of ['tables', 'hostTables'] as const) {
+    const writes = binding.layout.writes.filter(({ ref }) => areaOf(ref) === name);
+    if (writes.length === 0) continue;
+    const image = new Uint8Array(binding.layout.sizes[name]);
+    for (const { ref, data } of writes) image.set(data, ref.offset);
+    await memory.write({ buffer: writes[0].ref.buffer, offset: 0 }, image);
+  }
+};
+
+export const realCalls = (memory: Memory, { binding }: BoundStep): readonly Call[] =>
+  binding.calls.map((call) => withRefs(call, (ref) => memory.real(ref)));
+
+/** Times a step whose tables are written. Throws KernelError when a call fails. */
+export const timeStep = async (
+  backend: Backend,
+  memory: Memory,
+  step: BoundStep,
+  { warmups = 3, repeats = 10, graph = true }: RunOptions,
+): Promise<Timing> => {
+  const calls = realCalls(memory, step);
+  const whole = await backend.run(calls, { warmups, repeats, graph });
+  const apart = await backend.run(calls, { warmups: 1, repeats: Math.min(5, repeats), perCall: true });
+  const { startNs, endNs } = apart;
+  const rows = endNs.length / calls.length;
+  const over = (column: Float64Array, call: number): number =>
+    quantiles(
+      Float64Array.from({ length: rows }, (_, row) => column[row * calls.length + call]),
+      [0.5],
+    )[0];
+  const spans = new Map<number, { startNs: number; endNs: number }>();
+  step.binding.operationOf.forEach((at, call) => {
+    const [start, end] = [over(startNs, call), over(endNs, call)];
+    const span = spans.get(at) ?? { startNs: start, endNs: end };
+    spans.set(at, { startNs: Math.min(span.startNs, start), endNs: Math.max(span.endNs, end) });
+  });
+  return {
+    totalNs: [...whole.totalNs],
+    operationNs: [...spans].map(([at, span]) => ({ at, ...span })),
+    graph: whole.graph,
+  };
+};

@@ -1,0 +1,93 @@
+/**
+ * Pools of a workload: page sizes that its attention allows, and where each form's pool and each layer's region in host
+ * memory begin.
+ */
+import type { Ref } from '../../kernels/calls.ts';
+import type { AttendOperation, Operation } from '../../sim/program/operation.ts';
+import type { Layout } from './memory.ts';
+import { formatOfForm, type Placement, poolBytes, slotBytes } from './placement.ts';
+import { pageTokensFor, type Segment } from './segments.ts';
+import type { Workload } from './workload.ts';
+
+const whole = [0, 1] as const;
+const nothing = [0, 0] as const;
+const LARGEST_PAGE = 64;
+
+export class Pools {
+  /** Tokens of a page, [layer][form]: raw pages differ by layer, a coded pool has one page size. */
+  readonly pageTokens: number[][] = [];
+  /** [form] pools in HBM. */
+  pools: readonly Ref[] = [];
+  /** [layer][form] regions in host memory. */
+  regions: readonly (readonly Ref[])[] = [];
+  private readonly workload: Workload;
+  private readonly placement: Placement;
+
+  /** After the placement has planned its copies. */
+  constructor(workload: Workload, placement: Placement, layout: Layout) {
+    this.workload = workload;
+    this.placement = placement;
+    this.choosePages(workload.program.operations);
+    this.placePools(layout);
+  }
+
+  /** Slots of one form that an attention reads, per (sequence, head). */
+  rowsOf({ layer, where, covers }: AttendOperation, form: number): readonly (readonly Segment[])[] {
+    if (where === 'cpu') return this.placement.onHost(layer, form);
+    const { resident = true, far = whole } = covers ?? {};
+    const near = resident ? this.placement.resident(layer, form) : null;
+    const landed = far[1] > far[0] ? this.placement.landed(layer, form, far) : null;
+    if (near === null) return landed ?? this.placement.landed(layer, form, nothing);
+    return landed === null ? near : near.map((row, at) => [...row, ...landed[at]]);
+  }
+
+  /** Pages of raw rows as large as a layer's attention allows; coded pools have one page size. */
+  private choosePages(operations: readonly Operation[]): void {
+    const { forms, transfer } = this.workload.program;
+    const limit = transfer.rowTokens === Infinity ? LARGEST_PAGE : transfer.rowTokens;
+    this.placement.layers.forEach((_, layer) => {
+      this.pageTokens[layer] = forms.map(() => LARGEST_PAGE);
+      for (const operation of operations) {
+        if (operation.kind !== 'attend' || operation.layer !== layer) continue;
+        forms.forEach((_form, form) => {
+          const rows = this.rowsOf(operation, form);
+          const isFetched = rows.length > 0 && this.placement.fetches(layer, form);
+          const size = pageTokensFor(rows, isFetched ? limit : LARGEST_PAGE);
+          this.pageTokens[layer][form] = Math.min(this.pageTokens[layer][form], size);
+        });
+      }
+    });
+    forms.forEach((_, form) => {
+      if (form === 0) return;
+      const least = Math.min(...this.pageTokens.map((sizes) => sizes[form]));
+      for (const sizes of this.pageTokens) sizes[form] = least;
+    });
+  }
+
+  /** Bytes of one slot: pages with their scales, or the codec's own bytes where no kernel has the form. */
+  slotBytes(layer: number, form: number): number {
+    const { forms } = this.workload.program;
+    const format = formatOfForm(forms[form].name);
+    const { headDim } = this.workload.dimensions;
+    if (format === null) return forms[form].kBytesPerToken + forms[form].vBytesPerToken;
+    return slotBytes(format, headDim, this.pageTokens[layer][form]);
+  }
+
+  private placePools(layout: Layout): void {
+    const { program, dimensions } = this.workload;
+    this.pools = program.forms.map(({ name }, form) => {
+      const format = formatOfForm(name);
+      const slots = this.placement.poolSlots[form];
+      const bytes =
+        format === null
+          ? slots * this.slotBytes(0, form)
+          : poolBytes(format, dimensions.headDim, this.pageTokens[0][form], slots);
+      return layout.place('kv', bytes);
+    });
+    this.regions = this.placement.layers.map((_, layer) =>
+      program.forms.map((_form, form) =>
+        layout.place('host', this.placement.hostSlots(layer, form) * this.slotBytes(layer, form)),
+      ),
+    );
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * A workload: one decode step of one policy with the rows that it chose and the model's dimensions, as plain data that
+ * can be written on one machine and executed on another. What runs is `program`; what the engine times is the same.
+ */
+import type { HeadChoice, TokenRun } from '../../sim/decode/head-choice.ts';
+import type { StepProgram, StepReplay } from '../../sim/decode/step-program.ts';
+
+/** Dimensions of the attention that is executed. */
+export interface Dimensions {
+  readonly model: string;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Bytes of one KV, activation or weight element; kernels run 16-bit numbers. */
+  readonly elementBytes: number;
+  /** Layers of the whole model; the program may have fewer. */
+  readonly modelLayers: number;
+  /** KV heads that were replayed; the nearest stands for each head of the model. */
+  readonly replayedHeads: readonly number[];
+}
+
+export interface Workload {
+  readonly policy: string;
+  /** Prompt tokens in the cache when decoding starts. */
+  readonly context: number;
+  readonly batch: number;
+  readonly dimensions: Dimensions;
+  readonly program: StepProgram;
+}
+
+/** The KV rows of one layer and sequence as attention sees them: one entry a row of the kernel. */
+export interface LayerHeads {
+  /** Query heads that share one of the entries. */
+  readonly group: number;
+  readonly heads: readonly HeadChoice[];
+}
+
+export const workloadsOf = (
+  replay: StepReplay,
+  context: number,
+  batch: number,
+  layers: number,
+): readonly Workload[] => {
+  const { model } = replay;
+  const dimensions: Dimensions = {
+    model: model.name,
+    heads: model.heads,
+    kvHeads: model.kvHeads,
+    headDim: model.headDim,
+    elementBytes: replay.world.kBytesPerToken / model.headDim,
+    modelLayers: model.layers,
+    replayedHeads: replay.kvHeads,
+  };
+  return replay
+    .programs(batch, layers)
+    .map((program) => ({ policy: program.policy, context, batch, dimensions, program }));
+};
+
+const nearest = (wanted: number, known: readonly number[]): number => {
+  let best = 0;
+  known.forEach((head, at) => {
+    if (Math.abs(head - wanted) < Math.abs(known[best] - wanted)) best = at;
+  });
+  return best;
+};
+
+const denseHead = (kvHead: number, tokens: number, forms: number): HeadChoice => ({
+  kvHead,
+  length: tokens,
+  hbmTokens: Array.from({ length: forms }, (_, form) => (form === 0 ? tokens : 0)),
+  dramTokens: new Array(forms).fill(0),
+  runs: [{ from: 0, count: tokens, slot: 0, place: 'hbm', form: 0, queries: -1 }],
+  isCopied: false,
+  estimatedRows: 0,
+});
+
+/** What one query head attends to where KV is kept once a query head: its own rows, packed. */
+const ofQuery = (choice: HeadChoice, query: number): HeadChoice => {
+  const hbmTokens = choice.hbmTokens.map(() => 0);
+  const runs: TokenRun[] = [];
+  for (const run of choice.runs) {
+    if (((run.queries >> query) & 1) === 0) continue;
+    const packed = run.place === 'hbm' ? { slot: hbmTokens[run.form] } : {};
+    if (run.place === 'hbm') hbmTokens[run.form] += run.count;
+    runs.push({ ...run, ...packed, queries: -1 });
+  }
+  return { ...choice, hbmTokens, runs };
+};
+
+/** The rows of one layer; layers and heads that were not replayed take the nearest replayed one's choice. */
+export const headsOf = ({ dimensions, program }: Workload, layer: number): LayerHeads => {
+  const { heads, kvHeads, replayedHeads } = dimensions;
+  const group = heads / kvHeads;
+  const { replayedLayer, denseTokens } = program.layers[layer];
+  const choices = replayedLayer === null ? undefined : program.choices[replayedLayer];
+  const all = Array.from({ length: kvHeads }, (_, kvHead) =>
+    choices === undefined
+      ? denseHead(kvHead, denseTokens, program.forms.length)
+      : choices[nearest(kvHead, replayedHeads)],
+  );
+  if (!all.some(({ isCopied }) => isCopied)) return { group, heads: all };
+  return {
+    group: 1,
+    heads: all.flatMap((head) => Array.from({ length: group }, (_, query) => ofQuery(head, query))),
+  };
+};
