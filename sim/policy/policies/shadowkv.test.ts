@@ -6,6 +6,7 @@ import { ropeFrequencies, rotate } from '../../trace/rope.ts';
 import { symmetricEigen } from '../eigen.ts';
 import { LowRankKeys } from '../low-rank-keys.ts';
 import { gramOf } from '../principal.ts';
+import { policy as plugin } from './shadowkv.ts';
 
 const D = 16;
 const C = 4;
@@ -176,6 +177,17 @@ test('the lower the rank, the larger the error of attention over rebuilt keys; n
   expect(errors[0]).toBeGreaterThan(0.05);
   expect(errors[3]).toBeLessThan(1e-4);
 });
+
+test.each([200, 512, 1024, 4100])(
+  'a budget of %i tokens has 24 outlier chunks for every 128 chosen',
+  (tokens) => {
+    const { budgetTokens, outlierChunks, localChunks } = plugin.atBudget(tokens);
+    expect(Math.abs(outlierChunks - (24 * budgetTokens) / 1024)).toBeLessThan(1.2);
+    const most = budgetTokens + 8 * (outlierChunks + localChunks) + 7;
+    expect(most).toBeLessThanOrEqual(tokens);
+    expect(most).toBeGreaterThan(tokens - 16);
+  },
+);
 
 test('what it cannot do is named', () => {
   expect(() => runPolicy('shadowkv', { budgetTokens: 2047 }, { shape })).toThrow(/budgetTokens/);

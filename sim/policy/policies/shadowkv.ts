@@ -99,10 +99,11 @@ export const policy = {
   config,
   atBudget: (tokens) => {
     const chunks = Math.floor(tokens / 8);
-    const outlierChunks = OUTLIERS_PER_1024 * Math.floor(tokens / 2048);
     const localChunks = Math.min(4, chunks >> 3);
-    // The end of the prompt that fills no chunk takes the room of one.
-    const budgetTokens = 8 * (chunks - 1 - localChunks - outlierChunks);
+    // The end of the prompt that fills no chunk takes the room of one; outliers and choice share the rest as published.
+    const spare = chunks - 1 - localChunks;
+    const outlierChunks = Math.floor((spare * OUTLIERS_PER_1024) / (OUTLIERS_PER_1024 + 1024 / 8));
+    const budgetTokens = 8 * (spare - outlierChunks);
     return { budgetTokens, outlierChunks, localChunks, chunkGroup: 1, denseLayers: 0 };
   },
   create: (c, world): Policy => {
