@@ -4,13 +4,16 @@ import { microbench as microbenchAttend } from './attend.ts';
 import { microbench as microbenchBatchedCopies } from './batched-copies.ts';
 import { microbench as microbenchBothWays } from './both-ways.ts';
 import { microbench as microbenchCpuGather } from './cpu-gather.ts';
+import { microbench as microbenchDecode } from './decode.ts';
 import { microbench as microbenchDeviceMemory } from './device-memory.ts';
+import { microbench as microbenchEncode } from './encode.ts';
 import { microbench as microbenchGather } from './gather.ts';
 import { microbench as microbenchGemm } from './gemm.ts';
 import { microbench as microbenchHostCopy } from './host-copy.ts';
 import { microbench as microbenchLaunch } from './launch.ts';
 import { microbench as microbenchManyCopies } from './many-copies.ts';
 import { microbench as microbenchMerge } from './merge.ts';
+import { microbench as microbenchOverlap } from './overlap.ts';
 import { microbench as microbenchPageBounds } from './page-bounds.ts';
 import { microbench as microbenchPageable } from './pageable.ts';
 import { microbench as microbenchSelect } from './select.ts';
@@ -23,13 +26,16 @@ export const catalog = {
   "batched-copies": microbenchBatchedCopies,
   "both-ways": microbenchBothWays,
   "cpu-gather": microbenchCpuGather,
+  "decode": microbenchDecode,
   "device-memory": microbenchDeviceMemory,
+  "encode": microbenchEncode,
   "gather": microbenchGather,
   "gemm": microbenchGemm,
   "host-copy": microbenchHostCopy,
   "launch": microbenchLaunch,
   "many-copies": microbenchManyCopies,
   "merge": microbenchMerge,
+  "overlap": microbenchOverlap,
   "page-bounds": microbenchPageBounds,
   "pageable": microbenchPageable,
   "select": microbenchSelect,
