@@ -97,34 +97,46 @@ const CPU_FLAGS = [
   '-fopenmp-simd',
 ];
 
-/** Compilations of the addon, baseline first: of functions that several objects hold the linker keeps the first. */
-const cpuJobs = (compiler, include) => {
+const hostJob = (compiler, file, flags, part) => ({
+  compiler: compiler.program,
+  version: compiler.version,
+  file,
+  flags: [...CPU_FLAGS, ...WARNINGS, ...flags],
+  object: join(folder, part, `${basename(file, '.cpp')}.o`),
+});
+
+/** Files of cpu/ that are the CPU machine; the rest, kernels and what they share, is in the CUDA library as well. */
+const CPU_MACHINE = new Set(['machine', 'memory', 'streams', 'processor', 'fill']);
+
+/** Compilations of the CPU kernels, baseline first: of functions that several objects hold the linker keeps the first. */
+const cpuKernelJobs = (compiler) => {
   const names = callNames();
   const isKernel = (file) => names.has(basename(file, '.cpp'));
   const levels = args.includes('--all') ? LEVELS.keys() : [...new Set([0, hostLevel()])];
-  const job = (file, flags, part) => ({
-    compiler: compiler.program,
-    version: compiler.version,
-    file,
-    flags: [...CPU_FLAGS, ...WARNINGS, ...flags],
-    object: join(folder, part, `${basename(file, '.cpp')}.o`),
-  });
-  const cpu = filesOf('cpu', '.cpp');
+  const files = filesOf('cpu', '.cpp').filter((file) => !CPU_MACHINE.has(basename(file, '.cpp')));
+  return [
+    ...files.filter((file) => !isKernel(file)).map((file) => hostJob(compiler, file, [], 'cpu')),
+    ...[...levels].flatMap((level) =>
+      files
+        .filter(isKernel)
+        .map((file) =>
+          hostJob(compiler, file, [...LEVELS[level], `-DKVT_CPU_LEVEL=${level}`], `cpu-${level}`),
+        ),
+    ),
+  ];
+};
+
+const addonJobs = (compiler, include) => {
   const nodeFlags = [
     '-DNAPI_VERSION=8',
     '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS',
     '-DNAPI_DISABLE_CPP_EXCEPTIONS',
+    ...include.flatMap((folder) => ['-isystem', folder]),
   ];
   return [
-    ...filesOf('addon', '.cpp').map((file) =>
-      job(file, [...nodeFlags, ...include.flatMap((folder) => ['-isystem', folder])], 'addon'),
-    ),
-    ...cpu.filter((file) => !isKernel(file)).map((file) => job(file, [], 'cpu')),
-    ...[...levels].flatMap((level) =>
-      cpu
-        .filter(isKernel)
-        .map((file) => job(file, [...LEVELS[level], `-DKVT_CPU_LEVEL=${level}`], `cpu-${level}`)),
-    ),
+    ...filesOf('addon', '.cpp').map((file) => hostJob(compiler, file, nodeFlags, 'addon')),
+    ...[...CPU_MACHINE].map((name) => hostJob(compiler, join(kernels, 'cpu', `${name}.cpp`), [], 'cpu')),
+    ...cpuKernelJobs(compiler),
   ];
 };
 
@@ -159,9 +171,11 @@ const build = async (name, jobs, compiler, flags) => {
     );
 };
 
+const hostCompiler = () => firstWorking([process.env.CXX, 'c++', 'g++', 'clang++']);
+
 const buildCpu = async () => {
   if (process.platform === 'win32') return stop('no CPU kernels on Windows; the TypeScript reference serves');
-  const compiler = firstWorking([process.env.CXX, 'c++', 'g++', 'clang++']);
+  const compiler = hostCompiler();
   if (compiler === null)
     return stop('no C++ compiler, so no CPU kernels (apt-get install g++, then npm run kernels)');
   const include = headers();
@@ -170,16 +184,19 @@ const buildCpu = async () => {
   const wrapper = packageFolder('node-addon-api');
   if (wrapper === null) return stop('the package node-addon-api is missing, so no CPU kernels (npm ci)');
   const strip = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-Wl,-s'];
-  await build('kvtier.node', cpuJobs(compiler, [include, wrapper]), compiler, [...strip, '-pthread']);
+  await build('kvtier.node', addonJobs(compiler, [include, wrapper]), compiler, [...strip, '-pthread']);
 };
 
 const buildCuda = async () => {
   const compiler = firstWorking([process.env.NVCC, 'nvcc', '/usr/local/cuda/bin/nvcc']);
-  if (compiler === null) {
+  const host = hostCompiler();
+  if (compiler === null || host === null) {
     process.stderr.write('kernels: no nvcc, so no CUDA kernels (install the CUDA toolkit, 12.8 or later)\n');
     return;
   }
-  await build('libkvtier-cuda.so', cudaJobs(compiler), compiler, ['-cudart', 'static']);
+  const jobs = [...cudaJobs(compiler), ...cpuKernelJobs(host)];
+  // Without -z defs a function that is missing shows only when the library is opened.
+  await build('libkvtier-cuda.so', jobs, compiler, ['-cudart', 'static', '-Xlinker', '-z,defs']);
 };
 
 try {

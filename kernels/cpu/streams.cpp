@@ -2,7 +2,6 @@
 // out to worker threads, the copy directions are one thread each, as a DMA engine is; nvme has as many as may be queued.
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <new>
 #include <string>
@@ -11,11 +10,6 @@
 #include "machine.h"
 
 namespace kvt {
-
-int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 namespace {
 

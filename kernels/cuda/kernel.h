@@ -5,11 +5,14 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <functional>
 
 #include "../abi.h"
 #include "../calls.generated.h"
 
 namespace kvt {
+
+class Threads;
 
 struct CudaCall {
   const kvt_call& call;
@@ -23,6 +26,10 @@ struct CudaCall {
   // Scratch on the device of this call alone until the next call of its stream (256 MiB): split partials, counters.
   void* scratch;
   uint64_t scratch_bytes;
+  // True while a graph is recorded: what a graph can't hold returns KVT_UNSUPPORTED, and the list runs without a graph.
+  bool recording;
+  // Runs `work` on a host thread with a pool when the stream gets there; what follows on the stream waits for it.
+  const std::function<kvt_status(std::function<void(Threads&)>)>& on_host;
 
   int64_t integer(int at) const { return call.ints[at]; }
   double real(int at) const { return call.reals[at]; }
@@ -36,16 +43,23 @@ using CudaKernel = kvt_status (*)(const CudaCall&);
 
 kvt_status fail(kvt_status status, const char* format, ...) __attribute__((format(printf, 2, 3)));
 kvt_status after_launch(const char* kernel);
+// Status and line of a failed CUDA function; KVT_OK for cudaSuccess.
+kvt_status checked(cudaError_t error, const char* what);
 
-void register_cuda_kernel(int32_t kernel, CudaKernel function);
+// `pageable`: the kernel also takes host memory that is not pinned (copies do; loads of a kernel would fault).
+void register_cuda_kernel(int32_t kernel, CudaKernel function, bool pageable);
 
 struct CudaRegistration {
-  CudaRegistration(int32_t kernel, CudaKernel function) { register_cuda_kernel(kernel, function); }
+  CudaRegistration(int32_t kernel, CudaKernel function, bool pageable = false) {
+    register_cuda_kernel(kernel, function, pageable);
+  }
 };
 
 }  // namespace kvt
 
 #define KVT_CUDA_KERNEL(name, function) \
   static const ::kvt::CudaRegistration registration_of_##function(name, function)
+#define KVT_CUDA_KERNEL_ANY_TIER(name, function) \
+  static const ::kvt::CudaRegistration registration_of_##function(name, function, true)
 
 #endif

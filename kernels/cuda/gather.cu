@@ -1,0 +1,45 @@
+// Collects rows by index (calls/gather.ts): a kernel that reads them where they lie, copies, or the host.
+#include <cstring>
+
+#include "../cpu/kernel.h"
+#include "dma.h"
+#include "rows.h"
+
+namespace {
+
+using namespace kvt;
+
+kvt_status gather(const CudaCall& call) {
+  const int64_t rows = call.integer(KVT_GATHER_INT_ROWS);
+  const int64_t row_bytes = call.integer(KVT_GATHER_INT_ROW_BYTES);
+  const int64_t from_stride = call.integer(KVT_GATHER_INT_SOURCE_STRIDE);
+  const int64_t to_stride = call.integer(KVT_GATHER_INT_TARGET_STRIDE);
+  const int64_t mode = call.integer(KVT_GATHER_INT_MODE);
+  const uint8_t* source = call.at<const uint8_t>(KVT_GATHER_REF_SOURCE);
+  const uint32_t* index = call.at<const uint32_t>(KVT_GATHER_REF_INDEX);
+  uint8_t* target = call.at<uint8_t>(KVT_GATHER_REF_TARGET);
+  const auto row = [=](int64_t i) { return RowMove{target + i * to_stride, source + index[i] * from_stride}; };
+  if (mode == KVT_ROWS_KERNEL)
+    return move_rows_on<Chosen::source>(call, "gather", {source, target, index, rows, from_stride, to_stride}, row_bytes,
+                                        static_cast<int>(call.integer(KVT_GATHER_INT_UNITS)));
+  if (call.tiers[KVT_GATHER_REF_INDEX] == KVT_HBM)
+    return fail(KVT_INVALID, "gather: modes 1 to 3 read the index on the host; expected it in dram");
+  if (mode == KVT_ROWS_DMA) return dma_rows(call, "gather", rows, row_bytes, row);
+  if (mode == KVT_ROWS_BATCH) return dma_batch(call, "gather", rows, row_bytes, row);
+  if (mode != KVT_ROWS_STAGED) return fail(KVT_INVALID, "gather: mode %lld is none of 0 to 3", (long long)mode);
+  uint8_t* staging = call.at<uint8_t>(KVT_GATHER_REF_STAGING);
+  if (staging == nullptr || call.tiers[KVT_GATHER_REF_STAGING] == KVT_HBM || call.tiers[KVT_GATHER_REF_SOURCE] == KVT_HBM)
+    return fail(KVT_INVALID, "gather: mode staged wants source and staging in dram");
+  const kvt_status status = call.on_host([=](Threads& threads) {
+    threads.run(rows, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; i++)
+        std::memcpy(staging + i * row_bytes, source + index[i] * from_stride, row_bytes);
+    });
+  });
+  if (status != KVT_OK) return status;
+  return copy_2d(call, "gather", target, to_stride, staging, row_bytes, row_bytes, rows);
+}
+
+KVT_CUDA_KERNEL_ANY_TIER(KVT_GATHER, gather);
+
+}  // namespace

@@ -1,0 +1,144 @@
+// Moves rows between any two places that the GPU can address, one or none of which is chosen by an index. Loads of a
+// thread are independent and 16 bytes wide where alignment allows, and the index is read one tile ahead, so that few
+// multiprocessors keep a link to host memory full (Little's law: bytes in flight = bandwidth x round trip).
+#ifndef KVTIER_CUDA_ROWS_H
+#define KVTIER_CUDA_ROWS_H
+
+#include "kernel.h"
+
+namespace kvt {
+
+enum class Chosen { none, source, target };
+
+// Quotient by an invariant divisor of numbers below 2^31: Granlund and Montgomery, PLDI 1994, figure 4.1.
+struct Divisor {
+  uint32_t divisor, magic, shift;
+
+  static Divisor of(uint32_t divisor) {
+    uint32_t shift = 0;
+    while ((uint64_t{1} << shift) < divisor) shift++;
+    const uint64_t magic = ((uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor)) / divisor + 1;
+    return {divisor, static_cast<uint32_t>(magic), shift};
+  }
+  __device__ uint32_t quotient(uint32_t value) const { return (__umulhi(magic, value) + value) >> shift; }
+};
+
+struct RowJob {
+  const uint8_t* source;
+  uint8_t* target;
+  const uint32_t* index;  // null when no side is chosen
+  int64_t rows;
+  int64_t source_stride, target_stride;  // bytes
+  int64_t vectors = 0;                       // in all rows
+  Divisor row_vectors = {};
+  // What a block's stride over tiles is in whole rows and vectors.
+  int64_t step_rows = 0;
+  uint32_t step_vectors = 0;
+};
+
+constexpr int kRowsUnroll = 4;
+
+template <typename V>
+__device__ __forceinline__ V load_once(const V* from) {
+  return __ldg(from);
+}
+template <>
+__device__ __forceinline__ uint4 load_once(const uint4* from) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from));
+  return v;
+}
+
+template <typename V, Chosen chosen>
+__global__ void __launch_bounds__(1024) move_rows(RowJob r) {
+  const int64_t tile = static_cast<int64_t>(blockDim.x) * kRowsUnroll;
+  int64_t first = blockIdx.x * tile;
+  int64_t row = first / r.row_vectors.divisor;
+  uint32_t column = static_cast<uint32_t>(first % r.row_vectors.divisor);
+  const int64_t last_row = r.rows - 1;
+  // Rows of this thread's vectors, and the chosen rows behind them, of the coming tile.
+  int64_t rows[kRowsUnroll];
+  uint32_t columns[kRowsUnroll];
+  uint32_t ids[kRowsUnroll];
+  auto locate = [&] {
+#pragma unroll
+    for (int u = 0; u < kRowsUnroll; u++) {
+      const uint32_t at = column + threadIdx.x + u * blockDim.x;
+      const uint32_t whole = r.row_vectors.quotient(at);
+      rows[u] = row + whole;
+      columns[u] = at - whole * r.row_vectors.divisor;
+      if (rows[u] > last_row) rows[u] = last_row;  // beyond the end: loads something valid, stores nothing
+      if (chosen != Chosen::none) ids[u] = __ldg(r.index + rows[u]);
+    }
+  };
+  if (first < r.vectors) locate();
+  while (first < r.vectors) {
+    V values[kRowsUnroll];
+    V* targets[kRowsUnroll];
+#pragma unroll
+    for (int u = 0; u < kRowsUnroll; u++) {
+      const int64_t from = chosen == Chosen::source ? ids[u] : rows[u];
+      const int64_t to = chosen == Chosen::target ? ids[u] : rows[u];
+      values[u] = load_once(reinterpret_cast<const V*>(r.source + from * r.source_stride) + columns[u]);
+      targets[u] = reinterpret_cast<V*>(r.target + to * r.target_stride) + columns[u];
+    }
+    const int64_t left = r.vectors - first;
+    first += gridDim.x * tile;
+    row += r.step_rows;
+    column += r.step_vectors;
+    if (column >= r.row_vectors.divisor) {
+      column -= r.row_vectors.divisor;
+      row++;
+    }
+    if (first < r.vectors) locate();
+#pragma unroll
+    for (int u = 0; u < kRowsUnroll; u++)
+      if (threadIdx.x + u * blockDim.x < left) *targets[u] = values[u];
+  }
+}
+
+template <typename V, Chosen chosen>
+void launch_rows(RowJob r, int64_t row_bytes, int units, const CudaCall& call) {
+  r.row_vectors = Divisor::of(static_cast<uint32_t>(row_bytes / sizeof(V)));
+  r.vectors = r.rows * r.row_vectors.divisor;
+  // A unit is a block that fills a multiprocessor with loads in flight; without a limit, blocks small enough to spread.
+  const int threads = units > 0 ? 1024 : 256;
+  const int64_t tile = static_cast<int64_t>(threads) * kRowsUnroll;
+  const int64_t tiles = (r.vectors + tile - 1) / tile;
+  const int64_t most = units > 0 ? units : static_cast<int64_t>(call.multiprocessors) * 8;
+  const int64_t blocks = tiles < most ? tiles : most;
+  r.step_rows = blocks * tile / r.row_vectors.divisor;
+  r.step_vectors = static_cast<uint32_t>(blocks * tile % r.row_vectors.divisor);
+  move_rows<V, chosen><<<static_cast<unsigned>(blocks), threads, 0, call.stream>>>(r);
+}
+
+// Enqueues the move. Rows that lie one behind the other are one row. `units` = multiprocessors to use, 0 = all.
+template <Chosen chosen>
+kvt_status move_rows_on(const CudaCall& call, const char* name, RowJob r, int64_t row_bytes, int units) {
+  if (r.rows == 0 || row_bytes == 0) return KVT_OK;
+  for (const int32_t tier : call.tiers)
+    if (tier == KVT_PAGEABLE) return fail(KVT_INVALID, "%s: a kernel reads and writes hbm or dram, not pageable memory", name);
+  const bool packed = r.source_stride == row_bytes && r.target_stride == row_bytes;
+  if (chosen == Chosen::none && packed && r.rows * row_bytes < (int64_t{1} << 30)) {
+    row_bytes *= r.rows;
+    r.rows = 1;
+  }
+  const uint64_t alignment = reinterpret_cast<uint64_t>(r.source) | reinterpret_cast<uint64_t>(r.target) |
+                             static_cast<uint64_t>(r.source_stride) | static_cast<uint64_t>(r.target_stride) |
+                             static_cast<uint64_t>(row_bytes) | 16;
+  const int64_t width = static_cast<int64_t>(alignment & (~alignment + 1));
+  if (row_bytes / width >= (int64_t{1} << 30)) return fail(KVT_INVALID, "%s: rows must be under %lld bytes", name,
+                                                           static_cast<long long>(width << 30));
+  if (width == 16) launch_rows<uint4, chosen>(r, row_bytes, units, call);
+  else if (width == 8) launch_rows<uint2, chosen>(r, row_bytes, units, call);
+  else if (width == 4) launch_rows<uint32_t, chosen>(r, row_bytes, units, call);
+  else if (width == 2) launch_rows<uint16_t, chosen>(r, row_bytes, units, call);
+  else launch_rows<uint8_t, chosen>(r, row_bytes, units, call);
+  return after_launch(name);
+}
+
+}  // namespace kvt
+
+#endif

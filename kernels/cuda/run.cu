@@ -1,0 +1,415 @@
+// Runs lists of calls: streams in order, events across streams, host threads that meet the GPU in pinned words; times
+// by CUDA events around the whole list, and around each call in separate runs.
+#include "run.h"
+
+#include <cstring>
+
+namespace kvt {
+
+namespace {
+
+constexpr int64_t kGateNs = 5'000'000;
+
+__device__ int64_t now_ns() {
+  int64_t ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  return ns;
+}
+
+// Holds a stream until the host has enqueued what follows, or for a while: a full queue would hold the host as well.
+__global__ void hold(const volatile uint32_t* word, uint32_t value, int64_t most_ns) {
+  const int64_t start = now_ns();
+  while (static_cast<int32_t>(*word - value) < 0 && now_ns() - start < most_ns) __nanosleep(200);
+}
+
+// Reads, so that the cache is left with clean lines whose eviction costs the timed region nothing.
+__global__ void sweep(const uint4* from, uint64_t vectors, uint32_t* out) {
+  uint32_t sum = 0;
+  for (uint64_t i = blockIdx.x * static_cast<uint64_t>(blockDim.x) + threadIdx.x; i < vectors;
+       i += static_cast<uint64_t>(gridDim.x) * blockDim.x)
+    sum ^= from[i].x;
+  if (sum == 0x9e3779b9u) *out = sum;
+}
+
+}  // namespace
+
+Run::~Run() {
+  for (Step& step : steps_)
+    for (cudaEvent_t event : {step.done, step.start, step.end})
+      if (event != nullptr) cudaEventDestroy(event);
+  for (cudaEvent_t event : {start_, end_, fork_, join_[0], join_[1], join_[2]})
+    if (event != nullptr) cudaEventDestroy(event);
+  if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
+  cudaGetLastError();
+}
+
+kvt_status Run::make_event(cudaEvent_t& event, bool timing) {
+  return checked(cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming), "run: event");
+}
+
+kvt_status Run::resolve(int32_t at) {
+  const kvt_call& call = calls_[at];
+  Step& step = steps_[at];
+  if (call.kernel < 0 || call.kernel >= KVT_KERNELS) return fail(KVT_INVALID, "call %d: no kernel %d", at, call.kernel);
+  if (call.stream < 0 || call.stream >= KVT_STREAMS) return fail(KVT_INVALID, "call %d: no stream %d", at, call.stream);
+  const bool gpu = on_gpu(call.stream);
+  const CudaEntry& entry = cuda_kernel(call.kernel);
+  if (gpu ? entry.function == nullptr : cpu_kernel(call.kernel) == nullptr)
+    return fail(KVT_UNSUPPORTED, "call %d: kernel %d has no %s version in this library", at, call.kernel,
+                gpu ? "CUDA" : "CPU");
+  for (const int32_t before : call.after) {
+    if (before < 0) continue;
+    if (before >= at) return fail(KVT_INVALID, "call %d: waits for call %d, expected an earlier one", at, before);
+    if (calls_[before].stream != call.stream) step.waits.push_back(before);
+  }
+  for (int r = 0; r < KVT_MAX_REFS; r++) {
+    step.pointers[r] = nullptr;
+    step.bytes[r] = 0;
+    step.tiers[r] = -1;
+    if (call.buffer[r] < 0) continue;
+    const CudaBuffer* buffer = buffer_at(context_, call.buffer[r], call.offset[r], 0, "run");
+    if (buffer == nullptr) return KVT_INVALID;
+    if (buffer->file >= 0) return fail(KVT_UNSUPPORTED, "call %d: a kernel can't address the nvme tier", at);
+    if (gpu && buffer->tier == KVT_PAGEABLE && !entry.pageable)
+      return fail(KVT_INVALID, "call %d: a GPU kernel wants hbm or dram, buffer %d is pageable", at, call.buffer[r]);
+    if (!gpu && buffer->host == nullptr)
+      return fail(KVT_INVALID, "call %d: a host kernel wants host memory, buffer %d is in hbm", at, call.buffer[r]);
+    step.pointers[r] = (gpu ? buffer->device : buffer->host) + call.offset[r];
+    step.bytes[r] = buffer->bytes - call.offset[r];
+    step.tiers[r] = buffer->tier;
+  }
+  return KVT_OK;
+}
+
+// Drops waits that an earlier call of the same stream has already done: calls of a stream end in order.
+void Run::prune_waits(int32_t at, std::vector<std::vector<int32_t>>& reached) {
+  Step& step = steps_[at];
+  const int32_t stream = calls_[at].stream;
+  std::vector<int32_t> kept;
+  for (const int32_t before : step.waits) {
+    int32_t& latest = reached[stream][calls_[before].stream];
+    bool last_of_stream = before > latest;
+    for (const int32_t other : step.waits)
+      if (calls_[other].stream == calls_[before].stream && other > before) last_of_stream = false;
+    if (last_of_stream) kept.push_back(before);
+  }
+  for (const int32_t before : kept) {
+    reached[stream][calls_[before].stream] = before;
+    (on_gpu(stream) ? steps_[before].gpu_waits : steps_[before].host_waits) = true;
+  }
+  step.waits = kept;
+}
+
+kvt_status Run::reserve() {
+  for (int s = 0; s < kGpuStreams; s++) {
+    if (!uses_[s] || context_->scratch[s] != nullptr) continue;
+    const kvt_status status = checked(cudaMalloc(&context_->scratch[s], kScratchBytes), "run: scratch");
+    if (status != KVT_OK) return status;
+  }
+  const int32_t words = count_ + 2;
+  if (context_->word_count < words) {
+    if (context_->words != nullptr) cudaFreeHost(context_->words);
+    context_->words = nullptr;
+    context_->word_count = 0;
+    const int32_t room = words < 4096 ? 4096 : 2 * words;
+    void* made = nullptr;
+    const kvt_status status =
+        checked(cudaHostAlloc(&made, room * sizeof(uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "run: words");
+    if (status != KVT_OK) return status;
+    context_->words = static_cast<uint32_t*>(made);
+    context_->word_count = room;
+    for (int32_t w = 0; w < room; w++) context_->words[w] = context_->epoch;
+  }
+  for (int s = KVT_CPU; s < KVT_STREAMS; s++)
+    if (uses_[s] && !context_->host[s]) context_->host[s] = std::make_unique<HostStream>();
+  if (uses_host_ && !context_->pool) context_->pool = make_threads(context_->threads);
+  return KVT_OK;
+}
+
+kvt_status Run::plan() {
+  steps_.resize(count_);
+  std::vector<std::vector<int32_t>> reached(KVT_STREAMS, std::vector<int32_t>(KVT_STREAMS, -1));
+  for (int32_t i = 0; i < count_; i++) {
+    const kvt_status status = resolve(i);
+    if (status != KVT_OK) return status;
+    prune_waits(i, reached);
+    uses_[calls_[i].stream] = true;
+    last_[calls_[i].stream] = i;
+  }
+  int gpu_streams = 0;
+  for (int s = kGpuStreams - 1; s >= 0; s--)
+    if (uses_[s]) {
+      gpu_streams++;
+      origin_ = s;
+    }
+  uses_host_ = uses_[KVT_CPU] || uses_[KVT_NVME];
+  one_stream_ = gpu_streams <= 1 && !uses_host_;
+  kvt_status status = reserve();
+  if (status == KVT_OK) status = make_event(start_, true);
+  if (status == KVT_OK) status = make_event(end_, true);
+  if (status == KVT_OK) status = make_event(fork_, false);
+  for (int s = 0; s < kGpuStreams; s++)
+    if (status == KVT_OK) status = make_event(join_[s], false);
+  for (Step& step : steps_)
+    if (status == KVT_OK && step.gpu_waits) status = make_event(step.done, false);
+  return status;
+}
+
+kvt_status Run::signal(cudaStream_t stream, int32_t at) {
+  const auto address = reinterpret_cast<CUdeviceptr>(word(at));
+  const CUresult result = context_->driver.write_value(stream, address, context_->epoch, CU_STREAM_WRITE_VALUE_DEFAULT);
+  return result == CUDA_SUCCESS ? KVT_OK : fail(KVT_FAULT, "run: cuStreamWriteValue32 failed with %d", (int)result);
+}
+
+kvt_status Run::await(cudaStream_t stream, int32_t at) {
+  const auto address = reinterpret_cast<CUdeviceptr>(word(at));
+  const CUresult result = context_->driver.wait_value(stream, address, context_->epoch, CU_STREAM_WAIT_VALUE_GEQ);
+  return result == CUDA_SUCCESS ? KVT_OK : fail(KVT_FAULT, "run: cuStreamWaitValue32 failed with %d", (int)result);
+}
+
+kvt_status Run::fork() {
+  if (one_stream_) return KVT_OK;
+  kvt_status status = checked(cudaEventRecord(fork_, origin()), "run: fork");
+  for (int s = 0; s < kGpuStreams; s++)
+    if (status == KVT_OK && uses_[s] && s != origin_)
+      status = checked(cudaStreamWaitEvent(context_->streams[s], fork_, 0), "run: fork");
+  if (status == KVT_OK && uses_host_) status = signal(origin(), start_word());
+  if (status != KVT_OK) return status;
+  for (int s = KVT_CPU; s < KVT_STREAMS; s++) {
+    if (!uses_[s]) continue;
+    context_->host[s]->push([this, s, epoch = context_->epoch] {
+      wait_word(word(start_word()), epoch, abandon_);
+      host_zero_[s] = std::chrono::steady_clock::now();
+    });
+  }
+  return KVT_OK;
+}
+
+kvt_status Run::join() {
+  kvt_status status = KVT_OK;
+  for (int s = 0; s < KVT_STREAMS; s++) {
+    if (status != KVT_OK || !uses_[s] || s == origin_) continue;
+    if (!on_gpu(s)) {
+      status = await(origin(), last_[s]);
+      continue;
+    }
+    status = checked(cudaEventRecord(join_[s], context_->streams[s]), "run: join");
+    if (status == KVT_OK) status = checked(cudaStreamWaitEvent(origin(), join_[s], 0), "run: join");
+  }
+  return status;
+}
+
+kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
+  const kvt_call& call = calls_[at];
+  Step& step = steps_[at];
+  const cudaStream_t stream = context_->streams[call.stream];
+  kvt_status status = KVT_OK;
+  for (const int32_t before : step.waits) {
+    if (status != KVT_OK) return status;
+    status = on_gpu(calls_[before].stream) ? checked(cudaStreamWaitEvent(stream, steps_[before].done, 0), "run: wait")
+                                           : await(stream, before);
+  }
+  if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.start, stream), "run: start");
+  if (status != KVT_OK) return status;
+  const std::function<kvt_status(std::function<void(Threads&)>)> on_host = [&](std::function<void(Threads&)> work) {
+    if (!context_->staging_pool) context_->staging_pool = make_threads(context_->threads);
+    closures_.push_back([context = context_, work = std::move(work)] {
+      std::lock_guard<std::mutex> lock(context->staging_mutex);
+      work(*context->staging_pool);
+    });
+    return checked(cudaLaunchHostFunc(
+                       stream, [](void* closure) { (*static_cast<std::function<void()>*>(closure))(); },
+                       &closures_.back()),
+                   "run: host work");
+  };
+  CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->scratch[call.stream], kScratchBytes,
+                    kind == Kind::recording, on_host};
+  std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
+  std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
+  std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
+  status = cuda_kernel(call.kernel).function(resolved);
+  if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.end, stream), "run: end");
+  if (status == KVT_OK && step.gpu_waits) status = checked(cudaEventRecord(step.done, stream), "run: done");
+  if (status == KVT_OK && step.host_waits) status = signal(stream, at);
+  return status;
+}
+
+void Run::run_on_host(int32_t at, uint32_t epoch) {
+  Step& step = steps_[at];
+  const kvt_call& call = calls_[at];
+  bool go = host_status_ == KVT_OK;
+  for (const int32_t before : step.waits) go = wait_word(word(before), epoch, abandon_) && go;
+  if (go) {
+    using Ns = std::chrono::duration<double, std::nano>;
+    const auto zero = host_zero_[call.stream];
+    CpuCall resolved{call, {}, {}, {}, {}, *context_->pool, *context_->pool};
+    std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
+    std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
+    std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
+    step.host_start_ns = Ns(std::chrono::steady_clock::now() - zero).count();
+    const kvt_status status = cpu_kernel(call.kernel)(resolved);
+    step.host_end_ns = Ns(std::chrono::steady_clock::now() - zero).count();
+    if (status != KVT_OK) {
+      std::lock_guard<std::mutex> lock(host_message_mutex_);
+      host_message_ = kvt_message();
+      host_status_ = status;
+    }
+  }
+  std::atomic_thread_fence(std::memory_order_release);
+  *static_cast<volatile uint32_t*>(word(at)) = epoch;
+}
+
+void Run::enqueue_host(int32_t at) {
+  context_->host[calls_[at].stream]->push([this, at, epoch = context_->epoch] { run_on_host(at, epoch); });
+}
+
+kvt_status Run::enqueue(Kind kind) {
+  context_->epoch++;
+  kvt_status status = fork();
+  for (int32_t i = 0; i < count_ && status == KVT_OK; i++) {
+    if (on_gpu(calls_[i].stream)) status = enqueue_gpu(i, kind);
+    else enqueue_host(i);
+  }
+  return status == KVT_OK ? join() : status;
+}
+
+kvt_status Run::finish(kvt_status status) {
+  // What was enqueued before a failure may wait for what was not: let everybody go.
+  if (status != KVT_OK) {
+    abandon_ = true;
+    if (uses_host_ && !device_lost)
+      for (int32_t w = 0; w < count_ + 2; w++) *static_cast<volatile uint32_t*>(word(w)) = context_->epoch;
+  }
+  for (int s = 0; s < kGpuStreams; s++) {
+    if (!uses_[s] && s != origin_) continue;
+    const std::string line = kvt_message();
+    const kvt_status waited = wait_for(context_, s);
+    if (status == KVT_OK) status = waited;
+    else fail(status, "%s", line.c_str());
+  }
+  if (device_lost) abandon_ = true;
+  for (int s = KVT_CPU; s < KVT_STREAMS; s++)
+    if (uses_[s]) context_->host[s]->drain();
+  if (status == KVT_OK && host_status_ != KVT_OK)
+    return fail(static_cast<kvt_status>(host_status_.load()), "%s", host_message_.c_str());
+  return status;
+}
+
+kvt_status Run::record_graph() {
+  kvt_status status = finish(enqueue(Kind::plain));  // loads modules, and says first what can't run at all
+  if (status != KVT_OK) return status;
+  status = checked(cudaStreamBeginCapture(origin(), cudaStreamCaptureModeThreadLocal), "run: graph");
+  if (status != KVT_OK) return status;
+  status = enqueue(Kind::recording);
+  const std::string line = kvt_message();
+  cudaGraph_t graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(origin(), &graph);
+  if (status != KVT_OK) {
+    cudaGetLastError();
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    return status == KVT_UNSUPPORTED ? KVT_OK : fail(status, "%s", line.c_str());
+  }
+  status = checked(ended, "run: graph");
+  if (status == KVT_OK) status = checked(cudaGraphInstantiate(&graph_, graph, 0), "run: graph");
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  return status == KVT_OK ? checked(cudaGraphUpload(graph_, origin()), "run: graph") : status;
+}
+
+kvt_status Run::flush(uint64_t bytes) {
+  if (bytes == 0) return KVT_OK;
+  if (context_->flush_bytes < bytes) {
+    if (context_->flush != nullptr) cudaFree(context_->flush);
+    context_->flush = nullptr;
+    context_->flush_bytes = 0;
+    void* made = nullptr;
+    kvt_status status = checked(cudaMalloc(&made, bytes), "run: flush");
+    if (status == KVT_OK) status = checked(cudaMemsetAsync(made, 1, bytes, origin()), "run: flush");
+    if (status != KVT_OK) return status;
+    context_->flush = static_cast<uint8_t*>(made);
+    context_->flush_bytes = bytes;
+  }
+  sweep<<<context_->multiprocessors * 8, 256, 0, origin()>>>(reinterpret_cast<const uint4*>(context_->flush), bytes / 16,
+                                                            reinterpret_cast<uint32_t*>(context_->flush));
+  const kvt_status status = after_launch("run: flush");
+  return status == KVT_OK ? wait_for(context_, origin_) : status;
+}
+
+kvt_status Run::time_total(const kvt_run_options& options, kvt_run_times* times) {
+  times->used_graph = 0;
+  kvt_status status = KVT_OK;
+  if (options.graph != 0 && !uses_host_) {
+    status = record_graph();
+    if (status != KVT_OK) return status;
+    times->used_graph = graph_ != nullptr ? 1 : 0;
+  }
+  const int inner = options.inner < 1 ? 1 : options.inner;
+  for (int r = -options.warmups; r < options.repeats; r++) {
+    status = flush(options.flush_bytes);
+    if (status == KVT_OK) status = checked(cudaEventRecord(start_, origin()), "run");
+    for (int i = 0; i < inner && status == KVT_OK; i++)
+      status = graph_ != nullptr ? checked(cudaGraphLaunch(graph_, origin()), "run: graph") : enqueue(Kind::plain);
+    if (status == KVT_OK) status = checked(cudaEventRecord(end_, origin()), "run");
+    status = finish(status);
+    if (graph_ == nullptr) closures_.clear();
+    float ms = 0;
+    if (status == KVT_OK && r >= 0) status = checked(cudaEventElapsedTime(&ms, start_, end_), "run");
+    if (status != KVT_OK) return status;
+    if (r >= 0) times->total_ns[r] = static_cast<double>(ms) * 1e6 / inner;
+  }
+  return KVT_OK;
+}
+
+kvt_status Run::time_calls(const kvt_run_options& options, kvt_run_times* times) {
+  kvt_status status = KVT_OK;
+  for (int32_t i = 0; i < count_ && status == KVT_OK; i++) {
+    if (!on_gpu(calls_[i].stream)) continue;
+    status = make_event(steps_[i].start, true);
+    if (status == KVT_OK) status = make_event(steps_[i].end, true);
+  }
+  for (int r = -1; r < options.repeats && status == KVT_OK; r++) {
+    status = flush(options.flush_bytes);
+    if (status != KVT_OK) return status;
+    // The list waits until it has been enqueued, so that launches by the host do not show as time of calls.
+    const uint32_t gate = context_->epoch + 1;
+    hold<<<1, 1, 0, origin()>>>(word(gate_word()), gate, kGateNs);
+    status = after_launch("run: gate");
+    if (status == KVT_OK) status = checked(cudaEventRecord(start_, origin()), "run");
+    if (status == KVT_OK) status = enqueue(Kind::timed);
+    *static_cast<volatile uint32_t*>(word(gate_word())) = gate;
+    status = finish(status);
+    closures_.clear();
+    for (int32_t i = 0; i < count_ && status == KVT_OK && r >= 0; i++) {
+      const Step& step = steps_[i];
+      double start = step.host_start_ns, end = step.host_end_ns;
+      if (on_gpu(calls_[i].stream)) {
+        float start_ms = 0, end_ms = 0;
+        status = checked(cudaEventElapsedTime(&start_ms, start_, step.start), "run");
+        if (status == KVT_OK) status = checked(cudaEventElapsedTime(&end_ms, start_, step.end), "run");
+        start = static_cast<double>(start_ms) * 1e6;
+        end = static_cast<double>(end_ms) * 1e6;
+      }
+      times->start_ns[static_cast<int64_t>(r) * count_ + i] = start;
+      times->end_ns[static_cast<int64_t>(r) * count_ + i] = end;
+    }
+  }
+  return status;
+}
+
+}  // namespace kvt
+
+extern "C" kvt_status kvt_run(kvt_context* context, const kvt_call* calls, int32_t count, const kvt_run_options* options,
+                              kvt_run_times* times) {
+  using namespace kvt;
+  std::lock_guard<std::mutex> lock(context->mutex);
+  if (device_lost) return device_ready();
+  if (count < 0 || options->repeats < 0 || options->warmups < 0)
+    return fail(KVT_INVALID, "run: calls, repeats and warmups must be 0 or more");
+  kvt_status status = checked(cudaSetDevice(context->device), "run");
+  if (status != KVT_OK) return status;
+  Run run(context, calls, count);
+  status = run.plan();
+  if (status == KVT_OK) status = run.time_total(*options, times);
+  if (status == KVT_OK && options->per_call != 0 && times->start_ns != nullptr && times->end_ns != nullptr)
+    status = run.time_calls(*options, times);
+  return status;
+}

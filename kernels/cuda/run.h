@@ -1,0 +1,78 @@
+// One run of a list of calls: checked and resolved once, then enqueued once an iteration.
+#ifndef KVTIER_CUDA_RUN_H
+#define KVTIER_CUDA_RUN_H
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <vector>
+
+#include "machine.h"
+
+namespace kvt {
+
+class Run {
+ public:
+  Run(kvt_context* context, const kvt_call* calls, int32_t count) : context_(context), calls_(calls), count_(count) {}
+  ~Run();
+  // Checks every call and resolves its buffers; nothing has run when this fails.
+  kvt_status plan();
+  kvt_status time_total(const kvt_run_options& options, kvt_run_times* times);
+  kvt_status time_calls(const kvt_run_options& options, kvt_run_times* times);
+
+ private:
+  enum class Kind { plain, recording, timed };
+  struct Step {
+    void* pointers[KVT_MAX_REFS];
+    uint64_t bytes[KVT_MAX_REFS];
+    int32_t tiers[KVT_MAX_REFS];
+    // Calls of other streams to wait for, and who waits for this one.
+    std::vector<int32_t> waits;
+    bool gpu_waits = false, host_waits = false;
+    cudaEvent_t done = nullptr, start = nullptr, end = nullptr;
+    double host_start_ns = 0, host_end_ns = 0;
+  };
+
+  kvt_status resolve(int32_t at);
+  void prune_waits(int32_t at, std::vector<std::vector<int32_t>>& reached);
+  kvt_status make_event(cudaEvent_t& event, bool timing);
+  kvt_status reserve();
+  kvt_status enqueue(Kind kind);
+  kvt_status enqueue_gpu(int32_t at, Kind kind);
+  void enqueue_host(int32_t at);
+  void run_on_host(int32_t at, uint32_t epoch);
+  kvt_status fork();
+  kvt_status join();
+  kvt_status record_graph();
+  kvt_status flush(uint64_t bytes);
+  // Waits for the GPU and the host threads; the first thing that went wrong.
+  kvt_status finish(kvt_status status);
+  kvt_status signal(cudaStream_t stream, int32_t word);
+  kvt_status await(cudaStream_t stream, int32_t word);
+  uint32_t* word(int32_t at) const { return context_->words + at; }
+  int32_t start_word() const { return count_; }
+  int32_t gate_word() const { return count_ + 1; }
+  cudaStream_t origin() const { return context_->streams[origin_]; }
+
+  kvt_context* context_;
+  const kvt_call* calls_;
+  int32_t count_;
+  std::vector<Step> steps_;
+  bool uses_[KVT_STREAMS] = {};
+  int32_t last_[KVT_STREAMS] = {};
+  bool uses_host_ = false, one_stream_ = false;
+  int32_t origin_ = KVT_COMPUTE;
+  cudaEvent_t start_ = nullptr, end_ = nullptr, fork_ = nullptr, join_[kGpuStreams] = {};
+  cudaGraphExec_t graph_ = nullptr;
+  // Host work inside GPU streams; stands until the run ends, as a graph may call it again.
+  std::deque<std::function<void()>> closures_;
+  std::atomic<bool> abandon_{false};
+  std::atomic<int32_t> host_status_{KVT_OK};
+  std::mutex host_message_mutex_;
+  std::string host_message_;
+  std::chrono::steady_clock::time_point host_zero_[KVT_STREAMS];
+};
+
+}  // namespace kvt
+
+#endif

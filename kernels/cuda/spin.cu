@@ -1,0 +1,28 @@
+// Holds a stream for a time (calls/spin.ts) by the GPU's nanosecond clock, on one thread.
+#include "kernel.h"
+
+namespace {
+
+using namespace kvt;
+
+__device__ int64_t now_ns() {
+  int64_t ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  return ns;
+}
+
+__global__ void spin_for(int64_t ns) {
+  const int64_t start = now_ns();
+  while (now_ns() - start < ns) __nanosleep(100);
+}
+
+kvt_status spin(const CudaCall& call) {
+  const int64_t ns = call.integer(KVT_SPIN_INT_NS);
+  if (ns < 0 || ns > 1'000'000'000) return fail(KVT_INVALID, "spin: ns must be 0 to 1e9");
+  spin_for<<<1, 1, 0, call.stream>>>(ns);
+  return after_launch("spin");
+}
+
+KVT_CUDA_KERNEL(KVT_SPIN, spin);
+
+}  // namespace
