@@ -16,7 +16,10 @@ namespace {
 
 // Copies of at least this much into dram go past the cache: they are larger than what a core's own cache keeps.
 constexpr int64_t kStreamBytes = 4 << 20;
-constexpr int64_t kPrefetchRows = 8;
+// Rows are fetched ahead of their use: about as many bytes as a core has in flight, of each row its beginning (what
+// follows is sequential, so the processor does it).
+constexpr int64_t kAheadBytes = 4096;
+constexpr int64_t kMostRowsAhead = 32;
 constexpr int64_t kPrefetchBytes = 512;
 constexpr int64_t kFilePiece = 1 << 20;
 
@@ -28,7 +31,6 @@ void stream_copy(char* to, const char* from, int64_t bytes) {
   for (; at + 64 <= bytes; at += 64) {
     const __m128i* in = reinterpret_cast<const __m128i*>(from + at);
     __m128i* out = reinterpret_cast<__m128i*>(to + at);
-    _mm_prefetch(from + at + 1024, _MM_HINT_T0);
     const __m128i a = _mm_loadu_si128(in), b = _mm_loadu_si128(in + 1);
     const __m128i c = _mm_loadu_si128(in + 2), d = _mm_loadu_si128(in + 3);
     _mm_stream_si128(out, a);
@@ -56,8 +58,9 @@ void prefetch(const char* at, int64_t bytes) {
 
 void move_in_memory(const Rows& from, const Rows& to, int64_t begin, int64_t end, int64_t rows, int64_t bytes,
                     bool stream) {
+  const int64_t distance = std::clamp<int64_t>(kAheadBytes / bytes, 2, kMostRowsAhead);
   for (int64_t row = begin; row < end; row++) {
-    const int64_t ahead = row + kPrefetchRows;
+    const int64_t ahead = row + distance;
     if (from.index != nullptr && ahead < rows) prefetch(from.memory + place(from, ahead), bytes);
     char* target = to.memory + place(to, row);
     const char* source = from.memory + place(from, row);
