@@ -8,6 +8,8 @@ import { cpus, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
+import type { BackendName } from '../kernels/backend.ts';
+import { load } from '../kernels/load.ts';
 import { packageRoot } from './package-root.ts';
 import { renderTable } from './table.ts';
 import type { Verb } from './verb.ts';
@@ -70,8 +72,23 @@ const findSamples = (): string | null => {
 
 const GIB = 2 ** 30;
 
+/** What a kernel backend runs on, or why it can't be had. A GPU is asked in a child process. */
+const findBackend = async (
+  kind: BackendName,
+): Promise<{ readonly found: string } | { readonly found: null; readonly remedy: string }> => {
+  try {
+    const { backend } = await load(kind);
+    const { name, runtime, driver, kernels } = backend.device;
+    backend.close();
+    const software = [driver === '' ? '' : `driver ${driver}`, runtime].filter((text) => text !== '');
+    return { found: `${kernels.length} kernels on ${name} (${software.join(', ')})` };
+  } catch (error) {
+    return { found: null, remedy: error instanceof Error ? error.message : String(error) };
+  }
+};
+
 /** Everything that is looked for, in the order shown. */
-export const examine = (): readonly Finding[] => [
+export const examine = async (): Promise<readonly Finding[]> => [
   {
     name: 'Node',
     purpose: 'everything',
@@ -112,7 +129,7 @@ export const examine = (): readonly Finding[] => [
     purpose: 'building CPU kernels',
     required: false,
     found: firstOf(['c++', 'g++', 'clang++'], ['--version']),
-    remedy: 'apt-get install g++ make',
+    remedy: 'apt-get install g++',
   },
   {
     name: 'Node headers',
@@ -126,7 +143,7 @@ export const examine = (): readonly Finding[] => [
     purpose: 'building GPU kernels',
     required: false,
     found: firstLine('nvcc', ['--version']) === null ? null : 'nvcc',
-    remedy: 'install the CUDA toolkit, 12 or later',
+    remedy: 'install the CUDA toolkit, 12.8 or later',
   },
   {
     name: 'GPU',
@@ -134,6 +151,20 @@ export const examine = (): readonly Finding[] => [
     required: false,
     found: firstLine('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
     remedy: 'none needed for simulation; use a machine with an NVIDIA GPU and its driver',
+  },
+  {
+    name: 'CPU kernels',
+    purpose: 'calibrate and validate on this processor',
+    required: false,
+    remedy: '',
+    ...(await findBackend('cpu')),
+  },
+  {
+    name: 'CUDA kernels',
+    purpose: 'calibrate and validate on a GPU',
+    required: false,
+    remedy: '',
+    ...(await findBackend('cuda')),
   },
 ];
 
@@ -155,7 +186,7 @@ export const verb = {
   flags,
   examples: ['kvtier doctor', 'kvtier doctor --json'],
   async run(_flags, context) {
-    const findings = examine();
+    const findings = await examine();
     context.print(show(findings, context.columns));
     context.printJson({
       format: 'kvtier.doctor/1',
