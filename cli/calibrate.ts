@@ -114,7 +114,9 @@ const show = ({ laws, noise, hardware }: FittedMachine, columns: number): string
       right: [1, 2, 3, 4, 5, 6],
     }),
     '',
-    `noise floor: ${percent(noise.mape)} mean, ${percent(noise.p95Ape)} P95 (one restart predicted from another)`,
+    noise === null
+      ? 'noise floor: not known with a single restart'
+      : `noise floor: ${percent(noise.mape)} mean, ${percent(noise.p95Ape)} P95 (one restart predicted from another)`,
   ].join('\n');
 };
 

@@ -160,8 +160,8 @@ export const calibrationSchema = z.strictObject({
   restarts: z.number().int().positive(),
   /** Sites whose repeats were measured. */
   sites: z.number().int().positive(),
-  /** Each restart predicted from the one before. */
-  noise: residuals,
+  /** Each restart predicted from the one before; null with a single one. */
+  noise: residuals.nullable(),
   laws: z.array(z.strictObject({ law: z.string(), fit: residuals, heldOut: residuals.nullable() })),
   /** 95 % intervals of the fitted numbers, from fits of resampled restarts. */
   intervals: z.record(z.string(), z.tuple([z.number(), z.number()])),

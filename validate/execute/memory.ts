@@ -12,6 +12,8 @@ export const AREAS = {
   /** KV and indexes in host memory that kernels and copy engines reach. */
   host: { tier: 'dram', fill: 'normal-bf16' },
   pageable: { tier: 'pageable', fill: 'normal-bf16' },
+  /** What lies on the drive, or in the file that stands in for one. */
+  file: { tier: 'nvme', fill: 'bytes' },
   /** Scores and partial outputs. */
   scores: { tier: 'hbm', fill: 'normal-f32' },
   hostScores: { tier: 'dram', fill: 'normal-f32' },

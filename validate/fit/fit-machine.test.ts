@@ -81,7 +81,7 @@ describe('fitMachine', () => {
     expect(Math.abs(fitted.hardware.link.h2dBytesPerNs.value / truth.link.h2d.bytesPerNs - 1)).toBeLessThan(
       0.02,
     );
-    expect(fitted.noise.mape).toBeLessThan(0.02);
+    expect(fitted.noise?.mape).toBeLessThan(0.02);
     expect(base.hardware.link.h2dBytesPerNs.status).toBe('measured');
   }, 60_000);
 

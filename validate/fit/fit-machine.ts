@@ -31,8 +31,8 @@ export interface FittedLaw {
 
 export interface FittedMachine extends MachineDescription {
   readonly laws: readonly FittedLaw[];
-  /** Error of predicting one restart from another: no model can claim less. */
-  readonly noise: Residuals;
+  /** Error of predicting one restart from another: no model can claim less. Null with a single restart. */
+  readonly noise: Residuals | null;
 }
 
 /** FNV-1a of a site's name: whether it is held out depends on nothing else. */
@@ -101,13 +101,13 @@ const fitLaw = (
 const residuals = (description: MachineDescription, sites: readonly SiteSamples[]): Residuals =>
   residualsOf(sites.map((site) => ({ predicted: predicted(site, description), measured: measuredNs(site) })));
 
-/** Noise floor: each restart predicted by the one before it. */
-export const noiseOf = (sites: readonly SiteSamples[]): Residuals =>
-  residualsOf(
-    sites.flatMap(({ restartNs }) =>
-      restartNs.slice(1).map((measured, at) => ({ predicted: restartNs[at], measured })),
-    ),
+/** Noise floor: each restart predicted by the one before it; null without a second one. */
+export const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
+  const pairs = sites.flatMap(({ restartNs }) =>
+    restartNs.slice(1).map((measured, at) => ({ predicted: restartNs[at], measured })),
   );
+  return pairs.length === 0 ? null : residualsOf(pairs);
+};
 
 /**
  * Fits a machine to its samples, starting from a profile and a stack whose other numbers it keeps.

@@ -83,6 +83,11 @@ const MACHINE_LAWS: readonly Law[] = [
     shows: of('cpu-gather'),
   },
   {
+    name: 'reads of a file',
+    parameters: ['readBytesPerNs', 'readsPerS', 'latencyNs'].map((name) => `hardware.nvme.${name}`),
+    shows: of('file'),
+  },
+  {
     name: 'rows gathered in HBM',
     parameters: [`${ACCELERATOR}.gather.rateRatio`, `${ACCELERATOR}.gather.startNs`],
     errorPath: `${ACCELERATOR}.gather.errorRatio`,

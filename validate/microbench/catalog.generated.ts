@@ -7,6 +7,7 @@ import { microbench as microbenchCpuGather } from './cpu-gather.ts';
 import { microbench as microbenchDecode } from './decode.ts';
 import { microbench as microbenchDeviceMemory } from './device-memory.ts';
 import { microbench as microbenchEncode } from './encode.ts';
+import { microbench as microbenchFile } from './file.ts';
 import { microbench as microbenchGather } from './gather.ts';
 import { microbench as microbenchGemm } from './gemm.ts';
 import { microbench as microbenchHostCopy } from './host-copy.ts';
@@ -29,6 +30,7 @@ export const catalog = {
   "decode": microbenchDecode,
   "device-memory": microbenchDeviceMemory,
   "encode": microbenchEncode,
+  "file": microbenchFile,
   "gather": microbenchGather,
   "gemm": microbenchGemm,
   "host-copy": microbenchHostCopy,
