@@ -177,7 +177,7 @@ describe('what is kept', () => {
   });
 
   test('KVzip: one threshold for both heads, by the largest attention of any query', () => {
-    const config = { keepRatio: 0.3, sinkTokens: 2, score: 'oracle' };
+    const config = { keepRatio: 0.3, sinkTokens: 2, questionTokens: 0, score: 'oracle' };
     const { alive, policy } = kept('kvzip', config, 3);
     expect(policy.oracle).toBe(true);
     const rows = range(HEADS).map((head) =>
@@ -191,10 +191,38 @@ describe('what is kept', () => {
     expect(alive[0].length).not.toBe(alive[1].length);
     const even = kept('kvzip', { ...config, level: 'uniform' }, 3).alive;
     expect(even.map(({ length }) => length)).toEqual([27, 27]);
+    const asked = kept('kvzip', { ...config, questionTokens: 10 }, 3).alive;
+    for (const head of asked) expect(head.slice(-10)).toEqual(from(80));
+    expect(asked.flat()).toHaveLength(2 * 27);
+  });
+
+  test('KVzip by head: whole heads by the largest score of their tokens, and no second reading', () => {
+    const config = { level: 'head', sinkTokens: 2, questionTokens: 10 };
+    const { alive, policy } = kept('kvzip', { ...config, score: 'oracle' }, 3);
+    const best = range(HEADS).map((head) =>
+      largest(acrossGroup(scores(3, head, 'answer', largest), largest).slice(2, 80)),
+    );
+    // 60 % of two heads is not both of them.
+    expect(alive.map(({ length }) => length)).toEqual(best.map((x) => (x === largest(best) ? N : 12)));
+    expect(alive[best[0] > best[1] ? 1 : 0]).toEqual([0, 1, ...from(80)]);
+    expect(policy.extraPass).toBeNull();
+    expect(policy.prefillWork.map(({ index }) => index)).toEqual(['compact']);
+    expect(policy.inputs).toMatch(/head scores of this text instead of another.*oracle/);
+    const heads = [0.1, 0.9, 0.5, 0.2].map((score) => [score, 0.3]);
+    const given = (keepRatio: number) => kept('kvzip', { ...config, heads, keepRatio }, 0).alive;
+    // Among 8 heads: 0.9, 0.5, then 0.3 four times, 0.2, 0.1.
+    expect(given(0.9)[0]).toHaveLength(12);
+    expect(given(0.9)[1]).toHaveLength(N);
+    expect(given(0.7)[1]).toHaveLength(12);
+    expect(given(1)[0]).toHaveLength(N);
+    expect(kept('kvzip', { ...config, heads }, 1).policy.inputs).toBe('exact');
+    expect(() => kept('kvzip', { ...config, heads: [[1, 2]] }, 0)).toThrow(
+      /parameter heads: expected 4 rows/,
+    );
   });
 
   test("KVzip without a second reading: the prompt's own mean attention, and it says so", () => {
-    const config = { keepRatio: 0.3, sinkTokens: 0, level: 'uniform' };
+    const config = { keepRatio: 0.3, sinkTokens: 0, questionTokens: 0, level: 'uniform' };
     const { alive, policy } = kept('kvzip', config, 3, ['prefillMass']);
     expect(policy.inputs).toMatch(/^mean attention in prefill instead of/);
     const mass = trace.prefillMass(3);

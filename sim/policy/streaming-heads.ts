@@ -38,7 +38,7 @@ export type StreamingConfig = z.infer<typeof config>;
 /** Score from which a head is a retrieval head where no share is given (duo-attention --threshold). */
 const THRESHOLD = 0.5;
 
-interface ScoredHead {
+export interface ScoredHead {
   readonly layer: number;
   readonly kvHead: number;
   readonly score: number;
@@ -65,8 +65,8 @@ const range = (n: number): readonly number[] => Array.from({ length: n }, (_, i)
 const replayedOf = (world: World) =>
   world.replayed ?? { layers: range(world.layers), kvHeads: range(world.kvHeads) };
 
-/** The replayed heads with the scores that were passed in. */
-const givenScores = (
+/** The replayed heads with the scores that were passed in. Throws SimError when these are not one for every head. */
+export const givenScores = (
   name: string,
   rows: readonly (readonly number[])[],
   world: World,
@@ -112,11 +112,22 @@ export const streamingPromptTokens = (
   return seen / promptTokens;
 };
 
+/** What a result adds where scores of some heads rank these alone. */
+export const rankedAmong = (world: World): string => {
+  const { layers, kvHeads } = replayedOf(world);
+  const isWhole = layers.length === world.layers && kvHeads.length === world.kvHeads;
+  return isWhole ? '' : ', ranked among the replayed heads';
+};
+
+/** The same where scores were passed in. */
+export const givenInputs = (world: World): string => {
+  const among = rankedAmong(world);
+  return among === '' ? 'exact' : `head scores as given${among}`;
+};
+
 const inputsOf = (c: StreamingConfig, world: World): string => {
-  const replayed = replayedOf(world);
-  const isWhole = replayed.layers.length === world.layers && replayed.kvHeads.length === world.kvHeads;
-  const among = isWhole ? '' : ', ranked among the replayed heads';
-  if (c.heads !== null) return isWhole ? 'exact' : `head scores as given${among}`;
+  const among = rankedAmong(world);
+  if (c.heads !== null) return givenInputs(world);
   return world.fields.has('qprompt')
     ? `no learned head scores: heads by the far attention of the last prompt queries${among}`
     : 'no learned head scores and no prompt queries: any heads, the same number in every layer';

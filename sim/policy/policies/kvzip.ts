@@ -3,33 +3,48 @@
  * most attention that any of those queries pays it; one threshold over all layers and KV heads keeps the best, before
  * any question is known. arXiv 2505.23416; snu-mllab/KVzip attention/score.py, model/wrapper.py (chunks of 2000, 8 tokens
  * carried over), args.py (ratio 0.3). A trace has no second reading: recorded scores, or a stated stand-in.
+ * Its static variant (README, --level head, ratio 0.6) keeps or empties whole heads by scores of another text, at no cost.
  */
 import * as z from 'zod';
 import { answerFields, answerInputs, answerVotes, type ScoreSource, scoreSource } from '../answer-votes.ts';
 import { modelBudgets, sharedBudgets } from '../budgets.ts';
-import {
-  type Policy,
-  type PolicyPlugin,
-  type PromptView,
-  policyDefaults,
-  type Work,
-  type World,
-} from '../policy.ts';
-import { compactWork, evictPrompt } from '../prompt-eviction.ts';
+import { type Policy, type PolicyPlugin, type PromptView, policyDefaults, type World } from '../policy.ts';
+import { compactWork, evictPrompt, keptAtBudget } from '../prompt-eviction.ts';
+import { passesOf, scoreWork } from '../second-reading.ts';
+import { givenInputs, givenScores, rankedAmong, type ScoredHead } from '../streaming-heads.ts';
 import { reduceGroup, sameVote } from '../votes.ts';
+import { headScore, keptHeads } from '../whole-heads.ts';
 
 const config = z.object({
   keepRatio: z
     .number()
     .gt(0)
     .max(1)
-    .default(0.3)
-    .describe('share of the prompt that is kept, mean over layers and KV heads, sinks included'),
+    .optional()
+    .describe(
+      'share of the prompt that is kept, mean over layers and KV heads, sinks and question included; default: 0.3, or 0.6 by head',
+    ),
   level: z
-    .enum(['pair', 'uniform'])
+    .enum(['pair', 'uniform', 'head'])
     .default('pair')
-    .describe('one threshold over all layers and heads, or the same number of tokens for every head'),
+    .describe(
+      'one threshold over the tokens of all layers and heads; or the same number of tokens for every head; or whole heads, by scores that cost nothing (static)',
+    ),
+  heads: z
+    .array(z.array(z.number()))
+    .nullable()
+    .default(null)
+    .describe(
+      'level head: score of every KV head, a row a layer (@FILE reads a table); null = the largest score of its tokens here',
+    ),
   sinkTokens: z.int().min(0).default(4).describe('first tokens, always kept (the system prompt)'),
+  questionTokens: z
+    .int()
+    .min(0)
+    .default(32)
+    .describe(
+      'last prompt tokens, always kept: the question, read after the context was compressed (assumed: no trace says where it begins)',
+    ),
   group: z.enum(['max', 'mean']).default('max').describe('score of a query group'),
   chunkTokens: z.int().min(1).default(2000).describe('prompt tokens that one pass reads again'),
   carriedTokens: z.int().min(0).default(8).describe('tokens of the chunk before that a pass starts with'),
@@ -56,12 +71,21 @@ const sourceOf = (score: Config['score'], world: World): Source => {
   return score === 'auto' && source === 'window' && world.fields.has('prefillMass') ? 'mass' : source;
 };
 
+/** Published shares: args.py --ratio, and README for --level head. */
+const RATIO = 0.3;
+const STATIC_RATIO = 0.6;
 const SECOND_READING = 'that of a second reading';
 
-const inputsOf = (source: Source, world: World): string =>
-  source === 'mass'
-    ? `mean attention in prefill instead of ${SECOND_READING}`
-    : answerInputs(source, SECOND_READING, world);
+const inputsOf = (source: Source, c: Config, world: World): string => {
+  if (c.level === 'head' && c.heads !== null) return givenInputs(world);
+  const tokens =
+    source === 'mass'
+      ? `mean attention in prefill instead of ${SECOND_READING}`
+      : answerInputs(source, SECOND_READING, world);
+  return c.level === 'head'
+    ? `head scores of this text instead of another${rankedAmong(world)}${tokens === 'exact' ? '' : `; ${tokens}`}`
+    : tokens;
+};
 
 /** One score per prompt token of a KV head. */
 const scoresOf = (view: PromptView, head: number, world: World, source: Source, c: Config): Float32Array => {
@@ -79,30 +103,6 @@ const scoresOf = (view: PromptView, head: number, world: World, source: Source, 
   );
 };
 
-/** Reading the prompt again: as many passes as chunks, each of them over the whole cache. */
-const passesOf = ({ promptTokens }: World, { chunkTokens, carriedTokens, instructionTokens }: Config) => {
-  const passes = Math.ceil(promptTokens / chunkTokens);
-  const tokens = Math.round(promptTokens / passes) + carriedTokens + instructionTokens;
-  return { tokens, contextTokens: promptTokens + (tokens + 1) / 2, passes, adapterRank: 0 };
-};
-
-/** Per prompt token: its chunk's queries against sinks, chunk and themselves; eager rows written and read twice. */
-const scoreWork = (world: World, c: Config): Work => {
-  const { tokens, passes } = passesOf(world, c);
-  const chunk = world.promptTokens / passes;
-  const keys = c.sinkTokens + chunk + tokens;
-  const entries = (world.groupSize * tokens * keys) / chunk;
-  const rowBytes = (entries * world.kBytesPerToken) / world.headDim;
-  return {
-    index: 'votes',
-    readBytes: { hbm: world.kBytesPerToken * (keys / chunk) + 2 * rowBytes },
-    writeBytes: { hbm: 2 * rowBytes },
-    flops: 0,
-    matrixFlops: 2 * world.headDim * entries,
-    kernels: 4,
-  };
-};
-
 export const policy = {
   name: 'kvzip',
   title: 'KVzip',
@@ -111,42 +111,56 @@ export const policy = {
   requires: ['k', 'q'],
   prefers: ['utility', 'prefillMass', 'qprompt'],
   config,
-  atBudget: (tokens, world) => ({ keepRatio: Math.min(1, tokens / world.promptTokens) }),
+  atBudget: (tokens, world) => ({ keepRatio: Math.min(1, tokens / world.promptTokens), level: 'pair' }),
   create: (c, world): Policy => {
     const source = sourceOf(c.score, world);
+    const isStatic = c.level === 'head';
+    const keepRatio = c.keepRatio ?? (isStatic ? STATIC_RATIO : RATIO);
     // Whole tokens; the margin takes back what dividing by the prompt's length may have rounded off.
-    const budgetTokens = Math.floor(c.keepRatio * world.promptTokens + 1e-6);
-    const elected = Math.max(0, budgetTokens - c.sinkTokens);
+    const budgetTokens = Math.floor(keepRatio * world.promptTokens + 1e-6);
+    // No more of a small budget than half goes to the question.
+    const questionTokens = keptAtBudget(budgetTokens, c.questionTokens);
+    const elected = Math.max(0, budgetTokens - c.sinkTokens - questionTokens);
     const surveyed = new Map<number, readonly Float32Array[]>();
+    const scored: ScoredHead[] =
+      isStatic && c.heads !== null ? [...givenScores('kvzip', c.heads, world)] : [];
+    const electable = (scores: Float32Array): Float32Array =>
+      scores.subarray(c.sinkTokens, scores.length - questionTokens);
     const candidates = (): ReadonlyMap<number, readonly Float32Array[]> =>
-      new Map(
-        [...surveyed].map(([layer, heads]) => [layer, heads.map((scores) => scores.subarray(c.sinkTokens))]),
-      );
+      new Map([...surveyed].map(([layer, heads]) => [layer, heads.map(electable)]));
     let shared: ReadonlyMap<number, readonly number[]> | null = null;
+    let isKept: ReturnType<typeof keptHeads> | null = null;
     return {
       ...policyDefaults,
       oracle: source === 'oracle',
-      inputs: inputsOf(source, world),
-      extraPass: passesOf(world, c),
-      prefillWork: [scoreWork(world, c), compactWork(world, budgetTokens)],
+      inputs: inputsOf(source, c, world),
+      extraPass: isStatic ? null : passesOf(world, c),
+      prefillWork: [...(isStatic ? [] : [scoreWork(world, c)]), compactWork(world, budgetTokens)],
       survey(view) {
-        surveyed.set(
-          view.layer,
-          view.heads.map((_, head) => scoresOf(view, head, world, source, c)),
-        );
+        const scores = view.heads.map((_, head) => scoresOf(view, head, world, source, c));
+        if (!isStatic) surveyed.set(view.layer, scores);
+        else if (c.heads === null)
+          view.heads.forEach(({ kvHead }, at) => {
+            scored.push({ layer: view.layer, kvHead, score: headScore(electable(scores[at])) });
+          });
       },
       layer: (layer) =>
         evictPrompt(world, {
           ...c,
           kernel: 1,
           pooling: 'max',
-          recentTokens: 0,
+          recentTokens: questionTokens,
           votes: (view, head) => {
             const scores = surveyed.get(layer)?.[head] ?? scoresOf(view, head, world, source, c);
             return sameVote(scores, view.length, world.groupSize);
           },
           budgets: (rows, view) => {
             for (const head of view.heads) head.cache.setMeta('lengths', 'hbm', 4);
+            if (isStatic) {
+              const keeps = isKept ?? keptHeads(scored, keepRatio);
+              isKept = keeps;
+              return rows.map((row, at) => (keeps(layer, view.heads[at].kvHead) ? row.length : 0));
+            }
             if (c.level === 'uniform') return rows.map(() => elected);
             shared ??= modelBudgets(candidates(), world.layers, elected);
             return shared.get(layer) ?? sharedBudgets(rows, elected * rows.length);
