@@ -7,6 +7,9 @@ import { topKThreshold } from '../quality/top-k.ts';
 import { layersStoodFor, representativeOf } from '../trace/represent.ts';
 import type { World } from './policy.ts';
 
+/** Bytes of the length of a row, which a cache needs where rows differ. */
+export const LENGTH_BYTES = 4;
+
 /** How many of the `total` best entries of all rows lie in each row; ties go to earlier rows. Scores are not negative. */
 export const sharedBudgets = (rows: readonly Float32Array[], total: number): readonly number[] => {
   const entries = rows.reduce((sum, row) => sum + row.length, 0);

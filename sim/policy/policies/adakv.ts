@@ -5,7 +5,7 @@
  * kernel 7, max pooling, alpha 0.5, 512 tokens). kvpress guards 0.2. The official port replicates KV unless told of GQA.
  */
 import * as z from 'zod';
-import { adaptiveBudgets, pyramidShare } from '../budgets.ts';
+import { adaptiveBudgets, LENGTH_BYTES, pyramidShare } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 import {
   compactWork,
@@ -16,9 +16,6 @@ import {
   windowInBudget,
 } from '../prompt-eviction.ts';
 import { windowInputs, windowVotes, windowWork } from '../votes.ts';
-
-/** Bytes of one row's length (int32) beside the KV. */
-const LENGTH_BYTES = 4;
 
 const config = z
   .object({

@@ -6,6 +6,7 @@
  */
 import * as z from 'zod';
 import { columnsField, columnWork } from '../attention-columns.ts';
+import { LENGTH_BYTES } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, type PrefillView, policyDefaults, type World } from '../policy.ts';
 import { promptColumns, visitPromptRows } from '../prompt-rows.ts';
 
@@ -71,6 +72,7 @@ export const policy = {
           });
         }
         view.heads.forEach(({ cache }, at) => {
+          if (scope === 'head') cache.setMeta('lengths', 'hbm', LENGTH_BYTES);
           const squares = norms[at];
           if (squares === null) return;
           const first = Math.min(firstTokens, view.length);

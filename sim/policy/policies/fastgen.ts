@@ -6,6 +6,7 @@
  */
 import * as z from 'zod';
 import { columnsField, columnWork } from '../attention-columns.ts';
+import { LENGTH_BYTES } from '../budgets.ts';
 import { groupRows } from '../group-rows.ts';
 import { type HeavyHitters, heavyHittersOf, type Quota, SCORE_BYTES } from '../heavy-hitters.ts';
 import { type Policy, type PolicyPlugin, type PrefillView, policyDefaults, type World } from '../policy.ts';
@@ -121,6 +122,7 @@ export const policy = {
               const hitters = heavyHittersOf(view, at, world, c.group, true);
               heads.push({ hitters, cache: cacheOf(view, at, hitters) });
               evict(at, view.length);
+              head.cache.setMeta('lengths', 'hbm', LENGTH_BYTES);
               if (keepsScores(at, view.length))
                 head.cache.setMeta('scores', 'hbm', hitters.holders.rows * SCORE_BYTES);
             });

@@ -7,7 +7,7 @@
  */
 import * as z from 'zod';
 import { answerFields, answerInputs, answerVotes, type ScoreSource, scoreSource } from '../answer-votes.ts';
-import { modelBudgets, sharedBudgets } from '../budgets.ts';
+import { LENGTH_BYTES, modelBudgets, sharedBudgets } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, type PromptView, policyDefaults, type World } from '../policy.ts';
 import { compactWork, evictPrompt, keptAtBudget } from '../prompt-eviction.ts';
 import { passesOf, scoreWork } from '../second-reading.ts';
@@ -155,7 +155,7 @@ export const policy = {
             return sameVote(scores, view.length, world.groupSize);
           },
           budgets: (rows, view) => {
-            for (const head of view.heads) head.cache.setMeta('lengths', 'hbm', 4);
+            for (const head of view.heads) head.cache.setMeta('lengths', 'hbm', LENGTH_BYTES);
             if (isStatic) {
               const keeps = isKept ?? keptHeads(scored, keepRatio);
               isKept = keeps;
