@@ -40,4 +40,8 @@ export const catalog = {
     summary: "inspect attention traces, generate synthetic ones, convert block mass",
     load: () => import('./trace.ts').then((module) => module.verb),
   },
+  "validate": {
+    summary: "run policies on real kernels and compare with what the model predicts",
+    load: () => import('./validate.ts').then((module) => module.verb),
+  },
 } as const;

@@ -2,12 +2,9 @@
  * Raw samples of a machine: what was measured, beside the operations that it measures, so that any model can be held to
  * them later without the machine. One file holds calibration sites or validation cases; gzip JSON.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { gunzipSync, gzipSync } from 'node:zlib';
 import * as z from 'zod';
-import { SimError } from '../sim/error.ts';
-import { firstIssue } from '../sim/near-names.ts';
 import type { Operation } from '../sim/program/operation.ts';
+import { readGzipJson, writeGzipJson } from './gzip-json.ts';
 
 export const SAMPLES_FORMAT = 'kvtier.samples/1';
 
@@ -62,24 +59,7 @@ export const medianOf = (values: readonly number[]): number => {
 export const measuredNs = ({ restartNs }: SiteSamples): number => medianOf(restartNs);
 
 /** Reads a samples file. Throws SimError 'invalid-input' with file, field and expectation. */
-export const readSamples = (path: string): Samples => {
-  let json: unknown;
-  try {
-    const bytes = readFileSync(path);
-    json = JSON.parse((bytes[0] === 0x1f ? gunzipSync(bytes) : bytes).toString('utf8'));
-  } catch (error) {
-    throw new SimError(
-      'invalid-input',
-      `${path}: expected samples as JSON, plain or gzip: ${(error as Error).message}`,
-    );
-  }
-  const parsed = samplesSchema.safeParse(json);
-  if (!parsed.success) throw new SimError('invalid-input', `${path}: ${firstIssue(parsed.error.issues)}`);
-  return parsed.data;
-};
+export const readSamples = (path: string): Samples => readGzipJson(path, samplesSchema, 'samples');
 
 /** Writes whole or not at all. */
-export const writeSamples = (path: string, samples: Samples): void => {
-  writeFileSync(`${path}.new`, gzipSync(JSON.stringify(samples), { level: 9 }));
-  renameSync(`${path}.new`, path);
-};
+export const writeSamples = (path: string, samples: Samples): void => writeGzipJson(path, samples);

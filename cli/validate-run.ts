@@ -1,0 +1,78 @@
+/** Running prepared cases: picks the backend, finds the rows of each case's trace, and reports what was passed over. */
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { BackendName } from '../kernels/backend.ts';
+import { load } from '../kernels/load.ts';
+import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
+import { windowTrace } from '../sim/trace/window.ts';
+import { openAttentionFile } from '../traces/attention/node-file.ts';
+import { syntheticSpecSchema } from '../traces/attention/synthetic/spec.ts';
+import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
+import type { PreparedCase } from '../validate/policies/pack.ts';
+import { type RunCasesOptions, runCases } from '../validate/policies/run-cases.ts';
+import type { ValidationSamples } from '../validate/policies/samples.ts';
+import { samplePath } from './compare-setup.ts';
+import type { VerbContext } from './verb.ts';
+
+/** What the verb's flags say about running. */
+export interface RunFlags {
+  readonly backend?: BackendName | undefined;
+  readonly trace?: string | undefined;
+  readonly memory: number;
+  readonly repeats: number;
+  readonly rounds: number;
+  readonly seed: number;
+}
+
+/** Opens a case's trace: made again, or the file that the user names or that ships; null where it is not there. */
+const openTrace = (source: PreparedCase['trace'], path: string | undefined): AttentionTrace | null => {
+  if (source.kind === 'synthetic') return createSyntheticTrace(syntheticSpecSchema.parse(source.spec));
+  const file = path ?? samplePath();
+  if (basename(file) !== source.name || !existsSync(file)) return null;
+  const trace = openAttentionFile(file);
+  return trace.digest === source.digest ? trace : null;
+};
+
+/** Rows of cases, cut as for the replay; a trace is opened once. */
+const createRows = (path: string | undefined): RunCasesOptions['rowsOf'] => {
+  const traces = new Map<string, AttentionTrace | null>();
+  return ({ trace: source, workload: { context, program } }) => {
+    const key = JSON.stringify(source);
+    const trace = traces.has(key) ? (traces.get(key) ?? null) : openTrace(source, path);
+    traces.set(key, trace);
+    if (trace === null) return null;
+    const window = windowTrace(trace, context, program.step + 1);
+    return (layer, kvHead) => ({
+      keys: window.keys(layer, kvHead),
+      values: window.values(layer, kvHead),
+      queries: window.queries(layer, program.step, kvHead),
+    });
+  };
+};
+
+/** Throws KernelError when the wanted backend can't be had. */
+export const runPrepared = async (
+  cases: readonly PreparedCase[],
+  given: RunFlags,
+  context: VerbContext,
+): Promise<ValidationSamples> => {
+  const { backend, tried } = await load(given.backend);
+  for (const { kind, reason } of tried) context.note(`${kind}: ${reason}`);
+  const progress = context.progress(`running on ${backend.device.name} (${backend.name})`, 1);
+  try {
+    return await runCases(backend, cases, {
+      hbmBytes: given.memory,
+      dramBytes: given.memory,
+      warmups: 2,
+      repeats: given.repeats,
+      rounds: given.rounds,
+      seed: given.seed,
+      date: new Date().toISOString().slice(0, 10),
+      rowsOf: createRows(given.trace),
+      onProgress: (share) => progress.update(share),
+    });
+  } finally {
+    progress.end();
+    backend.close();
+  }
+};

@@ -1,0 +1,84 @@
+/** A validation as one JSON document and as text for people. */
+import { RESULT_FORMAT } from '../sim/result.ts';
+import type { Validation } from '../validate/policies/evaluate.ts';
+import { formatBytes, formatNs, formatRatio } from './format.ts';
+import { renderTable } from './table.ts';
+
+/** What predicted. */
+interface JudgeFlags {
+  readonly hardware: string;
+  readonly stack: string;
+  readonly seed: number;
+}
+
+/** The verb's JSON: the contract's fields, and beside them all that the report draws. */
+export const validationDocument = (validation: Validation, given: JudgeFlags) => ({
+  format: RESULT_FORMAT,
+  kind: 'validate' as const,
+  experiment: { hardware: given.hardware, stack: given.stack },
+  seed: given.seed,
+  ...validation,
+});
+
+export type ValidationDocument = ReturnType<typeof validationDocument>;
+
+const signed = (ratio: number): string => `${ratio > 0 ? '+' : ''}${(100 * ratio).toFixed(1)} %`;
+const orDash = (value: number | null, write: (value: number) => string): string =>
+  value === null ? '–' : write(value);
+
+const LEGEND = [
+  'predicted: the model, from the machine profile alone. measured: median of all repeats. error: of the prediction.',
+  'bytes: what the calls touch. output: error of attention against exact attention over the same choice.',
+  'stand-ins: operations without a kernel of their own, run as work of the same bytes, flops and launches.',
+];
+
+const summaryLines = ({ summary }: Validation): readonly string[] => {
+  const { n, mape, medianApe, p95Ape, bias, kendallTau, bytesMape, noiseApe, signAccuracy } = summary;
+  return [
+    `${n} cases: error ${formatRatio(mape)} mean, ${formatRatio(medianApe)} median, ${formatRatio(p95Ape)} P95; bias ${signed(bias)}; bytes ${formatRatio(bytesMape)}`,
+    `ranking of policies: Kendall tau ${orDash(kendallTau, (x) => x.toFixed(2))}; pairs apart by more than noise in the right order ${orDash(signAccuracy, formatRatio)}; noise ${orDash(noiseApe, formatRatio)}`,
+  ];
+};
+
+export const renderValidation = (validation: ValidationDocument, columns: number): string => {
+  const { machine, cases, experiment } = validation;
+  const rows = cases.map((one) => [
+    one.policy,
+    String(one.context),
+    String(one.batch),
+    String(one.layers),
+    formatNs(one.predictedNs),
+    formatNs(one.measuredNs),
+    signed(one.predictedNs / one.measuredNs - 1),
+    formatBytes(one.measuredBytes),
+    signed(one.predictedBytes / one.measuredBytes - 1),
+    orDash(one.outputError, (x) => x.toPrecision(2)),
+    one.standIns.map(({ what }) => what).join(', ') || '–',
+  ]);
+  return [
+    `${machine.name} (${machine.backend}), predicted by ${experiment.hardware} with ${experiment.stack}`,
+    ...machine.emulated.map((text) => `emulated: ${text}`),
+    '',
+    renderTable(
+      [
+        'policy',
+        'context',
+        'batch',
+        'layers',
+        'predicted',
+        'measured',
+        'error',
+        'bytes',
+        'bytes error',
+        'output',
+        'stand-ins',
+      ],
+      rows,
+      { columns, right: [1, 2, 3, 4, 5, 6, 7, 8, 9] },
+    ),
+    '',
+    ...summaryLines(validation),
+    '',
+    ...LEGEND,
+  ].join('\n');
+};

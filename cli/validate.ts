@@ -1,0 +1,176 @@
+/**
+ * `kvtier validate`: runs policies' decode steps on real kernels and holds the model's predictions against what was
+ * measured. Replaying (`--prepare`), running (`--from`) and judging (`--evaluate`) may happen on different machines.
+ */
+import * as z from 'zod';
+import { replaySteps } from '../sim/decode/step-program.ts';
+import { loadProfile, loadStack } from '../sim/hardware/load.ts';
+import { type Machine, resolveMachine } from '../sim/timing/cost.ts';
+import { evaluate } from '../validate/policies/evaluate.ts';
+import { type PreparedCase, readWorkloads, writeWorkloads } from '../validate/policies/pack.ts';
+import { casesOf } from '../validate/policies/prepare-cases.ts';
+import {
+  readValidationSamples,
+  type ValidationSamples,
+  writeValidationSamples,
+} from '../validate/policies/samples.ts';
+import { setUpCompare } from './compare-setup.ts';
+import { nameOrJson } from './name-or-json.ts';
+import { choosePolicies } from './policy-choices.ts';
+import { runPrepared } from './validate-run.ts';
+import { renderValidation, validationDocument } from './validate-table.ts';
+import { UsageError, type Verb, type VerbContext } from './verb.ts';
+
+const DEFAULT_POLICIES = [
+  'full',
+  'full-offload',
+  'streaming-llm',
+  'snapkv',
+  'h2o',
+  'quest',
+  'quest:tier=dram',
+  'arkvale',
+  'pqcache',
+  'shadowkv',
+  'ttkv',
+  'pariskv',
+  'magicpig',
+  'retroinfer',
+  'clusterkv',
+  'wg-kv',
+  'kivi',
+  'deltakv',
+];
+
+const flags = z.object({
+  backend: z
+    .enum(['cuda', 'cpu', 'reference'])
+    .optional()
+    .describe('what runs the kernels; default: cuda where there is a GPU, else cpu'),
+  policies: z
+    .array(z.string().min(1))
+    .min(1)
+    .default(DEFAULT_POLICIES)
+    .describe('policies: name, or name:param=value;param=value'),
+  set: z.array(z.string()).default([]).describe('policy.param=value, repeatable'),
+  contexts: z
+    .array(z.int().min(1).meta({ suffix: true }))
+    .default([])
+    .describe("tokens in the cache when decoding starts; default: the trace's, or 32K"),
+  batches: z.array(z.int().min(1)).default([1]).describe('sequences decoded together'),
+  budgets: z
+    .array(z.int().min(16).meta({ suffix: true }))
+    .default([])
+    .describe('tokens that a query head attends to, for policies that take a budget; default: their own'),
+  trace: z.string().optional().describe('attention trace (.safetensors); default: the shipped sample'),
+  synthetic: z.string().optional().describe('generate the attention of this model instead'),
+  model: z
+    .string()
+    .optional()
+    .describe("model to run: a catalog name or a config.json; default: the trace's"),
+  hardware: z
+    .string()
+    .default('h100-sxm')
+    .describe('profile that predicts: a catalog name or a file (.json)'),
+  stack: z
+    .string()
+    .default('kvtier-kernels')
+    .describe('software stack that predicts: a name or a file (.json)'),
+  steps: z.int().min(1).default(4).describe('decode steps that are replayed; the last one is run'),
+  layersLimit: z.int().min(1).default(1024).describe('layers that are run at most'),
+  memory: z
+    .number()
+    .positive()
+    .default(4 * 2 ** 30)
+    .meta({ suffix: true })
+    .describe('bytes of each tier that a case may take; cases that need more run fewer layers'),
+  dense: z.boolean().default(false).describe('run projections and MLP too'),
+  repeats: z.int().min(1).max(1000).default(10).describe('timed runs of a case in each round'),
+  rounds: z
+    .int()
+    .min(1)
+    .max(20)
+    .default(2)
+    .describe('times that the whole suite is run, in another order each'),
+  prepare: z.string().optional().describe('write the workloads to this file (.json.gz) and run nothing'),
+  from: z.string().optional().describe('run the workloads of this file'),
+  samples: z.string().optional().describe('keep the raw samples in this file (.json.gz)'),
+  evaluate: z.string().optional().describe('judge recorded samples by the model as it is now, run nothing'),
+  out: z.string().optional().describe('folder for validation.json and report.html'),
+  seed: z.int().min(0).default(1).describe('seed of traces, contents and order'),
+});
+
+type ValidateFlags = z.infer<typeof flags>;
+
+const machineOf = ({ hardware, stack }: ValidateFlags): Machine =>
+  resolveMachine(
+    loadProfile(nameOrJson(hardware, 'hardware'), hardware),
+    loadStack(nameOrJson(stack, 'stack'), stack),
+  );
+
+const prepared = async (given: ValidateFlags, context: VerbContext): Promise<readonly PreparedCase[]> => {
+  const chosen = await choosePolicies(given.policies, given.set);
+  const contexts = given.contexts.length === 0 ? [undefined] : given.contexts;
+  const budgets = given.budgets.length === 0 ? [undefined] : given.budgets;
+  const cases: PreparedCase[] = [];
+  const progress = context.progress('replaying attention', contexts.length * budgets.length);
+  let done = 0;
+  for (const tokens of contexts) {
+    for (const budget of budgets) {
+      const { experiment, trace } = setUpCompare(
+        { ...given, context: tokens, budget, batch: 1, layers: 'auto', kvHeads: 'auto', task: undefined },
+        chosen,
+      );
+      const before = done;
+      const onProgress = (share: number): void => progress.update(before + share);
+      const replay = replaySteps({ experiment, trace, extraPolicies: chosen.extra, onProgress });
+      const { batches, layersLimit: layers, memory: memoryBytes } = given;
+      const request = { batches, layers, memoryBytes, budget: budget ?? null, trace: experiment.trace };
+      cases.push(...casesOf(replay, { ...request, context: experiment.contextTokens }));
+      done++;
+    }
+  }
+  progress.end();
+  return cases;
+};
+
+const measured = async (given: ValidateFlags, context: VerbContext): Promise<ValidationSamples | null> => {
+  if (given.evaluate !== undefined) return readValidationSamples(given.evaluate);
+  const cases = given.from === undefined ? await prepared(given, context) : readWorkloads(given.from);
+  if (given.prepare !== undefined) {
+    writeWorkloads(given.prepare, cases);
+    context.note(`wrote ${cases.length} cases to ${given.prepare}`);
+    return null;
+  }
+  return await runPrepared(cases, given, context);
+};
+
+export const verb = {
+  name: 'validate',
+  summary: 'run policies on real kernels and compare with what the model predicts',
+  flags,
+  examples: [
+    'kvtier validate --backend cpu',
+    'kvtier validate --synthetic llama-3.1-8b --contexts 32K,128K --batches 1,8 --hardware my-gpu.json',
+    'kvtier validate --synthetic llama-3.1-8b --contexts 32K --prepare cases.json.gz',
+    'kvtier validate --from cases.json.gz --samples samples.json.gz',
+    'kvtier validate --evaluate samples.json.gz --hardware h100-sxm --out out/',
+  ],
+  async run(given, context) {
+    if (given.evaluate !== undefined && (given.from ?? given.prepare) !== undefined)
+      throw new UsageError('--evaluate runs nothing: it excludes --from and --prepare');
+    const machine = machineOf(given);
+    const samples = await measured(given, context);
+    if (samples === null) return;
+    if (given.samples !== undefined && given.evaluate === undefined) {
+      writeValidationSamples(given.samples, samples);
+      context.note(`wrote ${given.samples}`);
+    }
+    for (const { policy, context: tokens, batch, reason } of samples.refused)
+      context.note(`not run: ${policy}, ${tokens} tokens, batch ${batch}: ${reason}`);
+    if (samples.cases.length === 0) throw new UsageError('no case could be run');
+    const document = validationDocument(evaluate(samples, machine), given);
+    context.printJson(document);
+    context.print(renderValidation(document, context.columns));
+  },
+} satisfies Verb<typeof flags>;

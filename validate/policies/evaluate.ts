@@ -1,0 +1,127 @@
+/**
+ * Recorded samples against the model of today: each case's program is timed again on the given machine description.
+ * Nothing is fitted here.
+ */
+import { quantiles } from '../../sim/engine/stats.ts';
+import type { Operation } from '../../sim/program/operation.ts';
+import type { Machine } from '../../sim/timing/cost.ts';
+import type { TouchedBytes } from '../execute/binding.ts';
+import { programBytes, sumOfBytes } from '../execute/program-bytes.ts';
+import { medianOf } from '../samples.ts';
+import { predictStep } from './predict-step.ts';
+import type { CaseSamples, ValidationSamples } from './samples.ts';
+import { type Pair, summariseValidation, type ValidationSummary } from './statistics.ts';
+
+/** Operations of one kind in all layers of a case: their time alone, summed, ns. */
+export interface KindResidual {
+  readonly kind: string;
+  readonly operations: number;
+  readonly predictedNs: number;
+  readonly measuredNs: number;
+}
+
+export interface CaseResult {
+  readonly policy: string;
+  readonly model: string;
+  readonly context: number;
+  readonly batch: number;
+  readonly budget: number | null;
+  readonly layers: number;
+  readonly predictedNs: number;
+  readonly measuredNs: number;
+  /** Of the measured repeats, 5th and 95th percentile. */
+  readonly spreadNs: readonly [number, number];
+  readonly roundNs: readonly number[];
+  readonly calibrated: boolean;
+  readonly predictedBytes: number;
+  readonly measuredBytes: number;
+  readonly bytes: { readonly predicted: TouchedBytes; readonly measured: TouchedBytes };
+  readonly outputError: number | null;
+  readonly jaccard: number | null;
+  readonly graph: boolean;
+  readonly calls: number;
+  readonly standIns: CaseSamples['standIns'];
+  readonly kinds: readonly KindResidual[];
+}
+
+export interface Validation {
+  readonly machine: ValidationSamples['machine'];
+  readonly cases: readonly CaseResult[];
+  readonly refused: ValidationSamples['refused'];
+  readonly summary: ValidationSummary;
+}
+
+const labelOf = (operation: Operation): string => {
+  if (operation.kind === 'score') return `score ${operation.index}`;
+  if (operation.kind === 'fetch' || operation.kind === 'spill') return `${operation.kind} ${operation.mode}`;
+  if (operation.kind === 'encode' || operation.kind === 'decode')
+    return `${operation.kind} ${operation.codec}`;
+  if (operation.kind === 'attend' && operation.where === 'cpu') return 'attend on the CPU';
+  return operation.kind;
+};
+
+const kindsOf = (
+  { operations, operationNs }: CaseSamples,
+  startNs: Float64Array,
+  endNs: Float64Array,
+): readonly KindResidual[] => {
+  const kinds = new Map<
+    string,
+    { kind: string; operations: number; predictedNs: number; measuredNs: number }
+  >();
+  for (const [at, start, end] of operationNs) {
+    const kind = labelOf(operations[at]);
+    const sum = kinds.get(kind) ?? { kind, operations: 0, predictedNs: 0, measuredNs: 0 };
+    sum.operations++;
+    sum.predictedNs += endNs[at] - startNs[at];
+    sum.measuredNs += end - start;
+    kinds.set(kind, sum);
+  }
+  return [...kinds.values()];
+};
+
+const resultOf = (samples: CaseSamples, machine: Machine): CaseResult => {
+  const { policy, model, context, batch, budget, layers, rounds, graph, calls, operations } = samples;
+  const { totalNs, startNs, endNs, calibrated } = predictStep(operations, machine);
+  const predicted = programBytes(operations);
+  const all = rounds.flat();
+  const [low, high] = quantiles(Float64Array.from(all), [0.05, 0.95]);
+  return {
+    policy,
+    model,
+    context,
+    batch,
+    budget,
+    layers,
+    predictedNs: totalNs,
+    measuredNs: medianOf(all),
+    spreadNs: [low, high],
+    roundNs: rounds.map(medianOf),
+    calibrated,
+    predictedBytes: sumOfBytes(predicted),
+    measuredBytes: sumOfBytes(samples.bytes),
+    bytes: { predicted, measured: samples.bytes },
+    outputError: samples.outputError,
+    jaccard: samples.jaccard,
+    graph,
+    calls,
+    standIns: samples.standIns,
+    kinds: kindsOf(samples, startNs, endNs),
+  };
+};
+
+const pairOf = (result: CaseResult): Pair => ({
+  ...result,
+  group: `${result.model} ${result.context} ${result.batch} ${result.budget ?? 'own'}`,
+});
+
+/** Holds the samples to the model on a machine. Throws RangeError where no case was measured. */
+export const evaluate = (samples: ValidationSamples, machine: Machine): Validation => {
+  const cases = samples.cases.map((one) => resultOf(one, machine));
+  return {
+    machine: samples.machine,
+    cases,
+    refused: samples.refused,
+    summary: summariseValidation(cases.map(pairOf)),
+  };
+};

@@ -1,0 +1,187 @@
+/**
+ * Runs prepared cases on a backend: as many as fit its memory share buffers, all of them are timed in rounds of another
+ * order each, and one row of attention of each is checked. A case that cannot run says why and the others go on.
+ */
+import { type Backend, KernelError } from '../../kernels/backend.ts';
+import { createRandom } from '../../kernels/random.ts';
+import { type BoundStep, bindStep } from '../execute/bind.ts';
+import { allocateFor, type Timing, timeStep, writeTables } from '../execute/execute.ts';
+import type { Memory } from '../execute/memory.ts';
+import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
+import type { PreparedCase } from './pack.ts';
+import type { CaseSamples, ValidationSamples } from './samples.ts';
+
+export interface RunCasesOptions {
+  /** Bytes of each tier that buffers may take. */
+  readonly hbmBytes: number;
+  readonly dramBytes: number;
+  readonly warmups: number;
+  readonly repeats: number;
+  readonly rounds: number;
+  readonly seed: number;
+  /** Date of the run, for the record. */
+  readonly date: string;
+  /** Rows of the case's trace for the check of its output; null = none are to be had. */
+  rowsOf(prepared: PreparedCase): ((layer: number, kvHead: number) => RealRows) | null;
+  onProgress(share: number): void;
+}
+
+interface Running {
+  readonly prepared: PreparedCase;
+  readonly bound: BoundStep;
+  readonly timings: Timing[];
+  check: OutputCheck;
+  failure: string | null;
+}
+
+const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+/** Why a bound step cannot run on this backend, or null. */
+const obstacle = (backend: Backend, { binding }: BoundStep, options: RunCasesOptions): string | null => {
+  const missing = [...new Set(binding.calls.map(({ kernel }) => kernel))].filter(
+    (kernel) => !backend.device.kernels.includes(kernel),
+  );
+  if (missing.length > 0) return `the ${backend.name} backend has no kernel ${missing.join(', ')}`;
+  const { layout } = binding;
+  for (const [tier, bytes] of [
+    ['hbm', options.hbmBytes],
+    ['dram', options.dramBytes],
+  ] as const) {
+    const needed = layout.bytesIn(tier) + (tier === 'dram' ? layout.bytesIn('pageable') : 0);
+    if (needed > bytes) return `needs ${gib(needed)} of ${tier}, ${gib(bytes)} may be used`;
+  }
+  return null;
+};
+
+const reasonOf = (error: unknown): string => {
+  if (error instanceof KernelError) return error.message;
+  throw error;
+};
+
+const shuffledBy = <T>(list: readonly T[], seed: number): readonly T[] => {
+  const random = createRandom(seed);
+  return list
+    .map((item) => ({ item, key: random.uniform() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ item }) => item);
+};
+
+const round = async (
+  backend: Backend,
+  memory: Memory,
+  running: readonly Running[],
+  options: RunCasesOptions,
+  seed: number,
+  report: () => void,
+): Promise<void> => {
+  for (const one of shuffledBy(running, seed)) {
+    report();
+    if (one.failure !== null) continue;
+    try {
+      await writeTables(memory, one.bound);
+      const { warmups, repeats } = options;
+      one.timings.push(await timeStep(backend, memory, one.bound, { warmups, repeats, graph: true }));
+    } catch (error) {
+      one.failure = reasonOf(error);
+    }
+  }
+};
+
+const check = async (
+  backend: Backend,
+  memory: Memory,
+  one: Running,
+  options: RunCasesOptions,
+): Promise<void> => {
+  if (one.failure !== null) return;
+  const rows = options.rowsOf(one.prepared);
+  if (rows === null) {
+    one.check = { outputError: null, note: 'no rows of the trace' };
+    return;
+  }
+  try {
+    await writeTables(memory, one.bound);
+    one.check = await checkOutput(backend, memory, one.bound, rows);
+  } catch (error) {
+    one.failure = reasonOf(error);
+  }
+};
+
+const samplesOf = ({ prepared, bound, timings, check: output }: Running): CaseSamples => {
+  const { workload, budget } = prepared;
+  const { policy, context, batch, dimensions, program } = workload;
+  return {
+    policy,
+    model: dimensions.model,
+    context,
+    batch,
+    budget,
+    layers: program.layers.length,
+    modelLayers: dimensions.modelLayers,
+    operations: [...program.operations],
+    rounds: timings.map(({ totalNs }) => [...totalNs]),
+    operationNs: timings[0].operationNs.map(({ at, startNs, endNs }) => [at, startNs, endNs]),
+    graph: timings[0].graph,
+    calls: bound.binding.calls.length,
+    bytes: { ...bound.binding.bytes },
+    outputError: output.outputError,
+    outputNote: output.note,
+    jaccard: null,
+    standIns: [...bound.binding.standIns],
+  };
+};
+
+/** Runs all cases. Throws KernelError when not even the buffers can be had. */
+export const runCases = async (
+  backend: Backend,
+  cases: readonly PreparedCase[],
+  options: RunCasesOptions,
+): Promise<ValidationSamples> => {
+  const running = cases.map((prepared): Running => {
+    const bound = bindStep(prepared.workload);
+    const note = { outputError: null, note: null };
+    return { prepared, bound, timings: [], check: note, failure: obstacle(backend, bound, options) };
+  });
+  const able = running.filter(({ failure }) => failure === null);
+  const senses: Readonly<Record<string, number>>[] = [];
+  if (able.length > 0) {
+    const memory = await allocateFor(
+      backend,
+      able.map(({ bound }) => bound),
+      options.seed,
+    );
+    let done = 0;
+    const report = (): void => options.onProgress(done++ / (able.length * (options.rounds + 1)));
+    for (let at = 0; at < options.rounds; at++) {
+      senses.push(await backend.sense());
+      await round(backend, memory, able, options, options.seed + at, report);
+    }
+    for (const one of able) {
+      report();
+      await check(backend, memory, one, options);
+    }
+    senses.push(await backend.sense());
+    memory.free();
+  }
+  const { name, driver, runtime, units, emulated } = backend.device;
+  const refused = running.flatMap(({ prepared: { workload }, failure }) =>
+    failure === null
+      ? []
+      : [{ policy: workload.policy, context: workload.context, batch: workload.batch, reason: failure }],
+  );
+  return {
+    format: 'kvtier.validation-samples/1',
+    machine: {
+      backend: backend.name,
+      name,
+      driver,
+      runtime,
+      units,
+      date: options.date,
+      emulated: [...emulated],
+    },
+    senses,
+    cases: running.filter(({ failure }) => failure === null).map(samplesOf),
+    refused,
+  };
+};
