@@ -10,7 +10,7 @@
 #include <cstring>
 #include <new>
 
-#include "machine.h"
+#include "common.h"
 
 #ifndef O_DIRECT
 #define O_DIRECT 0

@@ -4,19 +4,16 @@
 #ifndef KVTIER_CPU_MACHINE_H
 #define KVTIER_CPU_MACHINE_H
 
-#include <array>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "kernel.h"
+#include "common.h"
 
 namespace kvt {
 
 constexpr int kLevels = 3;
-constexpr uint64_t kPage = 4096;
 
 struct CpuKernelEntry {
   CpuKernel function[kLevels];
@@ -24,28 +21,6 @@ struct CpuKernelEntry {
 };
 CpuKernelEntry& cpu_kernel_entry(int32_t kernel);
 const char* kernel_name(int32_t kernel);
-// Highest level that this processor and its operating system have.
-int processor_level();
-
-// A file without a name: it is gone when the process is, however that ends. Reads and writes go around the page cache
-// (O_DIRECT) where the file system allows that; any offset and length may be asked for.
-class File {
- public:
-  static kvt_status create(const std::string& path, uint64_t bytes, std::unique_ptr<File>* file);
-  ~File();
-  kvt_status read(uint64_t offset, uint64_t bytes, void* to);
-  kvt_status write(uint64_t offset, uint64_t bytes, const void* from);
-  bool direct() const { return direct_; }
-
- private:
-  File(int descriptor, bool direct) : descriptor_(descriptor), direct_(direct) {}
-  kvt_status transfer(bool writing, uint64_t offset, uint64_t bytes, char* memory);
-  kvt_status write_part(uint64_t offset, uint64_t bytes, const char* from);
-  const int descriptor_;
-  const bool direct_;
-  // Two writes may share a block; reading, changing and writing it back must not interleave.
-  std::array<std::mutex, 64> blocks_;
-};
 
 struct Buffer {
   int32_t tier = KVT_DRAM;
@@ -64,8 +39,6 @@ struct Buffer {
 kvt_status allocate_memory(int32_t tier, uint64_t bytes, Buffer* buffer);
 // Bytes that can be allocated now without swapping.
 uint64_t available_bytes();
-
-std::unique_ptr<Threads> make_threads(int count);
 
 void fill_memory(void* to, uint64_t bytes, int32_t kind, uint64_t seed, uint64_t first, Threads& threads);
 
@@ -89,9 +62,6 @@ struct Resolved {
 };
 // One pass over the list. start_ns and end_ns: a value a call, from the list's start, or null.
 kvt_status run_once(Streams& streams, const std::vector<Resolved>& calls, double* start_ns, double* end_ns);
-
-// Steady clock, ns.
-int64_t now_ns();
 
 }  // namespace kvt
 

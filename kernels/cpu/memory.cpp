@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdio>
 #include <cstring>
 
 #include "machine.h"
@@ -17,21 +16,6 @@ namespace kvt {
 namespace {
 
 constexpr uint64_t kHugePage = 2u << 20;
-
-// A number in a file that opens with it (cgroup), or follows `key` in it (meminfo, memory.stat); `missing` otherwise.
-uint64_t number_in(const char* path, const char* key, uint64_t missing) {
-  std::FILE* file = std::fopen(path, "r");
-  if (file == nullptr) return missing;
-  char line[256];
-  uint64_t value = missing;
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    if (std::strncmp(line, key, std::strlen(key)) != 0) continue;
-    if (std::sscanf(line + std::strlen(key), "%" SCNu64, &value) != 1) value = missing;
-    break;
-  }
-  std::fclose(file);
-  return value;
-}
 
 void touch(char* memory, uint64_t bytes) {
 #ifdef __linux__

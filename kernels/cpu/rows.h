@@ -3,7 +3,7 @@
 #ifndef KVTIER_CPU_ROWS_H
 #define KVTIER_CPU_ROWS_H
 
-#include "machine.h"
+#include "common.h"
 
 namespace kvt {
 

@@ -1,5 +1,5 @@
 // Busy for a given time; see calls/spin.ts.
-#include "machine.h"
+#include "common.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "machine.h"
+#include "common.h"
 
 namespace kvt {
 namespace {

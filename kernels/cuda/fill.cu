@@ -93,8 +93,8 @@ kvt_status fill_through_host(kvt_context* context, const CudaBuffer& buffer, uin
     const uint64_t size = bytes - done < kChunk ? bytes - done : kChunk;
     status = fill_device(context, static_cast<uint8_t*>(pinned), size, kind, seed, done / 8);
     if (status != KVT_OK) break;
-    if (buffer.file < 0) std::memcpy(buffer.host + offset + done, pinned, size);
-    else status = file_transfer(buffer, offset + done, pinned, size, true);
+    if (!buffer.file) std::memcpy(buffer.host + offset + done, pinned, size);
+    else status = buffer.file->write(offset + done, size, pinned);
   }
   if (pinned != nullptr) cudaFreeHost(pinned);
   return status;

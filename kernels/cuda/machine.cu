@@ -18,6 +18,7 @@ thread_local char message[512] = "";
 struct Tables {
   CudaEntry cuda[KVT_KERNELS];
   CpuKernel cpu[KVT_KERNELS][3] = {};
+  bool cpu_takes_files[KVT_KERNELS] = {};
 };
 
 // A function, so that it exists before any registration, in whichever order the files are initialised.
@@ -82,12 +83,15 @@ kvt_status after_launch(const char* kernel) { return checked(cudaGetLastError(),
 void register_cuda_kernel(int32_t kernel, CudaKernel function, bool pageable) {
   tables().cuda[kernel] = {function, pageable};
 }
-void register_cpu_kernel(int32_t kernel, CpuKernel function, int level, bool) { tables().cpu[kernel][level] = function; }
+void register_cpu_kernel(int32_t kernel, CpuKernel function, int level, bool takes_files) {
+  tables().cpu[kernel][level] = function;
+  tables().cpu_takes_files[kernel] = takes_files;
+}
 const CudaEntry& cuda_kernel(int32_t kernel) { return tables().cuda[kernel]; }
-CpuKernel cpu_kernel(int32_t kernel) {
+CpuEntry cpu_kernel(int32_t kernel) {
   for (int level = processor_level(); level >= 0; level--)
-    if (tables().cpu[kernel][level] != nullptr) return tables().cpu[kernel][level];
-  return nullptr;
+    if (tables().cpu[kernel][level] != nullptr) return {tables().cpu[kernel][level], tables().cpu_takes_files[kernel]};
+  return {};
 }
 
 kvt_status device_ready() {
@@ -179,7 +183,7 @@ kvt_status transfer(kvt_context* context, int32_t buffer, uint64_t offset, void*
   const CudaBuffer* found = buffer_at(context, buffer, offset, bytes, what);
   if (found == nullptr) return KVT_INVALID;
   if (bytes == 0) return KVT_OK;
-  if (found->file >= 0) return file_transfer(*found, offset, data, bytes, write);
+  if (found->file) return write ? found->file->write(offset, bytes, data) : found->file->read(offset, bytes, data);
   if (found->host != nullptr) {
     std::memcpy(write ? found->host + offset : data, write ? data : found->host + offset, bytes);
     return KVT_OK;
@@ -224,6 +228,8 @@ kvt_status kvt_open(const char* options, kvt_context** context) {
   opened->file = json_string(options, "file", "");
   const int threads = static_cast<int>(json_number(options, "threads", 0));
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  opened->queue_depth = static_cast<int>(json_number(options, "queueDepth", 0));
+  if (opened->queue_depth < 1) opened->queue_depth = 32;
   opened->threads = threads > 0 ? threads : cores > 0 ? cores : 1;
   status = prepare(opened);
   if (status == KVT_OK) *context = opened;
@@ -253,7 +259,7 @@ kvt_status kvt_allocate(kvt_context* context, int32_t tier, uint64_t bytes, int3
   size_t id = 0;
   while (id < context->buffers.size() && context->buffers[id].used) id++;
   if (id == context->buffers.size()) context->buffers.emplace_back();
-  context->buffers[id] = made;
+  context->buffers[id] = std::move(made);
   *buffer = static_cast<int32_t>(id);
   return KVT_OK;
 }

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../cpu/kernel.h"
+#include "../cpu/common.h"
 #include "host.h"
 #include "kernel.h"
 
@@ -29,7 +29,7 @@ struct CudaBuffer {
   uint8_t* device = nullptr;
   uint8_t* host = nullptr;
   bool registered = false;  // pinned by registering mapped pages rather than allocated pinned
-  int file = -1;
+  std::unique_ptr<File> file;
 };
 
 // Functions of the driver that the runtime has no face for; looked up when a context opens.
@@ -44,8 +44,9 @@ struct kvt_context {
   std::mutex mutex;
   int device = 0;
   int multiprocessors = 0;
-  std::string file;  // of the nvme tier
+  std::string file;  // what paths of the nvme tier begin with
   int threads = 1;
+  int queue_depth = 1;  // requests in flight at a file
   std::vector<kvt::CudaBuffer> buffers;
   cudaStream_t streams[kvt::kGpuStreams] = {};
   void* scratch[kvt::kGpuStreams] = {};
@@ -56,8 +57,8 @@ struct kvt_context {
   uint32_t* words = nullptr;
   int32_t word_count = 0;
   uint32_t epoch = 0;
-  // Pools of the cpu stream and of host work inside GPU streams, and the thread of each host stream.
-  std::unique_ptr<kvt::Threads> pool, staging_pool;
+  // Pools of the host streams, of host work inside GPU streams and of requests at files, and the host streams' threads.
+  std::unique_ptr<kvt::Threads> pool, staging_pool, io;
   std::mutex staging_mutex;
   std::unique_ptr<kvt::HostStream> host[KVT_STREAMS];
   // Total time and bytes of pinning, for kvt_sense.
@@ -73,11 +74,11 @@ struct CudaEntry {
 
 const CudaEntry& cuda_kernel(int32_t kernel);
 // The version of a CPU kernel that suits this processor; null when there is none.
-CpuKernel cpu_kernel(int32_t kernel);
-
-// Of the CPU machine, linked into this library as well.
-std::unique_ptr<Threads> make_threads(int count);
-int processor_level();
+struct CpuEntry {
+  CpuKernel function = nullptr;
+  bool takes_files = false;
+};
+CpuEntry cpu_kernel(int32_t kernel);
 
 // Set once a kernel has faulted: the driver's context of this process is lost.
 extern std::atomic<bool> device_lost;
@@ -89,9 +90,6 @@ CudaBuffer* buffer_at(kvt_context* context, int32_t buffer, uint64_t offset, uin
 
 kvt_status allocate_in(kvt_context* context, CudaBuffer& buffer);
 void release(CudaBuffer& buffer);
-// File tier: `bytes` from or to host memory.
-kvt_status file_transfer(const CudaBuffer& buffer, uint64_t offset, void* data, uint64_t bytes, bool write);
-
 std::string describe_device(int device);
 std::string sense_device(kvt_context* context);
 

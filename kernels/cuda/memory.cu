@@ -1,11 +1,8 @@
 // Memory of the tiers: device memory, pinned and pageable host memory, a file.
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -20,31 +17,14 @@ constexpr uint64_t kHugePage = uint64_t{2} << 20;
 // From here on pages are mapped and touched by all cores and then pinned, which is several times as fast as asking the
 // driver for them.
 constexpr uint64_t kRegisterFrom = uint64_t{64} << 20;
-constexpr uint64_t kSector = 4096;
 
 uint64_t rounded(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
 
-// Bytes of a line "Name: N kB" of /proc/meminfo; 0 when absent.
-uint64_t meminfo(const char* name) {
-  FILE* file = std::fopen("/proc/meminfo", "r");
-  if (file == nullptr) return 0;
-  char line[256];
-  unsigned long long kib = 0;
-  while (std::fgets(line, sizeof line, file) != nullptr)
-    if (std::strncmp(line, name, std::strlen(name)) == 0) std::sscanf(line + std::strlen(name), ": %llu", &kib);
-  std::fclose(file);
-  return static_cast<uint64_t>(kib) << 10;
-}
-
 // A limit of the control group may stand above what the kernel says now: guests of some hosts grow as they are used.
 uint64_t host_limit() {
-  uint64_t most = meminfo("MemAvailable");
-  if (FILE* file = std::fopen("/sys/fs/cgroup/memory.max", "r")) {
-    unsigned long long limit = 0;
-    if (std::fscanf(file, "%llu", &limit) == 1 && limit > most) most = limit;
-    std::fclose(file);
-  }
-  return most;
+  const uint64_t available = number_in("/proc/meminfo", "MemAvailable:", 0) * 1024;
+  const uint64_t limit = number_in("/sys/fs/cgroup/memory.max", "", 0);
+  return limit > available ? limit : available;
 }
 
 void touch(uint8_t* from, uint64_t bytes, int threads) {
@@ -54,7 +34,7 @@ void touch(uint8_t* from, uint64_t bytes, int threads) {
     const uint64_t begin = t * share, end = begin + share < bytes ? begin + share : bytes;
     if (begin >= end) break;
     workers.emplace_back([=] {
-      for (uint64_t at = begin; at < end; at += kSector) from[at] = 0;
+      for (uint64_t at = begin; at < end; at += kPage) from[at] = 0;
     });
   }
   for (std::thread& worker : workers) worker.join();
@@ -114,32 +94,17 @@ kvt_status pinned(kvt_context* context, CudaBuffer& buffer) {
   return KVT_OK;
 }
 
-// An unnamed file in the folder of `path` (or the working folder), so that nothing stays when the process ends.
-kvt_status file(kvt_context* context, CudaBuffer& buffer) {
-  std::string folder = context->file.empty() ? "." : context->file;
-  const size_t slash = folder.rfind('/');
-  if (!context->file.empty()) folder = slash == std::string::npos ? "." : slash == 0 ? "/" : folder.substr(0, slash);
-  int made = open(folder.c_str(), O_TMPFILE | O_RDWR | O_DIRECT, 0600);
-  if (made < 0) made = open(folder.c_str(), O_TMPFILE | O_RDWR, 0600);
-  if (made < 0) return fail(KVT_IO, "allocate: a file in %s: %s", folder.c_str(), std::strerror(errno));
-  const int error = posix_fallocate(made, 0, static_cast<off_t>(rounded(buffer.bytes, kSector)));
-  if (error != 0) {
-    close(made);
-    return fail(KVT_IO, "allocate: %llu bytes of a file in %s: %s", (unsigned long long)buffer.bytes, folder.c_str(),
-                std::strerror(error));
-  }
-  buffer.file = made;
-  return KVT_OK;
-}
-
 }  // namespace
 
 kvt_status allocate_in(kvt_context* context, CudaBuffer& buffer) {
   if (buffer.tier == KVT_DRAM) return pinned(context, buffer);
-  if (buffer.tier == KVT_NVME_FILE) return file(context, buffer);
+  if (buffer.tier == KVT_NVME_FILE) {
+    const std::string path = (context->file.empty() ? "kvtier" : context->file) + "-" + std::to_string(now_ns());
+    return File::create(path, rounded(buffer.bytes, kPage), &buffer.file);
+  }
   if (buffer.tier == KVT_PAGEABLE) {
     void* host = nullptr;
-    if (posix_memalign(&host, kSector, buffer.bytes) != 0)
+    if (posix_memalign(&host, kPage, buffer.bytes) != 0)
       return fail(KVT_OUT_OF_HOST_MEMORY, "allocate: %llu bytes of host memory are not there",
                   (unsigned long long)buffer.bytes);
     buffer.host = buffer.device = static_cast<uint8_t*>(host);
@@ -159,7 +124,7 @@ kvt_status allocate_in(kvt_context* context, CudaBuffer& buffer) {
 }
 
 void release(CudaBuffer& buffer) {
-  if (buffer.file >= 0) close(buffer.file);
+  if (buffer.file) buffer.file.reset();
   else if (buffer.tier == KVT_HBM) cudaFree(buffer.device);
   else if (buffer.tier == KVT_PAGEABLE) std::free(buffer.host);
   else if (buffer.registered) {
@@ -167,33 +132,6 @@ void release(CudaBuffer& buffer) {
     munmap(buffer.host, rounded(buffer.bytes, kHugePage));
   } else cudaFreeHost(buffer.host);
   cudaGetLastError();
-}
-
-// Through an aligned bounce: direct files want aligned memory, places and sizes.
-kvt_status file_transfer(const CudaBuffer& buffer, uint64_t offset, void* data, uint64_t bytes, bool write) {
-  constexpr uint64_t kBounce = uint64_t{1} << 20;
-  void* bounce = nullptr;
-  if (posix_memalign(&bounce, kSector, kBounce) != 0) return fail(KVT_OUT_OF_HOST_MEMORY, "no memory for a file's bounce");
-  auto* const middle = static_cast<uint8_t*>(bounce);
-  auto* const outside = static_cast<uint8_t*>(data);
-  kvt_status status = KVT_OK;
-  for (uint64_t done = 0; done < bytes && status == KVT_OK;) {
-    const uint64_t at = offset + done, start = at / kSector * kSector, skip = at - start;
-    const uint64_t size = bytes - done < kBounce - skip ? bytes - done : kBounce - skip;
-    const uint64_t span = rounded(skip + size, kSector);
-    // A write of part of a sector keeps the rest of it.
-    const bool partial = skip != 0 || size % kSector != 0;
-    if ((!write || partial) && pread(buffer.file, middle, span, static_cast<off_t>(start)) < static_cast<ssize_t>(span))
-      status = fail(KVT_IO, "reading %llu bytes of a file: %s", (unsigned long long)span, std::strerror(errno));
-    if (status != KVT_OK) break;
-    if (write) std::memcpy(middle + skip, outside + done, size);
-    else std::memcpy(outside + done, middle + skip, size);
-    if (write && pwrite(buffer.file, middle, span, static_cast<off_t>(start)) != static_cast<ssize_t>(span))
-      status = fail(KVT_IO, "writing %llu bytes of a file: %s", (unsigned long long)span, std::strerror(errno));
-    done += size;
-  }
-  std::free(bounce);
-  return status;
 }
 
 }  // namespace kvt

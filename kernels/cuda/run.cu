@@ -54,7 +54,7 @@ kvt_status Run::resolve(int32_t at) {
   if (call.stream < 0 || call.stream >= KVT_STREAMS) return fail(KVT_INVALID, "call %d: no stream %d", at, call.stream);
   const bool gpu = on_gpu(call.stream);
   const CudaEntry& entry = cuda_kernel(call.kernel);
-  if (gpu ? entry.function == nullptr : cpu_kernel(call.kernel) == nullptr)
+  if (gpu ? entry.function == nullptr : cpu_kernel(call.kernel).function == nullptr)
     return fail(KVT_UNSUPPORTED, "call %d: kernel %d has no %s version in this library", at, call.kernel,
                 gpu ? "CUDA" : "CPU");
   for (const int32_t before : call.after) {
@@ -66,17 +66,23 @@ kvt_status Run::resolve(int32_t at) {
     step.pointers[r] = nullptr;
     step.bytes[r] = 0;
     step.tiers[r] = -1;
+    step.files[r] = nullptr;
     if (call.buffer[r] < 0) continue;
     const CudaBuffer* buffer = buffer_at(context_, call.buffer[r], call.offset[r], 0, "run");
     if (buffer == nullptr) return KVT_INVALID;
-    if (buffer->file >= 0) return fail(KVT_UNSUPPORTED, "call %d: a kernel can't address the nvme tier", at);
+    step.bytes[r] = buffer->bytes - call.offset[r];
+    step.tiers[r] = buffer->tier;
+    if (buffer->file) {
+      if (gpu || !cpu_kernel(call.kernel).takes_files)
+        return fail(KVT_UNSUPPORTED, "call %d: the nvme tier is reached by copy, gather and scatter on a host stream", at);
+      step.files[r] = buffer->file.get();
+      continue;
+    }
     if (gpu && buffer->tier == KVT_PAGEABLE && !entry.pageable)
       return fail(KVT_INVALID, "call %d: a GPU kernel wants hbm or dram, buffer %d is pageable", at, call.buffer[r]);
     if (!gpu && buffer->host == nullptr)
       return fail(KVT_INVALID, "call %d: a host kernel wants host memory, buffer %d is in hbm", at, call.buffer[r]);
     step.pointers[r] = (gpu ? buffer->device : buffer->host) + call.offset[r];
-    step.bytes[r] = buffer->bytes - call.offset[r];
-    step.tiers[r] = buffer->tier;
   }
   return KVT_OK;
 }
@@ -123,6 +129,7 @@ kvt_status Run::reserve() {
   for (int s = KVT_CPU; s < KVT_STREAMS; s++)
     if (uses_[s] && !context_->host[s]) context_->host[s] = std::make_unique<HostStream>();
   if (uses_host_ && !context_->pool) context_->pool = make_threads(context_->threads);
+  if (uses_host_ && !context_->io) context_->io = make_threads(context_->queue_depth);
   return KVT_OK;
 }
 
@@ -242,12 +249,13 @@ void Run::run_on_host(int32_t at, uint32_t epoch) {
   if (go) {
     using Ns = std::chrono::duration<double, std::nano>;
     const auto zero = host_zero_[call.stream];
-    CpuCall resolved{call, {}, {}, {}, {}, *context_->pool, *context_->pool};
+    CpuCall resolved{call, {}, {}, {}, {}, *context_->pool, *context_->io};
     std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
     std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
     std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
+    std::memcpy(resolved.files, step.files, sizeof step.files);
     step.host_start_ns = Ns(std::chrono::steady_clock::now() - zero).count();
-    const kvt_status status = cpu_kernel(call.kernel)(resolved);
+    const kvt_status status = cpu_kernel(call.kernel).function(resolved);
     step.host_end_ns = Ns(std::chrono::steady_clock::now() - zero).count();
     if (status != KVT_OK) {
       std::lock_guard<std::mutex> lock(host_message_mutex_);

@@ -26,6 +26,7 @@ class Run {
     void* pointers[KVT_MAX_REFS];
     uint64_t bytes[KVT_MAX_REFS];
     int32_t tiers[KVT_MAX_REFS];
+    File* files[KVT_MAX_REFS];
     // Calls of other streams to wait for, and who waits for this one.
     std::vector<int32_t> waits;
     bool gpu_waits = false, host_waits = false;

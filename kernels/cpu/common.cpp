@@ -1,8 +1,10 @@
-// What kernels and machines share with the CUDA library, into which the CPU kernels are linked as well: which level of
-// the kernels this processor can run, and the clock.
-#include <chrono>
+// The small parts of common.h; files and threads have files of their own.
+#include "common.h"
 
-#include "machine.h"
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
 
 namespace kvt {
 
@@ -22,6 +24,20 @@ int processor_level() {
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+uint64_t number_in(const char* path, const char* key, uint64_t missing) {
+  std::FILE* file = std::fopen(path, "r");
+  if (file == nullptr) return missing;
+  char line[256];
+  uint64_t value = missing;
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    if (std::strncmp(line, key, std::strlen(key)) != 0) continue;
+    if (std::sscanf(line + std::strlen(key), "%" SCNu64, &value) != 1) value = missing;
+    break;
+  }
+  std::fclose(file);
+  return value;
 }
 
 }  // namespace kvt
