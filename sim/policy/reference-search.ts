@@ -14,6 +14,12 @@ export type Metric = 'l2' | 'dot' | 'cosine';
 const SEARCH_RANK = 32;
 const MOST_CANDIDATES = 1024;
 
+/** What a result says of the search: it is each head's own, and not over everything where that would take long. */
+export const searchInputs = ({ references }: ReferencePlan): string => {
+  const among = references.length > MOST_CANDIDATES ? ` among ${MOST_CANDIDATES} of them at most` : '';
+  return `references nearest to each head's own rows, in their ${SEARCH_RANK} main directions${among}, instead of to those of all heads`;
+};
+
 /** Every `spread`-th reference, projected; the first `count` are filled. */
 interface Candidates {
   readonly spread: number;

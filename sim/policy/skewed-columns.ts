@@ -4,7 +4,7 @@
  * are largest (arXiv 2406.19707, section 4.2; snu-comparch/InfiniGen skewing_controller.py, partial_weight_generation).
  */
 import { symmetricEigen } from './eigen.ts';
-import type { WindowQueries } from './policy.ts';
+import type { WindowQueries, World } from './policy.ts';
 import { gramOf } from './principal.ts';
 
 /** Rows are the kept columns' directions: row-major [columns, headDim], orthonormal. */
@@ -68,6 +68,13 @@ export const withinColumns = (
     }
   }
   return out;
+};
+
+/** What a result says of the columns' origin; nothing where it is the published one. */
+export const columnInputs = (skew: boolean, { fields }: World): string => {
+  const seen = fields.has('qprompt') ? "the prompt's last queries" : "the prompt's keys (no prompt queries)";
+  if (skew) return `columns skewed by ${seen} instead of by another text's, offline`;
+  return fields.has('qprompt') ? '' : `columns by ${seen}`;
 };
 
 /** What columns are found from: the prompt's queries, or its keys where no queries were recorded. */

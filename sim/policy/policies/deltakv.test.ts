@@ -135,6 +135,9 @@ test('compresses whole multiples of the recent tokens once the buffer holds two 
 test('the observation layer’s best tokens are attended by the layers after it, and no others', () => {
   const { records, policy } = run({}, [1, 2, 4]);
   expect(policy.inputs).not.toMatch(/own queries/);
+  expect(policy.inputs).toMatch(
+    /instead of the trained compressor; references nearest to each head's own rows/,
+  );
   const end = 4 + Math.floor((701 - 36) / 32) * 32;
   const scores = new Float64Array(end).fill(-Infinity);
   for (const kvHead of [0, 1]) {

@@ -13,6 +13,7 @@ import { ObservedChoice } from '../observed-choice.ts';
 import { type Policy, type PolicyPlugin, policyDefaults, type World } from '../policy.ts';
 import { ReferencePlan } from '../reference-plan.ts';
 import { residualCodec } from '../reference-residual.ts';
+import { searchInputs } from '../reference-search.ts';
 
 const config = z.object({
   fullLayers: z
@@ -76,6 +77,7 @@ const config = z.object({
 /** What the result says of compressor and observation layers. */
 const inputsOf = (
   full: ReadonlySet<number>,
+  plan: ReferencePlan,
   { fields, rope, recordedLayers, replayed, layers }: World,
 ): string => {
   const compressor = fields.has('v')
@@ -88,8 +90,9 @@ const inputsOf = (
     const observer = observationLayerOf(layer, full);
     return observer !== null && recordedLayers !== undefined && !recordedLayers.includes(observer);
   });
-  if (blind.length === 0) return compressor;
-  return `${compressor}; layers ${blind.join(', ')} choose by their own queries, as their observation layers are not recorded`;
+  const stands = `${compressor}; ${searchInputs(plan)}`;
+  if (blind.length === 0) return stands;
+  return `${stands}; layers ${blind.join(', ')} choose by their own queries, as their observation layers are not recorded`;
 };
 
 export const policy = {
@@ -146,7 +149,7 @@ export const policy = {
         overlap: isAhead ? 'ahead' : 'step',
         buffers: c.prefetchLayers + 1,
       },
-      inputs: inputsOf(full, world),
+      inputs: inputsOf(full, plan, world),
       isDenseLayer: (layer) => full.has(layer),
       choiceLayer: (layer) => observationLayerOf(layer, full),
       denseWork(layer, tokens) {

@@ -174,3 +174,13 @@ test('noise turns a guess away by the angle that its ratio says', () => {
   });
   expect(sumOf(cosines) / 200).toBeCloseTo(0.95, 2);
 });
+
+test('says what stands in for the guess and for the offline skewing', () => {
+  const inputsOf = (config: object, world = {}) =>
+    runPolicy('infinigen', { ...small, ...config }, { shape, world }).policy.inputs;
+  const guess = "the layer's own query instead of a guess from an earlier layer's input";
+  expect(inputsOf({})).toBe(`${guess} (the trace has no hidden states)`);
+  expect(inputsOf({ skew: true })).toMatch(/; columns skewed by the prompt's last queries instead of/);
+  const fields = new Set(['k', 'v', 'q'] as const);
+  expect(inputsOf({}, { fields })).toMatch(/; columns by the prompt's keys/);
+});

@@ -10,6 +10,7 @@ import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 import { possibleVote } from '../prompt-eviction.ts';
 import { guessFields, guessInputs } from '../query-guess.ts';
 import { Rehearsal } from '../rehearsal.ts';
+import { columnInputs } from '../skewed-columns.ts';
 
 const config = z
   .object({
@@ -104,14 +105,14 @@ export const policy = {
     const weightBytes = partialBytes * heads * heads * headDim;
     const fallbacks = [
       guessInputs(c),
-      ...(world.fields.has('qprompt') ? [] : ["columns by the keys' size (no prompt queries)"]),
+      columnInputs(c.skew, world),
       ...(c.group !== given.group && groupSize > 1
         ? [`one choice a group: ${groupSize} query heads share a KV head`]
         : []),
     ];
     return {
       ...policyDefaults,
-      inputs: fallbacks.join('; '),
+      inputs: fallbacks.filter((line) => line !== '').join('; '),
       isDenseLayer: (layer) => layer < c.denseLayers,
       replicated: c.fetchPer === 'query-head' && choosers > 1,
       transfer: {
