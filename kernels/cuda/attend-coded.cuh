@@ -1,0 +1,190 @@
+// Coded KV of a tile in registers: loaded as codes and scales, turned into half precision on the way to the tensor cores.
+// Codes become numbers by their bits: 0x6400 | code is the half 1024 + code. Formats in formats.ts.
+// Source of the bit forms: Kim et al., Who Says Elephants Can't Run, arXiv 2211.10017, section 3.
+#ifndef KVTIER_ATTEND_CODED_CUH
+#define KVTIER_ATTEND_CODED_CUH
+
+#include "attend-store.cuh"
+
+namespace kvt {
+
+__device__ __forceinline__ __half2 as_half2(uint32_t pair) { return *reinterpret_cast<__half2*>(&pair); }
+__device__ __forceinline__ uint32_t as_word(__half2 pair) { return *reinterpret_cast<uint32_t*>(&pair); }
+__device__ __forceinline__ uint32_t scaled(__half2 code, uint32_t scale, uint32_t offset) {
+  return as_word(__hfma2(code, as_half2(scale), as_half2(offset)));
+}
+
+constexpr uint32_t kMagic = 0x64006400;
+// Halves: 1024, 1152 (1024 and the bias of signed bytes), 1/16, -64.
+constexpr uint32_t k1024 = 0x64006400, k1152 = 0x64806480, kSixteenth = 0x2c002c00, kMinus64 = 0xd400d400;
+
+// Bytes 0 and 1, or 2 and 3, of a word as a pair of numbers.
+template <bool Upper, bool Signed>
+__device__ __forceinline__ __half2 byte_pair(uint32_t word) {
+  const uint32_t biased = __byte_perm(word, kMagic, Upper ? 0x5352 : 0x5150);
+  return __hsub2(as_half2(biased), as_half2(Signed ? k1152 : k1024));
+}
+
+// Nibbles J and J + 4 of a word as a pair of numbers.
+template <int J>
+__device__ __forceinline__ __half2 nibble_pair(uint32_t word) {
+  const uint32_t shifted = J < 2 ? word : word >> 8;
+  if constexpr (J % 2 == 0) return __hsub2(as_half2((shifted & 0x000f000fu) | kMagic), as_half2(k1024));
+  else return __hfma2(as_half2((shifted & 0x00f000f0u) | kMagic), as_half2(kSixteenth), as_half2(kMinus64));
+}
+
+// How one half of a page is shared out: `Lanes` lanes hold a token's row, in units of one load.
+template <int Bits, int Dim, int Lanes>
+struct Share {
+  static constexpr int kBytes = Dim * Bits / 8 / Lanes;
+  static constexpr int kUnit = kBytes < 16 ? kBytes : 16;
+  static constexpr int kUnits = kBytes / kUnit;
+  static constexpr int kWords = kBytes / 4;
+  // Chunks of 8 channels: in a lane, and in a unit.
+  static constexpr int kChunks = Dim / 8 / Lanes;
+  static constexpr int kUnitChunks = kUnit / Bits;
+  static __device__ __forceinline__ int chunk(int i, int lane) {
+    return kUnitChunks * (Lanes * (i / kUnitChunks) + lane) + i % kUnitChunks;
+  }
+  static __device__ __forceinline__ void load(uint32_t (&to)[kWords], const char* row, int lane) {
+#pragma unroll
+    for (int u = 0; u < kUnits; u++) load_unit<kUnit>(to + u * kUnit / 4, row + kUnit * (Lanes * u + lane));
+  }
+};
+
+// Uniform: pages hold a multiple of 32 tokens, so that a tile lies in one group of keys.
+template <int Format, int Dim, bool Uniform>
+struct CodedStore {
+  using T = F16;
+  static constexpr PageFormat kFormat = format_of(Format);
+  static constexpr int kDim = Dim;
+  static constexpr int kTiles = 2;
+  static constexpr bool kByChannel = kFormat.keys.by_channel();
+  static constexpr bool kSigned = kFormat.keys.symmetric;
+  static constexpr bool kSlots = kByChannel && !Uniform;
+  using Keys = Share<kFormat.keys.bits, Dim, 4>;
+  using Values = Share<kFormat.values.bits, Dim, 8>;
+
+  uint32_t k[kTiles][2][Keys::kWords];
+  uint32_t v[kTiles][4][Values::kWords];
+  // Pairs of scales and offsets of the lane's channels.
+  uint32_t key_scale[kByChannel && Uniform ? Keys::kChunks : 1][4];
+  uint32_t key_offset[kByChannel && Uniform && !kSigned ? Keys::kChunks : 1][4];
+  // Scale and offset of a token's unit.
+  uint32_t key_pair[kByChannel ? 1 : kTiles][2][Keys::kUnits];
+  uint32_t value_pair[kTiles][4][Values::kUnits];
+
+  static __device__ __forceinline__ int key_chunk(int i, int c) { return Keys::chunk(i, c); }
+  static __device__ __forceinline__ int value_chunk(int h, int g) { return Values::chunk(h, g); }
+  static __device__ bool has(int, const PageShape&) { return true; }
+
+  // Scales of a chunk of channels in the group of a token; offsets stand `Dim` halves on.
+  static __device__ __forceinline__ const char* channel_scales(const Slot& slot, int chunk, const PageShape& shape) {
+    const int group = slot.place >> shape.key_group_shift;
+    return slot.page + shape.key_scales + 2 * (group * (kSigned ? 1 : 2) * Dim + 8 * chunk);
+  }
+
+  __device__ __forceinline__ void load_keys(int t, const Slot (&slots)[2], int c, const PageShape& shape) {
+#pragma unroll
+    for (int s = 0; s < 2; s++) {
+      Keys::load(k[t][s], slots[s].page + slots[s].place * Keys::kBytes * 4, c);
+      if constexpr (!kByChannel) {
+#pragma unroll
+        for (int u = 0; u < Keys::kUnits; u++) {
+          const int group = 8 * Keys::chunk(u * Keys::kUnitChunks, c) >> shape.value_group_shift;
+          load_unit<4>(&key_pair[t][s][u],
+                       slots[s].page + shape.key_scales + 2 * slots[s].place * shape.key_scale_row + 4 * group);
+        }
+      }
+    }
+    if constexpr (kByChannel && Uniform) {
+      if (t > 0) return;
+#pragma unroll
+      for (int i = 0; i < Keys::kChunks; i++) {
+        const char* from = channel_scales(slots[0], key_chunk(i, c), shape);
+        load_unit<16>(key_scale[i], from);
+        if constexpr (!kSigned) load_unit<16>(key_offset[i], from + 2 * Dim);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void load_values(int t, const Slot (&slots)[4], int g, const PageShape& shape) {
+#pragma unroll
+    for (int s = 0; s < 4; s++) {
+      Values::load(v[t][s], slots[s].page + shape.values + slots[s].place * Values::kBytes * 8, g);
+#pragma unroll
+      for (int u = 0; u < Values::kUnits; u++) {
+        const int group = 8 * Values::chunk(u * Values::kUnitChunks, g) >> shape.value_group_shift;
+        load_unit<4>(&value_pair[t][s][u],
+                     slots[s].page + shape.value_scales + 2 * slots[s].place * shape.value_scale_row + 4 * group);
+      }
+    }
+  }
+
+  // Pairs of channels of the lane's i-th chunk of key row s.
+  __device__ __forceinline__ void keys(int t, int s, int i, const Slot& slot, int c, const PageShape& shape,
+                                       uint32_t (&out)[4]) const {
+    uint32_t scale[4], offset[4] = {};
+    if constexpr (!kByChannel) {
+      const uint32_t pair = key_pair[t][s][i / Keys::kUnitChunks];
+#pragma unroll
+      for (int w = 0; w < 4; w++) scale[w] = __byte_perm(pair, pair, 0x1010), offset[w] = __byte_perm(pair, pair, 0x3232);
+    } else if constexpr (Uniform) {
+#pragma unroll
+      for (int w = 0; w < 4; w++) {
+        scale[w] = key_scale[i][w];
+        if constexpr (!kSigned) offset[w] = key_offset[i][w];
+      }
+    } else {
+      const char* from = channel_scales(slot, key_chunk(i, c), shape);
+      load_unit<16>(scale, from);
+      if constexpr (!kSigned) load_unit<16>(offset, from + 2 * Dim);
+    }
+    if constexpr (kFormat.keys.bits == 8) {
+      const uint32_t flip = kSigned ? 0x80808080u : 0;
+      const uint32_t low = k[t][s][2 * i] ^ flip, high = k[t][s][2 * i + 1] ^ flip;
+      out[0] = scaled(byte_pair<false, kSigned>(low), scale[0], offset[0]);
+      out[1] = scaled(byte_pair<true, kSigned>(low), scale[1], offset[1]);
+      out[2] = scaled(byte_pair<false, kSigned>(high), scale[2], offset[2]);
+      out[3] = scaled(byte_pair<true, kSigned>(high), scale[3], offset[3]);
+    } else {
+      out[0] = scaled(nibble_pair<0>(k[t][s][i]), scale[0], offset[0]);
+      out[1] = scaled(nibble_pair<1>(k[t][s][i]), scale[1], offset[1]);
+      out[2] = scaled(nibble_pair<2>(k[t][s][i]), scale[2], offset[2]);
+      out[3] = scaled(nibble_pair<3>(k[t][s][i]), scale[3], offset[3]);
+    }
+  }
+
+  // Of chunk h: pairs of tokens for channel e = 0 to 7.
+  __device__ __forceinline__ void values(int t, int pair, int h, const PageShape&, uint32_t (&out)[8]) const {
+    const uint32_t (&a)[Values::kWords] = v[t][2 * pair], (&b)[Values::kWords] = v[t][2 * pair + 1];
+    const uint32_t pair_a = value_pair[t][2 * pair][h / Values::kUnitChunks];
+    const uint32_t pair_b = value_pair[t][2 * pair + 1][h / Values::kUnitChunks];
+    const uint32_t scale = __byte_perm(pair_a, pair_b, 0x5410), offset = __byte_perm(pair_a, pair_b, 0x7632);
+    if constexpr (kFormat.values.bits == 8) {
+#pragma unroll
+      for (int w = 0; w < 2; w++) {
+        const uint32_t low = __byte_perm(a[2 * h + w], b[2 * h + w], 0x5140);
+        const uint32_t high = __byte_perm(a[2 * h + w], b[2 * h + w], 0x7362);
+        out[4 * w] = scaled(byte_pair<false, false>(low), scale, offset);
+        out[4 * w + 1] = scaled(byte_pair<true, false>(low), scale, offset);
+        out[4 * w + 2] = scaled(byte_pair<false, false>(high), scale, offset);
+        out[4 * w + 3] = scaled(byte_pair<true, false>(high), scale, offset);
+      }
+    } else {
+      // Even channels lie in the lower halves of the words, odd ones in the upper.
+      const uint32_t even = __byte_perm(a[h], b[h], 0x5410), odd = __byte_perm(a[h], b[h], 0x7632);
+      out[0] = scaled(nibble_pair<0>(even), scale, offset);
+      out[1] = scaled(nibble_pair<0>(odd), scale, offset);
+      out[2] = scaled(nibble_pair<1>(even), scale, offset);
+      out[3] = scaled(nibble_pair<1>(odd), scale, offset);
+      out[4] = scaled(nibble_pair<2>(even), scale, offset);
+      out[5] = scaled(nibble_pair<2>(odd), scale, offset);
+      out[6] = scaled(nibble_pair<3>(even), scale, offset);
+      out[7] = scaled(nibble_pair<3>(odd), scale, offset);
+    }
+  }
+};
+
+}  // namespace kvt
+#endif

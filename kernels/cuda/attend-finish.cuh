@@ -1,0 +1,277 @@
+// The edges of decode attention: which stretch of the line of tokens a block takes, and how its sums become results,
+// by themselves or merged with those of the other blocks of a row.
+#ifndef KVTIER_ATTEND_FINISH_CUH
+#define KVTIER_ATTEND_FINISH_CUH
+
+#include "attend-store.cuh"
+
+namespace kvt {
+
+constexpr float kLn2 = 0.693147180559945f;
+
+struct AttendArguments {
+  const uint16_t* q;
+  const char* pool;
+  const uint32_t* table;
+  const uint32_t* offsets;
+  const uint32_t* tokens;
+  const uint32_t* mask;
+  void* out;
+  // Parts of rows that several blocks share: two slots a block of [heads, dim + 4] f32 (o, m in log2, l).
+  float* partials;
+  // One counter a row and tile of heads, zero before and after.
+  uint32_t* counters;
+  uint32_t rows;
+  int group;
+  uint32_t page_tokens;
+  int64_t page_stride;
+  float scale_log2;
+  int q_f16;
+  int out_type;
+  int parts;
+  int part;
+  PageShape shape;
+};
+
+// A row on the line: where it starts, and its tokens [from, to) in the block's stretch; `ends` is one past its last.
+struct RowRange {
+  uint32_t start;
+  uint32_t ends;
+  uint32_t from;
+  uint32_t to;
+};
+
+// The block's stretch [begin, limit) of the line; all blocks' are `per` tokens long.
+struct Split {
+  uint32_t begin, limit, per;
+  int first_head;
+
+  // False when nothing is left for this block; `row` is where its stretch begins.
+  __device__ __forceinline__ bool cut(const AttendArguments& a, uint32_t quantum, int lane, uint32_t& row) {
+    // The first probes go out with the load of the total, because each load is a trip to memory.
+    uint32_t step = (a.rows + 31) / 32;
+    const uint32_t first_probe = __ldg(a.offsets + min(lane * step, a.rows));
+    const uint32_t total = __ldg(a.offsets + a.rows) * a.page_tokens;
+    const uint32_t quanta = total / quantum + (total % quantum != 0);
+    per = max(1u, (quanta + gridDim.x - 1) / gridDim.x) * quantum;
+    const uint64_t from = static_cast<uint64_t>(blockIdx.x) * per;
+    if (from >= total) return false;
+    begin = static_cast<uint32_t>(from);
+    limit = static_cast<uint32_t>(min(static_cast<uint64_t>(total), from + per));
+    // The last row that starts at or before the stretch; 32 probes at a time.
+    const uint32_t entry = begin / a.page_tokens;
+    uint32_t low = 0, high = a.rows;
+    uint32_t value = first_probe;
+    while (true) {
+      const uint32_t probe = low + lane * step;
+      low += (31 - __clz(__ballot_sync(~0u, probe < high && value <= entry))) * step;
+      high = min(high, low + step);
+      if (high - low <= 1) break;
+      step = (high - low + 31) / 32;
+      value = __ldg(a.offsets + min(low + lane * step, a.rows));
+    }
+    row = low;
+    return true;
+  }
+
+  __device__ __forceinline__ RowRange row(const AttendArguments& a, uint32_t row) const {
+    const uint32_t start = __ldg(a.offsets + row) * a.page_tokens;
+    const uint32_t ends = start + __ldg(a.tokens + row);
+    return {start, ends, max(begin, start), min(limit, ends)};
+  }
+};
+
+// Over the lanes that hold other tokens of the same heads.
+template <bool Max>
+__device__ __forceinline__ float across_tokens(float x) {
+#pragma unroll
+  for (int apart = 4; apart < 32; apart *= 2) {
+    const float other = __shfl_xor_sync(~0u, x, apart);
+    x = Max ? fmaxf(x, other) : x + other;
+  }
+  return x;
+}
+
+template <typename T>
+__device__ __forceinline__ uint32_t query_pair(uint32_t pair, int f16) {
+  if (std::is_same_v<T, F16> == (f16 != 0)) return pair;
+  return f16 ? T::pack(F16::low(pair), F16::high(pair)) : T::pack(Bf16::low(pair), Bf16::high(pair));
+}
+
+// Sums of a block's warps in shared memory.
+template <int Dim, int Heads, int Warps>
+struct BlockSums {
+  // Rows are 4 longer than needed, so that heads fall into different banks.
+  static constexpr int kRow = Dim + 4;
+  static constexpr int kFloats = Warps * Heads * (kRow + 2);
+  float* const memory;
+
+  __device__ explicit BlockSums(float* shared) : memory(shared) {}
+  __device__ float* o(int warp, int head) const { return memory + (warp * Heads + head) * kRow; }
+  __device__ float& most(int warp, int head) const { return memory[Warps * Heads * kRow + warp * Heads + head]; }
+  __device__ float& sum(int warp, int head) const { return (&most(0, 0))[(Warps + warp) * Heads + head]; }
+  __device__ float top(int head) const {
+    float x = most(0, head);
+#pragma unroll
+    for (int w = 1; w < Warps; w++) x = fmaxf(x, most(w, head));
+    return x;
+  }
+};
+
+// Writes four channels of a head's result: o not divided by l, maximum in log2.
+__device__ __forceinline__ void write_result(const AttendArguments& a, uint32_t row, int head, int channel, float4 o,
+                                             float most, float sum) {
+  const int64_t at = static_cast<int64_t>(row) * a.group + head;
+  if (a.parts > 0) {
+    float* to = static_cast<float*>(a.out) + (at * a.parts + a.part) * (a.shape.dim + 2);
+    to[channel] = o.x, to[channel + 1] = o.y, to[channel + 2] = o.z, to[channel + 3] = o.w;
+    if (channel == 0) to[a.shape.dim] = sum > 0 ? most * kLn2 : 0, to[a.shape.dim + 1] = sum;
+    return;
+  }
+  const float by = sum > 0 ? 1 / sum : 0;
+  const float4 x = {o.x * by, o.y * by, o.z * by, o.w * by};
+  const int64_t place = at * a.shape.dim + channel;
+  if (a.out_type == 0) *reinterpret_cast<float4*>(static_cast<float*>(a.out) + place) = x;
+  else {
+    uint2 pairs;
+    if (a.out_type == 1) pairs = {Bf16::pack(x.x, x.y), Bf16::pack(x.z, x.w)};
+    else pairs = {F16::pack(x.x, x.y), F16::pack(x.z, x.w)};
+    *reinterpret_cast<uint2*>(static_cast<uint16_t*>(a.out) + place) = pairs;
+  }
+}
+
+template <int Heads>
+__device__ __forceinline__ void zero_empty_rows(const AttendArguments& a) {
+  for (uint32_t row = blockIdx.x * blockDim.x + threadIdx.x; row < a.rows; row += gridDim.x * blockDim.x) {
+    if (__ldg(a.tokens + row) > 0) continue;
+    for (int head = blockIdx.y * Heads; head < min(a.group, static_cast<int>(blockIdx.y + 1) * Heads); head++)
+      for (int channel = 0; channel < a.shape.dim; channel += 4) write_result(a, row, head, channel, {0, 0, 0, 0}, 0, 0);
+  }
+}
+
+// Sums being merged: o relative to the maximum, as in BlockSums.
+struct Merging {
+  float4 o = {0, 0, 0, 0};
+  float most = -INFINITY;
+  float sum = 0;
+
+  __device__ __forceinline__ void raise(float top) {
+    const float keep = most == -INFINITY ? 0 : exp2_fast(most - top);
+    o = {o.x * keep, o.y * keep, o.z * keep, o.w * keep};
+    sum *= keep;
+    most = top;
+  }
+  // `top` is the maximum now, not below the part's.
+  __device__ __forceinline__ void add(const float4& part, float part_most, float part_sum) {
+    if (!(part_sum > 0)) return;
+    const float by = exp2_fast(part_most - most);
+    o = {o.x + part.x * by, o.y + part.y * by, o.z + part.z * by, o.w + part.w * by};
+    sum += part_sum * by;
+  }
+};
+
+// Merges `count` parts of a row, by teams of threads that take every so many parts; part i is of block first + i.
+template <int Dim, int Heads>
+__device__ __forceinline__ void merge_parts(const AttendArguments& a, float* shared, int first_head, uint32_t row,
+                                            uint32_t first, uint32_t count) {
+  constexpr int kRow = Dim + 4;
+  constexpr int kBatch = 8;
+  const int items = min(a.group - first_head, Heads) * (Dim / 4);
+  const int teams = max(1, static_cast<int>(blockDim.x) / items);
+  // The row starts in block `first` (its second slot) and goes on from the start of each later one (their first).
+  const auto part_at = [&](uint32_t i) {
+    const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + first + i;
+    return a.partials + (2 * block + (i == 0 ? 1 : 0)) * Heads * kRow;
+  };
+  const int together = teams > 1 ? items : static_cast<int>(blockDim.x);
+  for (int from_item = 0; from_item < items; from_item += together) {
+    const int team = teams > 1 ? threadIdx.x / items : 0;
+    const int item = teams > 1 ? threadIdx.x % items : from_item + threadIdx.x;
+    const bool works = team < teams && item < items;
+    const int head = item / (Dim / 4), channel = item % (Dim / 4) * 4;
+    Merging merging;
+    for (uint32_t from = team * kBatch; works && from < count; from += teams * kBatch) {
+      float4 part[kBatch];
+      float2 stat[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; i++) {
+        const float* p = part_at(min(from + i, count - 1)) + head * kRow;
+        part[i] = __ldcg(reinterpret_cast<const float4*>(p + channel));
+        stat[i] = __ldcg(reinterpret_cast<const float2*>(p + Dim));
+        if (from + i >= count) stat[i].y = 0;
+      }
+      float top = merging.most;
+#pragma unroll
+      for (int i = 0; i < kBatch; i++)
+        if (stat[i].y > 0) top = fmaxf(top, stat[i].x);
+      merging.raise(top);
+#pragma unroll
+      for (int i = 0; i < kBatch; i++) merging.add(part[i], stat[i].x, stat[i].y);
+    }
+    if (teams > 1) {
+      float* const mine = shared + (team * items + item) * 6;
+      if (works && team > 0) {
+        *reinterpret_cast<float2*>(mine) = {merging.o.x, merging.o.y};
+        *reinterpret_cast<float2*>(mine + 2) = {merging.o.z, merging.o.w};
+        *reinterpret_cast<float2*>(mine + 4) = {merging.most, merging.sum};
+      }
+      __syncthreads();
+      for (int t = 1; works && team == 0 && t < teams; t++) {
+        const float* other = shared + (t * items + item) * 6;
+        if (!(other[5] > 0)) continue;
+        merging.raise(fmaxf(merging.most, other[4]));
+        merging.add({other[0], other[1], other[2], other[3]}, other[4], other[5]);
+      }
+    }
+    if (works && team == 0 && channel < a.shape.dim)
+      write_result(a, row, first_head + head, channel, merging.o, merging.most, merging.sum);
+  }
+  // The next row's sums go to the same shared memory.
+  __syncthreads();
+}
+
+// The block's sums of a row: its result when no other block has part in it, else a part; the last one merges.
+template <int Dim, int Heads, int Warps>
+__device__ __forceinline__ void finish_row(const AttendArguments& a, const Split& split,
+                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row, const RowRange& range) {
+  constexpr int kRow = Dim + 4;
+  const int heads = min(a.group - split.first_head, Heads);
+  const uint32_t first = range.start / split.per;
+  const uint32_t count = (range.ends - 1) / split.per - first + 1;
+  float* const slot = a.partials + (2 * (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) +
+                                    (range.start < split.begin ? 0 : 1)) * Heads * kRow;
+  for (int at = threadIdx.x; at < heads * (Dim / 4); at += blockDim.x) {
+    const int head = at / (Dim / 4), channel = at % (Dim / 4) * 4;
+    float4 o = {0, 0, 0, 0};
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < Warps; w++) {
+      const float4 x = *reinterpret_cast<const float4*>(block.o(w, head) + channel);
+      o = {o.x + x.x, o.y + x.y, o.z + x.z, o.w + x.w};
+      sum += block.sum(w, head);
+    }
+    const float most = block.top(head);
+    if (count == 1) {
+      if (channel < a.shape.dim) write_result(a, row, split.first_head + head, channel, o, most, sum);
+      continue;
+    }
+    __stcg(reinterpret_cast<float4*>(slot + head * kRow + channel), o);
+    if (channel == 0) __stcg(reinterpret_cast<float2*>(slot + head * kRow + Dim), make_float2(most, sum));
+  }
+  if (count == 1) return;
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    uint32_t* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * a.rows + row;
+    last = atomicAdd(counter, 1) + 1 == count;
+    if (last) *counter = 0;
+  }
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, first, count);
+}
+
+}  // namespace kvt
+#endif

@@ -1,0 +1,334 @@
+// Split-KV decode attention in one launch. Tokens of all rows stand on one line (row r from offsets[r] * pageTokens on);
+// each block takes an equal stretch of it, its warps 16 tokens in turn, straight from memory into tensor-core operands:
+// S^T = K Q^T, O^T = V^T P^T, so that up to 8 query heads fill a tile. The block that ends a row last merges its parts.
+// Source: Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html); Stream-K, arXiv 2301.03598.
+#ifndef KVTIER_ATTEND_KERNEL_CUH
+#define KVTIER_ATTEND_KERNEL_CUH
+
+#include "attend-finish.cuh"
+#include "attend-store.cuh"
+
+namespace kvt {
+
+// A maximum may grow by this much (log2) before sums are scaled to it: weights stay under 2^8.
+constexpr float kLazyGrowth = 8;
+
+// The next tile of a warp: tokens [flat, end) of the line, in a row; row = rows when there is none.
+struct Stretch {
+  uint32_t row;
+  uint32_t flat;
+  uint32_t end;
+};
+
+// Where the tokens of a tile lie: each lane knows the one at lane % 16 of each 16.
+template <int Tiles>
+struct Places {
+  uint32_t page[Tiles];
+  uint32_t place[Tiles];
+  uint32_t mask[Tiles];
+  // False past the last tile.
+  bool some;
+};
+
+template <typename Store, int HeadTiles, int Warps>
+class Attend {
+  using T = typename Store::T;
+  static constexpr int kDim = Store::kDim;
+  static constexpr int kHeads = 8 * HeadTiles;
+  static constexpr int kTiles = Store::kTiles;
+  static constexpr uint32_t kTile = 16 * kTiles;
+  using Where = Places<kTiles>;
+
+  const AttendArguments& a;
+  const int lane, warp, g, c;
+  Split split;
+
+  Store store;
+  uint32_t q[HeadTiles][kDim / 32][4];
+  float o[HeadTiles][kDim / 16][4];
+  // By head 2c and 2c + 1: what sums are scaled to, the true maximum, the sum of weights.
+  float base[HeadTiles][2], most[HeadTiles][2], sum[HeadTiles][2];
+
+ public:
+  __device__ explicit Attend(const AttendArguments& arguments)
+      : a(arguments), lane(threadIdx.x % 32), warp(threadIdx.x / 32), g(lane / 4), c(lane % 4) {}
+
+  __device__ __forceinline__ void run(float* shared) {
+    split.first_head = blockIdx.y * kHeads;
+    uint32_t row;
+    if (split.cut(a, kTile, lane, row)) {
+      run(shared, row);
+    }
+    zero_empty_rows<kHeads>(a);
+  }
+
+ private:
+  // Two tiles ahead, where the tokens lie; one ahead, keys and values in registers.
+  __device__ __forceinline__ void run(float* shared, uint32_t row) {
+    Stretch now{row, 0, 0};
+    enter(now);
+    Where where, next_where;
+    locate(now, where);
+    load_keys(where);
+    load_values(where);
+    Stretch next = now;
+    advance(next);
+    locate(next, next_where);
+    for (; row < a.rows; row++) {
+      const RowRange range = split.row(a, row);
+      if (range.start >= split.limit) break;
+      if (range.from >= range.to) continue;
+      start(row);
+      while (now.row == row) {
+        Stretch after = next;
+        advance(after);
+        Where after_where;
+        locate(after, after_where);
+        attend_tile(now, where, next_where);
+        now = next;
+        next = after;
+        where = next_where;
+        next_where = after_where;
+      }
+      finish(shared, row, range);
+    }
+  }
+
+  // First tile of this warp in row `s.row` or a later one.
+  __device__ __forceinline__ void enter(Stretch& s) {
+    for (; s.row < a.rows; s.row++) {
+      const RowRange range = split.row(a, s.row);
+      if (range.start >= split.limit) break;
+      s.flat = range.from + warp * kTile;
+      s.end = range.to;
+      if (s.flat < s.end) return;
+    }
+    s.row = a.rows;
+  }
+
+  __device__ __forceinline__ void advance(Stretch& s) {
+    if (s.row >= a.rows) return;
+    s.flat += kTile * Warps;
+    if (s.flat < s.end) return;
+    s.row++;
+    enter(s);
+  }
+
+  __device__ __forceinline__ void locate(const Stretch& s, Where& where) {
+    where.some = s.row < a.rows;
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      where.page[t] = where.place[t] = 0;
+      where.mask[t] = ~0u;
+      if (!where.some) continue;
+      const uint32_t token = min(s.flat + 16 * t + lane % 16, s.end - 1);
+      const uint32_t entry = token / a.page_tokens;
+      where.place[t] = token - entry * a.page_tokens;
+      where.page[t] = __ldg(a.table + entry);
+      if (a.mask != nullptr) where.mask[t] = __ldg(a.mask + entry) >> split.first_head;
+    }
+  }
+
+  __device__ __forceinline__ Slot slot_at(const Where& where, int t, int token) {
+    const uint32_t page = __shfl_sync(~0u, where.page[t], token);
+    const uint32_t place = __shfl_sync(~0u, where.place[t], token);
+    return {a.pool + page * a.page_stride, static_cast<int>(place)};
+  }
+
+  __device__ __forceinline__ void load_keys(const Where& where) {
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      const Slot slots[2] = {slot_at(where, t, g), slot_at(where, t, g + 8)};
+      if (where.some) store.load_keys(t, slots, c, a.shape);
+    }
+  }
+
+  __device__ __forceinline__ void load_values(const Where& where) {
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      const Slot slots[4] = {slot_at(where, t, 2 * c), slot_at(where, t, 2 * c + 1), slot_at(where, t, 2 * c + 8),
+                             slot_at(where, t, 2 * c + 9)};
+      if (where.some) store.load_values(t, slots, g, a.shape);
+    }
+  }
+
+  __device__ __forceinline__ void start(uint32_t row) {
+#pragma unroll
+    for (int ht = 0; ht < HeadTiles; ht++) {
+      const int head = split.first_head + 8 * ht + g;
+      const uint16_t* from = a.q + (static_cast<int64_t>(row) * a.group + head) * a.shape.dim;
+#pragma unroll
+      for (int i = 0; i < kDim / 32; i++) {
+        const int chunk = Store::key_chunk(i, c);
+        uint4 words = {0, 0, 0, 0};
+        if (head < a.group && Store::has(chunk, a.shape)) words = *reinterpret_cast<const uint4*>(from + 8 * chunk);
+        q[ht][i][0] = query_pair<T>(words.x, a.q_f16);
+        q[ht][i][1] = query_pair<T>(words.y, a.q_f16);
+        q[ht][i][2] = query_pair<T>(words.z, a.q_f16);
+        q[ht][i][3] = query_pair<T>(words.w, a.q_f16);
+      }
+#pragma unroll
+      for (int m = 0; m < kDim / 16; m++) o[ht][m][0] = o[ht][m][1] = o[ht][m][2] = o[ht][m][3] = 0;
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        base[ht][j] = most[ht][j] = -INFINITY;
+        sum[ht][j] = 0;
+      }
+    }
+  }
+
+  // One tile; loads of the next go out as soon as the registers are free.
+  __device__ __forceinline__ void attend_tile(const Stretch& now, const Where& where, const Where& next) {
+    float s[kTiles][HeadTiles][4] = {};
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      Slot slots[2] = {};
+      if constexpr (Store::kSlots) slots[0] = slot_at(where, t, g), slots[1] = slot_at(where, t, g + 8);
+#pragma unroll
+      for (int i = 0; i < kDim / 32; i++) {
+        uint32_t low[4], high[4];
+        store.keys(t, 0, i, slots[0], c, a.shape, low);
+        store.keys(t, 1, i, slots[1], c, a.shape, high);
+#pragma unroll
+        for (int ht = 0; ht < HeadTiles; ht++) {
+          mma<T>(s[t][ht], low[0], high[0], low[1], high[1], q[ht][i][0], q[ht][i][1]);
+          mma<T>(s[t][ht], low[2], high[2], low[3], high[3], q[ht][i][2], q[ht][i][3]);
+        }
+      }
+    }
+    load_keys(next);
+    weigh(now, where, s);
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      uint32_t p[HeadTiles][2];
+#pragma unroll
+      for (int ht = 0; ht < HeadTiles; ht++) {
+        p[ht][0] = transpose8(T::pack(s[t][ht][0], s[t][ht][1]));
+        p[ht][1] = transpose8(T::pack(s[t][ht][2], s[t][ht][3]));
+      }
+#pragma unroll
+      for (int h = 0; h < kDim / 64; h++) {
+        uint32_t first[8], second[8];
+        store.values(t, 0, h, a.shape, first);
+        store.values(t, 1, h, a.shape, second);
+#pragma unroll
+        for (int x = 0; x < 4; x++)
+#pragma unroll
+          for (int ht = 0; ht < HeadTiles; ht++)
+            mma<T>(o[ht][4 * h + x], first[2 * x], first[2 * x + 1], second[2 * x], second[2 * x + 1], p[ht][0],
+                   p[ht][1]);
+      }
+    }
+    load_values(next);
+  }
+
+  // Logits to weights exp2(x - base), in place.
+  __device__ __forceinline__ void weigh(const Stretch& now, const Where& where, float (&s)[kTiles][HeadTiles][4]) {
+    float tile_most[HeadTiles][2];
+    bool grows = false;
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      uint32_t reads[2] = {~0u, ~0u};
+      if (a.mask != nullptr) {
+        reads[0] = __shfl_sync(~0u, where.mask[t], g);
+        reads[1] = __shfl_sync(~0u, where.mask[t], g + 8);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        if (now.flat + 16 * t + 8 * half + g >= now.end) reads[half] = 0;
+#pragma unroll
+      for (int ht = 0; ht < HeadTiles; ht++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          const bool read = (reads[j / 2] >> (8 * ht + 2 * c + j % 2)) & 1;
+          s[t][ht][j] = read ? s[t][ht][j] * a.scale_log2 : -INFINITY;
+        }
+    }
+#pragma unroll
+    for (int ht = 0; ht < HeadTiles; ht++)
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        float top = -INFINITY;
+#pragma unroll
+        for (int t = 0; t < kTiles; t++) top = fmaxf(top, fmaxf(s[t][ht][j], s[t][ht][j + 2]));
+        tile_most[ht][j] = top;
+        most[ht][j] = fmaxf(most[ht][j], top);
+        grows |= top > base[ht][j] + kLazyGrowth;
+      }
+    if (__any_sync(~0u, grows)) rebase(tile_most);
+#pragma unroll
+    for (int ht = 0; ht < HeadTiles; ht++)
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        const float shift = base[ht][j] == -INFINITY ? 0 : base[ht][j];
+#pragma unroll
+        for (int t = 0; t < kTiles; t++) {
+          s[t][ht][j] = exp2_fast(s[t][ht][j] - shift);
+          s[t][ht][j + 2] = exp2_fast(s[t][ht][j + 2] - shift);
+          sum[ht][j] += s[t][ht][j] + s[t][ht][j + 2];
+        }
+      }
+  }
+
+  __device__ __forceinline__ void rebase(float (&tile_most)[HeadTiles][2]) {
+#pragma unroll
+    for (int ht = 0; ht < HeadTiles; ht++) {
+      float factor[2];
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        const float top = fmaxf(base[ht][j], across_tokens<true>(tile_most[ht][j]));
+        factor[j] = top == base[ht][j] ? 1 : exp2_fast(base[ht][j] - top);
+        base[ht][j] = top;
+        sum[ht][j] *= factor[j];
+      }
+#pragma unroll
+      for (int m = 0; m < kDim / 16; m++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) o[ht][m][j] *= factor[j % 2];
+    }
+  }
+
+  // Sums of the block's warps, relative to their common maximum, and on to the row's result.
+  __device__ __forceinline__ void finish(float* shared, uint32_t row, const RowRange& range) {
+    BlockSums<kDim, kHeads, Warps> block(shared);
+#pragma unroll
+    for (int ht = 0; ht < HeadTiles; ht++)
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        most[ht][j] = across_tokens<true>(most[ht][j]);
+        sum[ht][j] = across_tokens<false>(sum[ht][j]);
+        if (g == 0) block.most(warp, 8 * ht + 2 * c + j) = most[ht][j];
+      }
+    __syncthreads();
+#pragma unroll
+    for (int ht = 0; ht < HeadTiles; ht++)
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        const int head = 8 * ht + 2 * c + j;
+        const float factor = base[ht][j] == -INFINITY ? 0 : exp2_fast(base[ht][j] - block.top(head));
+        if (g == 0) block.sum(warp, head) = sum[ht][j] * factor;
+#pragma unroll
+        for (int h = 0; h < kDim / 64; h++) {
+          float* to = block.o(warp, head) + 8 * Store::value_chunk(h, g);
+#pragma unroll
+          for (int x = 0; x < 4; x++) {
+            to[2 * x] = o[ht][4 * h + x][j] * factor;
+            to[2 * x + 1] = o[ht][4 * h + x][j + 2] * factor;
+          }
+        }
+      }
+    __syncthreads();
+    finish_row<kDim, kHeads, Warps>(a, split, block, row, range);
+  }
+};
+
+// One block a multiprocessor, so that rows fall into few parts.
+template <typename Store, int HeadTiles, int Warps>
+__global__ __launch_bounds__(32 * Warps, 1) void attend_kernel(const __grid_constant__ AttendArguments a) {
+  extern __shared__ float shared[];
+  Attend<Store, HeadTiles, Warps> attend(a);
+  attend.run(shared);
+}
+
+}  // namespace kvt
+#endif

@@ -1,0 +1,100 @@
+// Decode attention over paged KV; arguments in calls/attend.ts, the kernel in attend-kernel.cuh.
+#include "attend-launch.cuh"
+
+namespace {
+
+using namespace kvt;
+
+// Counters of rows, one set a stream, so that calls in flight at once do not meet; each call leaves them zero.
+__device__ uint32_t row_counters[KVT_STREAMS][kAttendCounters];
+
+// log2 of a group's size; all of a page is one group when the size is 0.
+int group_shift(int size) { return size == 0 ? 31 : __builtin_ctz(static_cast<unsigned>(size)); }
+
+PageShape shape_of(const PageFormat& format, const PageLayout& layout, int dim) {
+  return {dim,
+          format.keys.row_bytes(dim),
+          format.values.row_bytes(dim),
+          layout.values,
+          layout.key_scales,
+          layout.value_scales,
+          group_shift(format.keys.group_tokens),
+          group_shift(format.values.group_channels),
+          2 * format.keys.groups_across(dim),
+          2 * format.values.groups_across(dim)};
+}
+
+// Warps a block: what the registers of a multiprocessor hold.
+template <typename Number>
+kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units) {
+  const int dim = a.shape.dim;
+  const bool wide = a.group > 8;
+  if (dim == 64 && wide) return launch_attend<RawStore<Number, 64, true>, 2, 12>(call, a, units);
+  if (dim == 64) return launch_attend<RawStore<Number, 64, true>, 1, 16>(call, a, units);
+  if (dim == 128 && wide) return launch_attend<RawStore<Number, 128, true>, 2, 8>(call, a, units);
+  if (dim == 128) return launch_attend<RawStore<Number, 128, true>, 1, 12>(call, a, units);
+  if (dim < 128) return launch_attend<RawStore<Number, 128, false>, 1, 12>(call, a, units);
+  return launch_attend<RawStore<Number, 256, false>, 1, 8>(call, a, units);
+}
+
+kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
+  a.q = call.at<const uint16_t>(KVT_ATTEND_REF_Q);
+  a.pool = call.at<const char>(KVT_ATTEND_REF_POOL);
+  a.table = call.at<const uint32_t>(KVT_ATTEND_REF_TABLE);
+  a.offsets = call.at<const uint32_t>(KVT_ATTEND_REF_OFFSETS);
+  a.tokens = call.at<const uint32_t>(KVT_ATTEND_REF_TOKENS);
+  a.mask = call.at<const uint32_t>(KVT_ATTEND_REF_MASK);
+  a.out = call.at<void>(KVT_ATTEND_REF_OUT);
+  const auto off = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 != 0; };
+  if (off(a.pool) || off(a.q) || off(a.out))
+    return fail(KVT_INVALID, "attend: q, pool and out must lie at multiples of 16 bytes");
+  a.partials = static_cast<float*>(call.scratch);
+  void* counters = nullptr;
+  const cudaError_t found = cudaGetSymbolAddress(&counters, row_counters);
+  if (found != cudaSuccess) return fail(KVT_FAULT, "attend: %s", cudaGetErrorString(found));
+  a.counters = static_cast<uint32_t*>(counters) + static_cast<int64_t>(call.call.stream) * kAttendCounters;
+  a.rows = static_cast<uint32_t>(call.integer(KVT_ATTEND_INT_ROWS));
+  a.group = static_cast<int>(call.integer(KVT_ATTEND_INT_GROUP));
+  a.page_tokens = static_cast<uint32_t>(call.integer(KVT_ATTEND_INT_PAGE_TOKENS));
+  a.page_stride = call.integer(KVT_ATTEND_INT_PAGE_STRIDE);
+  const double scale = call.real(KVT_ATTEND_REAL_SCALE);
+  const double root = sqrt(static_cast<double>(call.integer(KVT_ATTEND_INT_HEAD_DIM)));
+  a.scale_log2 = static_cast<float>((scale == 0 ? 1 / root : scale) * 1.4426950408889634);
+  a.q_f16 = static_cast<int>(call.integer(KVT_ATTEND_INT_Q_TYPE));
+  a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
+  a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));
+  a.part = static_cast<int>(call.integer(KVT_ATTEND_INT_PART));
+  return KVT_OK;
+}
+
+kvt_status attend(const CudaCall& call) {
+  const int dim = static_cast<int>(call.integer(KVT_ATTEND_INT_HEAD_DIM));
+  const int64_t tokens = call.integer(KVT_ATTEND_INT_PAGE_TOKENS);
+  const int id = static_cast<int>(call.integer(KVT_ATTEND_INT_FORMAT));
+  const int64_t rows = call.integer(KVT_ATTEND_INT_ROWS);
+  const int64_t group = call.integer(KVT_ATTEND_INT_GROUP);
+  if (rows < 1 || group < 1 || tokens < 1)
+    return fail(KVT_INVALID, "attend: rows, group and pageTokens must be 1 or more");
+  if (dim < 8 || dim % 8 != 0 || dim > 256)
+    return fail(KVT_UNSUPPORTED, "attend: headDim is %d, expected a multiple of 8 up to 256", dim);
+  if (id < 0 || id >= FORMATS) return fail(KVT_INVALID, "attend: format is %d, expected 0 to %d", id, FORMATS - 1);
+  const int64_t stride = call.integer(KVT_ATTEND_INT_PAGE_STRIDE);
+  const PageFormat format = format_of(id);
+  const PageLayout layout = layout_of(format, dim, tokens);
+  if (stride % 16 != 0 || stride < layout.bytes)
+    return fail(KVT_INVALID, "attend: pageStride is %lld, expected a multiple of 16, %lld or more",
+                static_cast<long long>(stride), static_cast<long long>(layout.bytes));
+  AttendArguments a{};
+  const kvt_status filled = fill_arguments(call, a);
+  if (filled != KVT_OK) return filled;
+  a.shape = shape_of(format, layout, dim);
+  const int64_t units = call.integer(KVT_ATTEND_INT_UNITS);
+  const int use = units > 0 && units < call.multiprocessors ? static_cast<int>(units) : call.multiprocessors;
+  if (id == FORMAT_BF16) return attend_raw<Bf16>(call, a, use);
+  if (id == FORMAT_F16) return attend_raw<F16>(call, a, use);
+  return attend_coded(call, a, use, id);
+}
+
+KVT_CUDA_KERNEL(KVT_ATTEND, attend);
+
+}  // namespace
