@@ -1,5 +1,5 @@
 /** Faults of the CPU backend, caused: each is one line with a code, before anything ran, and the backend goes on. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -116,6 +116,40 @@ describeNative('faults', () => {
     await expect(other.sense()).rejects.toMatchObject({ code: 'invalid', message: 'the backend is closed' });
   });
 
+  it('a kernel that touches foreign memory, on any thread', () => {
+    const program = join(folder, 'touch');
+    const source = `
+      #include <cstdio>
+      #include <stdexcept>
+      #include "${join(import.meta.dirname, 'cpu/faults.h')}"
+      #include "${join(import.meta.dirname, 'cpu/machine.h')}"
+      int main() {
+        kvt::install_fault_handler();
+        const auto threads = kvt::make_threads(3);
+        volatile char* nowhere = reinterpret_cast<volatile char*>(64);
+        for (int64_t wild = 0; wild < 40; wild += 13) {
+          try {
+            kvt::run_guarded([&] {
+              threads->run(40, [&](int64_t from, int64_t to) {
+                for (; from < to; from++) if (from == wild) *nowhere = 1;
+              });
+            });
+          } catch (const std::runtime_error& error) { std::puts(error.what()); }
+        }
+        std::fflush(stdout);
+        *nowhere = 1;
+      }`;
+    const parts = ['faults', 'threads'].map((name) => join(import.meta.dirname, `cpu/${name}.cpp`));
+    const parameters = ['-std=c++20', '-O1', '-x', 'c++', '-', ...parts, '-pthread', '-o', program];
+    const built = spawnSync(process.env.CXX ?? 'c++', parameters, { input: source, encoding: 'utf8' });
+    expect(built.stderr).toBe('');
+    const { stdout, signal } = spawnSync(program, { encoding: 'utf8' });
+    const line = 'access to memory outside every buffer (at 0x40)';
+    expect(stdout.trimEnd().split('\n')).toEqual([line, line, line, line]);
+    // Outside of kernels a fault is what it was.
+    expect(signal).toBe('SIGSEGV');
+  });
+
   it('a process killed in the middle of a run leaves no file behind', async () => {
     const script = `
       const addon = require(${JSON.stringify(findBinary(ADDON_FILE))});
@@ -130,6 +164,6 @@ describeNative('faults', () => {
     const ended = new Promise((resolve) => child.once('close', (_, signal) => resolve(signal)));
     child.kill('SIGKILL');
     expect(await ended).toBe('SIGKILL');
-    expect(readdirSync(folder)).toEqual([]);
+    expect(readdirSync(folder).filter((name) => name.startsWith('killed'))).toEqual([]);
   });
 });

@@ -10,6 +10,7 @@
 #include <new>
 #include <thread>
 
+#include "faults.h"
 #include "json.h"
 
 namespace kvt {
@@ -166,6 +167,7 @@ const char* kvt_message(void) { return message; }
 
 kvt_status kvt_open(const char* options, kvt_context** context) {
   return guarded([&] {
+    install_fault_handler();
     auto made = std::make_unique<kvt_context>();
     const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int threads = static_cast<int>(json_number(options, "threads", 0));

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "faults.h"
 #include "machine.h"
 
 namespace kvt {
@@ -47,7 +48,9 @@ kvt_status call_kernel(const Resolved& resolved, Threads& threads, Threads& io) 
   std::copy_n(resolved.files, KVT_MAX_REFS, call.files);
   const char* name = kernel_name(resolved.call.kernel);
   try {
-    return resolved.function(call);
+    kvt_status status = KVT_OK;
+    run_guarded([&] { status = resolved.function(call); });
+    return status;
   } catch (const std::bad_alloc&) {
     return fail(KVT_OUT_OF_HOST_MEMORY, "%s: no memory for its scratch space", name);
   } catch (const std::exception& error) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common.h"
+#include "faults.h"
 
 namespace kvt {
 namespace {
@@ -56,8 +57,10 @@ class Pool final : public Threads {
  private:
   void take() {
     try {
-      for (int64_t from = next_.fetch_add(chunk_); from < count_; from = next_.fetch_add(chunk_))
-        (*body_)(from, std::min(from + chunk_, count_));
+      run_guarded([this] {
+        for (int64_t from = next_.fetch_add(chunk_); from < count_; from = next_.fetch_add(chunk_))
+          (*body_)(from, std::min(from + chunk_, count_));
+      });
     } catch (...) {
       const std::lock_guard<std::mutex> lock(error_lock_);
       error_ = std::current_exception();
