@@ -1,6 +1,6 @@
 /**
  * The `k` keys that collide most: ids u32 [rows, idStride], of which the first k are written, ascending; equal scores go to
- * the earlier key. collisions u16 [rows, scoreStride] below 2048, of which the first `of` count; 1 <= k <= of. One count
+ * the earlier key. collisions u16 [rows, scoreStride] below 2047, of which the first `of` count; 1 <= k <= of. One count
  * per score and one pass over them (bucket top-k). amy-77/ParisKV collision_fused/collision.cu.
  */
 import { type KernelSpec, rowsExtent } from '../calls.ts';
@@ -30,7 +30,7 @@ export const call = {
     const k = random.integer(1, of);
     const scoreStride = of + random.integer(0, 3);
     const idStride = k + random.integer(0, 2);
-    const most = [0, 30, 2047][random.integer(0, 2)];
+    const most = [0, 30, 2046][random.integer(0, 2)];
     const collisions = Uint16Array.from({ length: rows * scoreStride }, () => random.integer(0, most));
     return {
       label: `paris-select rows ${rows} of ${of} k ${k}`,

@@ -1,5 +1,9 @@
 // Channel-wise maxima and minima of pages of keys (calls/page-bounds.ts).
-#include "row-scores.h"
+#include <algorithm>
+#include <vector>
+
+#include "halves.h"
+#include "kernel.h"
 
 namespace {
 

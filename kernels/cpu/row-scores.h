@@ -1,12 +1,12 @@
-// What the CPU's score kernels share: bf16 to and from float, products in 16 independent sums (which the compiler turns
-// into vectors), and the scores of a query group written out or reduced (REDUCE of group-scores.ts).
+// What the CPU's score kernels share: products in 16 independent sums (which the compiler turns into vectors), and the
+// scores of a query group written out or reduced (REDUCE of group-scores.ts).
 #ifndef KVTIER_CPU_ROW_SCORES_H
 #define KVTIER_CPU_ROW_SCORES_H
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
+#include "halves.h"
 #include "kernel.h"
 
 namespace kvt {
@@ -14,24 +14,6 @@ namespace kvt {
 namespace {
 
 enum Reduce : int64_t { kPerQuery, kMax, kMean, kSum };
-
-inline float of_bf16(uint16_t bits) {
-  const uint32_t word = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &word, sizeof value);
-  return value;
-}
-
-// Round to nearest even; no NaN comes here.
-inline uint16_t bf16_of(float value) {
-  uint32_t word;
-  std::memcpy(&word, &value, sizeof word);
-  return static_cast<uint16_t>((word + 0x7fff + ((word >> 16) & 1)) >> 16);
-}
-
-inline void widen(const uint16_t* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; i++) to[i] = of_bf16(from[i]);
-}
 
 inline float dot(const float* a, const float* b, int64_t count) {
   constexpr int kLanes = 16;

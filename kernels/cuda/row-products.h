@@ -49,18 +49,15 @@ __device__ __forceinline__ void multiply(float (&c)[4], uint32_t a0, uint32_t a1
 __device__ inline uint4 query_part(const RowProducts& p, int64_t row, int query, int channel) {
   if (query >= p.group || channel >= p.width) return make_uint4(0, 0, 0, 0);
   const bool lower = channel >= p.dim;
-  const uint16_t* from = p.queries + (row * p.group + query) * p.dim + (lower ? channel - p.dim : channel);
-  uint32_t words[4];
-  for (int i = 0; i < 4; i++) {
-    uint32_t pair = from[2 * i] | static_cast<uint32_t>(from[2 * i + 1]) << 16;
-    if (p.width > p.dim) {
-      const uint32_t negative = (pair & 0x80008000u) >> 15;  // 1 in the half of a negative number
-      const uint32_t mask = negative * 0xffffu;
-      pair &= lower ? mask : ~mask;
-    }
-    words[i] = pair;
+  const int64_t at = (row * p.group + query) * p.dim + (lower ? channel - p.dim : channel);
+  uint4 part = *reinterpret_cast<const uint4*>(p.queries + at);
+  if (p.width == p.dim) return part;
+  for (uint32_t* pair : {&part.x, &part.y, &part.z, &part.w}) {
+    const uint32_t negative = (*pair & 0x80008000u) >> 15;  // 1 in the half of a negative number
+    const uint32_t mask = negative * 0xffffu;
+    *pair &= lower ? mask : ~mask;
   }
-  return make_uint4(words[0], words[1], words[2], words[3]);
+  return part;
 }
 
 __device__ __forceinline__ const uint8_t* vector_at(const RowProducts& p, int64_t row, int64_t i) {
@@ -95,59 +92,88 @@ __device__ __forceinline__ void write_scores(const RowProducts& p, const float (
   if (quad == 0 && i < p.count) p.scores[row * p.score_stride + i] = value;
 }
 
-// kChunks: chunks of a vector, all in flight at once; 0 = any number, four at a time. kTiles: groups of 8 queries.
-template <int kChunks, int kTiles>
-__global__ void __launch_bounds__(32 * kProductWarps) multiply_rows(const RowProducts p) {
-  extern __shared__ uint4 fragments[];  // [kTiles, chunks, 32]
-  const int chunks = kChunks > 0 ? kChunks : (p.width + kChunk - 1) / kChunk;
-  const int64_t row = blockIdx.y;
-  for (int at = threadIdx.x; at < kTiles * chunks * 32; at += blockDim.x) {
-    const int lane = at & 31;
-    const int chunk = at / 32 % chunks;
-    fragments[at] = query_part(p, row, at / 32 / chunks * 8 + lane / 4, chunk * kChunk + lane % 4 * 8);
+// What a thread holds of a tile: its part of kStep chunks of two vectors.
+template <int kStep>
+struct RowParts {
+  uint4 low[kStep], high[kStep];
+
+  __device__ __forceinline__ void load(const RowProducts& p, const uint8_t* low_row, const uint8_t* high_row, int chunk) {
+#pragma unroll
+    for (int s = 0; s < kStep; s++) {
+      const int channel = (chunk + s) * kChunk + (threadIdx.x & 3) * 8;
+      const bool inside = channel < p.width;
+      low[s] = inside ? load_row(low_row + 2 * channel) : make_uint4(0, 0, 0, 0);
+      high[s] = inside ? load_row(high_row + 2 * channel) : make_uint4(0, 0, 0, 0);
+    }
   }
-  __syncthreads();
+};
+
+// A block takes an equal share of all tiles of all rows. kChunks: chunks of a vector, all in flight at once; 0 = any
+// number, four at a time. kTiles: groups of 8 queries.
+template <int kChunks, int kTiles>
+__global__ void __launch_bounds__(32 * kProductWarps, 2) multiply_rows(const RowProducts p, int64_t all_tiles) {
+  extern __shared__ uint4 fragments[];  // [kTiles, chunks, 32]
+  constexpr int kStep = kChunks > 0 ? (kChunks < 8 ? kChunks : 8) : 4;
+  const int chunks = kChunks > 0 ? kChunks : (p.width + kChunk - 1) / kChunk;
   const int lane = threadIdx.x & 31;
-  const int64_t tiles = (p.count + kTileRows - 1) / kTileRows;
-  for (int64_t tile = static_cast<int64_t>(blockIdx.x) * kProductWarps + threadIdx.x / 32; tile < tiles;
-       tile += static_cast<int64_t>(gridDim.x) * kProductWarps) {
-    const int64_t first = tile * kTileRows + lane / 4;
-    const int64_t last = p.count - 1;
-    const uint8_t* low = vector_at(p, row, first < last ? first : last);
-    const uint8_t* high = vector_at(p, row, first + 8 < last ? first + 8 : last);
-    float c[kTiles][4] = {};
-    constexpr int kStep = kChunks > 0 ? (kChunks < 8 ? kChunks : 8) : 4;
-    for (int from = 0; from < chunks; from += kStep) {
-      uint4 a[kStep], b[kStep];
+  const int64_t row_tiles = (p.count + kTileRows - 1) / kTileRows;
+  const int64_t end = all_tiles * (blockIdx.x + 1) / gridDim.x;
+  for (int64_t begin = all_tiles * blockIdx.x / gridDim.x; begin < end;) {
+    const int64_t row = begin / row_tiles;
+    const int64_t row_end = end < (row + 1) * row_tiles ? end : (row + 1) * row_tiles;
+    int64_t tile = begin + threadIdx.x / 32;
+    RowParts<kStep> parts;
+    const uint8_t *low = nullptr, *high = nullptr;
+    const auto start = [&] {
+      const int64_t first = (tile - row * row_tiles) * kTileRows + lane / 4;
+      const int64_t last = p.count - 1;
+      low = vector_at(p, row, first < last ? first : last);
+      high = vector_at(p, row, first + 8 < last ? first + 8 : last);
+      parts.load(p, low, high, 0);
+    };
+    if (tile < row_end) start();
+    // The queries come in while the first rows are on their way.
+    for (int at = threadIdx.x; at < kTiles * chunks * 32; at += blockDim.x) {
+      const int chunk = at / 32 % chunks;
+      fragments[at] = query_part(p, row, at / 32 / chunks * 8 + lane / 4, chunk * kChunk + lane % 4 * 8);
+    }
+    __syncthreads();
+    while (tile < row_end) {
+      float c[kTiles][4] = {};
+      for (int from = 0; from < chunks; from += kStep) {
+        if (from > 0) parts.load(p, low, high, from);
 #pragma unroll
-      for (int s = 0; s < kStep; s++) {
-        const int channel = (from + s) * kChunk + lane % 4 * 8;
-        const bool inside = channel < p.width;
-        a[s] = inside ? load_row(low + 2 * channel) : make_uint4(0, 0, 0, 0);
-        b[s] = inside ? load_row(high + 2 * channel) : make_uint4(0, 0, 0, 0);
-      }
+        for (int s = 0; s < kStep; s++) {
+          if (kChunks == 0 && from + s >= chunks) break;
 #pragma unroll
-      for (int s = 0; s < kStep; s++) {
-        if (kChunks == 0 && from + s >= chunks) break;
-#pragma unroll
-        for (int t = 0; t < kTiles; t++) {
-          const uint4 q = fragments[(t * chunks + from + s) * 32 + lane];
-          multiply(c[t], a[s].x, b[s].x, a[s].y, b[s].y, q.x, q.y);
-          multiply(c[t], a[s].z, b[s].z, a[s].w, b[s].w, q.z, q.w);
+          for (int t = 0; t < kTiles; t++) {
+            const uint4 q = fragments[(t * chunks + from + s) * 32 + lane];
+            multiply(c[t], parts.low[s].x, parts.high[s].x, parts.low[s].y, parts.high[s].y, q.x, q.y);
+            multiply(c[t], parts.low[s].z, parts.high[s].z, parts.low[s].w, parts.high[s].w, q.z, q.w);
+          }
         }
       }
+      const int64_t first = (tile - row * row_tiles) * kTileRows + lane / 4;
+      tile += kProductWarps;
+      if (tile < row_end) start();
+      write_scores<kTiles>(p, c, 0, row, first);
+      write_scores<kTiles>(p, c, 1, row, first + 8);
     }
-    write_scores<kTiles>(p, c, 0, row, first);
-    write_scores<kTiles>(p, c, 1, row, first + 8);
+    __syncthreads();
+    begin = row_end;
   }
 }
 
 template <int kChunks, int kTiles>
 void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t rows, int chunks) {
-  const int64_t blocks = (p.count + kTileRows * kProductWarps - 1) / (kTileRows * kProductWarps);
-  const int64_t most = (4 * call.multiprocessors + rows - 1) / rows;
-  const dim3 grid(static_cast<unsigned>(blocks < most ? blocks : most), static_cast<unsigned>(rows));
-  multiply_rows<kChunks, kTiles><<<grid, 32 * kProductWarps, sizeof(uint4) * kTiles * chunks * 32, call.stream>>>(p);
+  const size_t shared = sizeof(uint4) * kTiles * chunks * 32;
+  int resident = 1;
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, multiply_rows<kChunks, kTiles>, 32 * kProductWarps, shared);
+  const int64_t tiles = rows * ((p.count + kTileRows - 1) / kTileRows);
+  const int64_t wanted = (tiles + kProductWarps - 1) / kProductWarps;
+  const int64_t most = static_cast<int64_t>(call.multiprocessors) * (resident > 0 ? resident : 1);
+  const unsigned grid = static_cast<unsigned>(wanted < most ? wanted : most);
+  multiply_rows<kChunks, kTiles><<<grid, 32 * kProductWarps, shared, call.stream>>>(p, tiles);
 }
 
 template <int kTiles>
@@ -160,8 +186,10 @@ void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t row
 }
 
 inline kvt_status score_rows(const CudaCall& call, const char* kernel, const RowProducts& p, int64_t rows) {
-  if (rows < 1 || rows > 65535 || p.group < 1 || p.group > 32 || p.count < 1)
-    return fail(KVT_INVALID, "%s: expected rows 1 to 65535, group 1 to 32 and 1 vector or more", kernel);
+  if (rows < 1 || p.group < 1 || p.group > 32 || p.count < 1)
+    return fail(KVT_INVALID, "%s: expected rows 1 or more, group 1 to 32 and 1 vector or more", kernel);
+  if (reinterpret_cast<uintptr_t>(p.queries) % 16 != 0 || reinterpret_cast<uintptr_t>(p.vectors) % 16 != 0)
+    return fail(KVT_INVALID, "%s: expected queries and vectors aligned to 16 bytes", kernel);
   if (p.dim < 8 || p.dim > 1024 || p.dim % 8 != 0 || p.piece_vectors < 1 || p.piece_bytes % 16 != 0)
     return fail(KVT_INVALID, "%s: expected headDim a multiple of 8 up to 1024, pieces a multiple of 16 bytes", kernel);
   if (p.group <= 8)

@@ -119,8 +119,13 @@ __global__ void __launch_bounds__(kThreads) do_work(const Work work) {
   uint32_t sum = read_all(work, thread, threads, arithmetic);
   if (!writes_first) write_all(work.write, thread, threads);
   if (work.sum != nullptr) {
+    __shared__ uint32_t of_block;
+    if (threadIdx.x == 0) of_block = 0;
+    __syncthreads();
     sum = __reduce_add_sync(~0u, sum);
-    if (threadIdx.x % 32 == 0 && sum != 0) atomicAdd(work.sum, sum);
+    if (threadIdx.x % 32 == 0) atomicAdd(&of_block, sum);
+    __syncthreads();
+    if (threadIdx.x == 0) atomicAdd(work.sum, of_block);
   } else if (sum == 0x9e3779b9u) {
     *work.sink = 1;  // makes the reads needed; hardly ever taken
   }
