@@ -5,8 +5,36 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <new>
+
+#include "faults.h"
 
 namespace kvt {
+namespace {
+
+#define KVT_NAME_OF(id, name) name,
+const char* const kernel_names[] = {KVT_FOR_EACH_KERNEL(KVT_NAME_OF)};
+#undef KVT_NAME_OF
+
+}  // namespace
+
+const char* kernel_name(int32_t kernel) { return kernel_names[kernel]; }
+
+kvt_status call_guarded(CpuKernel kernel, const CpuCall& call) {
+  const char* name = kernel_name(call.call.kernel);
+  install_fault_handler();
+  try {
+    kvt_status status = KVT_OK;
+    run_guarded([&] { status = kernel(call); });
+    return status;
+  } catch (const std::bad_alloc&) {
+    return fail(KVT_OUT_OF_HOST_MEMORY, "%s: no memory for its scratch space", name);
+  } catch (const std::exception& error) {
+    return fail(KVT_FAULT, "%s: %s", name, error.what());
+  } catch (...) {
+    return fail(KVT_FAULT, "%s: unknown exception", name);
+  }
+}
 
 int processor_level() {
 #if defined(__x86_64__)

@@ -17,6 +17,11 @@ constexpr uint64_t kPage = 4096;
 // Highest level that this processor and its operating system have.
 int processor_level();
 
+const char* kernel_name(int32_t kernel);
+
+// Calls a kernel; memory faults and exceptions in it become a status with a line that names it.
+kvt_status call_guarded(CpuKernel kernel, const CpuCall& call);
+
 // Steady clock, ns.
 int64_t now_ns();
 

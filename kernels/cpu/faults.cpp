@@ -7,7 +7,6 @@
 #include <signal.h>
 
 #include <cstdio>
-#include <initializer_list>
 #include <mutex>
 #include <stdexcept>
 

@@ -10,7 +10,6 @@
 #include <new>
 #include <thread>
 
-#include "faults.h"
 #include "json.h"
 
 namespace kvt {
@@ -18,10 +17,6 @@ namespace {
 
 thread_local char message[512] = "";
 CpuKernelEntry table[KVT_KERNELS];
-
-#define KVT_NAME_OF(id, name) name,
-const char* const names[] = {KVT_FOR_EACH_KERNEL(KVT_NAME_OF)};
-#undef KVT_NAME_OF
 
 }  // namespace
 
@@ -42,7 +37,6 @@ void register_cpu_kernel(int32_t kernel, CpuKernel function, int level, bool tak
 }
 
 CpuKernelEntry& cpu_kernel_entry(int32_t kernel) { return table[kernel]; }
-const char* kernel_name(int32_t kernel) { return names[kernel]; }
 
 namespace {
 
@@ -72,7 +66,7 @@ Buffer* range(kvt_context* context, int32_t id, uint64_t offset, uint64_t bytes,
 
 kvt_status resolve(kvt_context* context, const kvt_call& call, int32_t at, Resolved* resolved) {
   if (call.kernel < 0 || call.kernel >= KVT_KERNELS) return fail(KVT_INVALID, "call %d: no kernel %d", at, call.kernel);
-  const char* name = names[call.kernel];
+  const char* name = kernel_name(call.kernel);
   resolved->function = function_at(call.kernel, context->level);
   if (resolved->function == nullptr) return fail(KVT_UNSUPPORTED, "%s: the cpu backend does not have this kernel", name);
   if (call.stream < 0 || call.stream >= KVT_STREAMS) return fail(KVT_INVALID, "%s: no stream %d", name, call.stream);
@@ -167,7 +161,6 @@ const char* kvt_message(void) { return message; }
 
 kvt_status kvt_open(const char* options, kvt_context** context) {
   return guarded([&] {
-    install_fault_handler();
     auto made = std::make_unique<kvt_context>();
     const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int threads = static_cast<int>(json_number(options, "threads", 0));

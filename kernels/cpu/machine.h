@@ -20,7 +20,6 @@ struct CpuKernelEntry {
   bool takes_files;
 };
 CpuKernelEntry& cpu_kernel_entry(int32_t kernel);
-const char* kernel_name(int32_t kernel);
 
 struct Buffer {
   int32_t tier = KVT_DRAM;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <new>
 #include <string>
 #include <thread>
 
@@ -46,18 +45,7 @@ kvt_status call_kernel(const Resolved& resolved, Threads& threads, Threads& io) 
   std::copy_n(resolved.bytes, KVT_MAX_REFS, call.bytes);
   std::copy_n(resolved.tiers, KVT_MAX_REFS, call.tiers);
   std::copy_n(resolved.files, KVT_MAX_REFS, call.files);
-  const char* name = kernel_name(resolved.call.kernel);
-  try {
-    kvt_status status = KVT_OK;
-    run_guarded([&] { status = resolved.function(call); });
-    return status;
-  } catch (const std::bad_alloc&) {
-    return fail(KVT_OUT_OF_HOST_MEMORY, "%s: no memory for its scratch space", name);
-  } catch (const std::exception& error) {
-    return fail(KVT_FAULT, "%s: %s", name, error.what());
-  } catch (...) {
-    return fail(KVT_FAULT, "%s: unknown exception", name);
-  }
+  return call_guarded(resolved.function, call);
 }
 
 void run_call(Pass& pass, size_t at, Threads& threads, Threads& io) {

@@ -255,7 +255,7 @@ void Run::run_on_host(int32_t at, uint32_t epoch) {
     std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
     std::memcpy(resolved.files, step.files, sizeof step.files);
     step.host_start_ns = Ns(std::chrono::steady_clock::now() - zero).count();
-    const kvt_status status = cpu_kernel(call.kernel).function(resolved);
+    const kvt_status status = call_guarded(cpu_kernel(call.kernel).function, resolved);
     step.host_end_ns = Ns(std::chrono::steady_clock::now() - zero).count();
     if (status != KVT_OK) {
       std::lock_guard<std::mutex> lock(host_message_mutex_);
