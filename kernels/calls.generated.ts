@@ -4,11 +4,16 @@ import { call as callAttend } from './calls/attend.ts';
 import { call as callBoundsScore } from './calls/bounds-score.ts';
 import { call as callCopy } from './calls/copy.ts';
 import { call as callDecode } from './calls/decode.ts';
+import { call as callDeltaEncode } from './calls/delta-encode.ts';
+import { call as callDeltaRebuild } from './calls/delta-rebuild.ts';
 import { call as callDotScore } from './calls/dot-score.ts';
 import { call as callEmpty } from './calls/empty.ts';
 import { call as callEncode } from './calls/encode.ts';
+import { call as callGate } from './calls/gate.ts';
 import { call as callGather } from './calls/gather.ts';
 import { call as callGemm } from './calls/gemm.ts';
+import { call as callLshHash } from './calls/lsh-hash.ts';
+import { call as callLshMatch } from './calls/lsh-match.ts';
 import { call as callMerge } from './calls/merge.ts';
 import { call as callPageBounds } from './calls/page-bounds.ts';
 import { call as callParisCollide } from './calls/paris-collide.ts';
@@ -16,6 +21,9 @@ import { call as callParisEncode } from './calls/paris-encode.ts';
 import { call as callParisRerank } from './calls/paris-rerank.ts';
 import { call as callParisSelect } from './calls/paris-select.ts';
 import { call as callParisTiers } from './calls/paris-tiers.ts';
+import { call as callPqAssign } from './calls/pq-assign.ts';
+import { call as callPqScore } from './calls/pq-score.ts';
+import { call as callRingToPage } from './calls/ring-to-page.ts';
 import { call as callScatter } from './calls/scatter.ts';
 import { call as callSoftmaxMass } from './calls/softmax-mass.ts';
 import { call as callSpin } from './calls/spin.ts';
@@ -28,11 +36,16 @@ export const catalog = {
   "bounds-score": callBoundsScore,
   "copy": callCopy,
   "decode": callDecode,
+  "delta-encode": callDeltaEncode,
+  "delta-rebuild": callDeltaRebuild,
   "dot-score": callDotScore,
   "empty": callEmpty,
   "encode": callEncode,
+  "gate": callGate,
   "gather": callGather,
   "gemm": callGemm,
+  "lsh-hash": callLshHash,
+  "lsh-match": callLshMatch,
   "merge": callMerge,
   "page-bounds": callPageBounds,
   "paris-collide": callParisCollide,
@@ -40,6 +53,9 @@ export const catalog = {
   "paris-rerank": callParisRerank,
   "paris-select": callParisSelect,
   "paris-tiers": callParisTiers,
+  "pq-assign": callPqAssign,
+  "pq-score": callPqScore,
+  "ring-to-page": callRingToPage,
   "scatter": callScatter,
   "softmax-mass": callSoftmaxMass,
   "spin": callSpin,
@@ -47,4 +63,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '6782e97616e55b0e';
+export const digest = 'ee733344b28ea84f';

@@ -1,0 +1,83 @@
+/**
+ * Keys that share the code of a query in at least `collisions` (1 or 2) of the tables: ids u32 [rows, group, idStride], of
+ * which the first counts[row, query] (u32 [rows, group]) are written, ascending; idStride >= count. codes u16
+ * [rows, tables, codeStride] hold the queries' codes; starts u32 [rows, tables, 2^hashes + 1] say where the keys of a code
+ * begin in postings u32 [rows, tables, count]. Infini-AI-Lab/MagicPIG library/lsh/lsh.cc; sim/policy/lsh-index.ts.
+ */
+import { type KernelSpec, rowsExtent } from '../calls.ts';
+import { u16View, u32View } from '../floats.ts';
+import { u32Bytes } from '../group-scores.ts';
+import type { Random } from '../random.ts';
+
+export const call = {
+  name: 'lsh-match',
+  refs: ['codes', 'starts', 'postings', 'ids', 'counts'],
+  ints: ['rows', 'group', 'count', 'tables', 'hashes', 'collisions', 'codeStride', 'idStride'],
+  reals: [],
+  extents: ({ rows, group, count, tables, hashes, codeStride, idStride }) => ({
+    codes: rowsExtent(rows * tables, 2 * group, 2 * codeStride),
+    starts: 4 * rows * tables * (2 ** hashes + 1),
+    postings: 4 * rows * tables * count,
+    ids: 4 * rows * group * idStride,
+    counts: 4 * rows * group,
+  }),
+  reference({ ints: { rows, group, count, tables, hashes, collisions, codeStride, idStride }, bytes }) {
+    const codes = u16View(bytes('codes'));
+    const [starts, postings, ids, counts] = ['starts', 'postings', 'ids', 'counts'].map((ref) =>
+      u32View(bytes(ref)),
+    );
+    for (let query = 0; query < rows * group; query++) {
+      const row = Math.floor(query / group);
+      const seen = new Uint32Array(count);
+      for (let table = row * tables; table < (row + 1) * tables; table++) {
+        const bucket = table * (2 ** hashes + 1) + codes[table * codeStride + (query % group)];
+        for (let at = starts[bucket]; at < starts[bucket + 1]; at++) seen[postings[table * count + at]]++;
+      }
+      counts[query] = 0;
+      seen.forEach((times, key) => {
+        if (times >= collisions) ids[query * idStride + counts[query]++] = key;
+      });
+    }
+  },
+  randomCase(random) {
+    const rows = random.integer(1, 3);
+    const group = random.integer(1, 5);
+    const count = [random.integer(1, 40), random.integer(41, 3000)][random.integer(0, 1)];
+    const tables = random.integer(1, 12);
+    const hashes = random.integer(1, 8);
+    const codeStride = group + random.integer(0, 2);
+    const idStride = count + random.integer(0, 2);
+    const { starts, postings } = drawLists(random, rows * tables, count, 2 ** hashes);
+    const codes = Uint16Array.from({ length: rows * tables * codeStride }, () =>
+      random.integer(0, 2 ** hashes - 1),
+    );
+    return {
+      label: `lsh-match rows ${rows} group ${group} count ${count} ${tables} x ${hashes}`,
+      buffers: {
+        codes: { tier: 'dram', data: new Uint8Array(codes.buffer) },
+        starts: { tier: 'dram', data: starts },
+        postings: { tier: 'dram', data: postings },
+        ids: { tier: 'dram', data: 4 * rows * group * idStride },
+        counts: { tier: 'dram', data: 4 * rows * group },
+      },
+      ints: { rows, group, count, tables, hashes, collisions: random.integer(1, 2), codeStride, idStride },
+      outputs: [
+        { ref: 'ids', bytes: 4 * rows * group * idStride, type: 'u32', tolerance: 0 },
+        { ref: 'counts', bytes: 4 * rows * group, type: 'u32', tolerance: 0 },
+      ],
+    };
+  },
+} satisfies KernelSpec;
+
+/** Lists of keys by random codes, and where each begins, of `lists` tables. */
+const drawLists = (random: Random, lists: number, count: number, buckets: number) => {
+  const starts: number[] = [];
+  const postings: number[] = [];
+  for (let list = 0; list < lists; list++) {
+    const codes = Array.from({ length: count }, () => random.integer(0, buckets - 1));
+    const order = codes.map((_, key) => key).sort((a, b) => codes[a] - codes[b] || a - b);
+    postings.push(...order);
+    for (let code = 0; code <= buckets; code++) starts.push(codes.filter((own) => own < code).length);
+  }
+  return { starts: u32Bytes(starts), postings: u32Bytes(postings) };
+};
