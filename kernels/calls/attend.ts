@@ -71,7 +71,7 @@ interface Shape {
 /** Pages of a pool with random contents, in random order, for rows of random lengths; some may be empty. */
 const drawRows = (random: Random, { rows, pageTokens }: Shape) => {
   const tokens = Uint32Array.from({ length: rows }, () =>
-    random.integer(0, 7) === 0 ? 0 : random.integer(1, random.integer(0, 1) === 0 ? 40 : 300),
+    random.integer(0, 7) === 0 ? 0 : random.integer(1, random.integer(0, 1) === 0 ? 40 : 200),
   );
   const offsets = new Uint32Array(rows + 1);
   for (let row = 0; row < rows; row++) offsets[row + 1] = offsets[row] + Math.ceil(tokens[row] / pageTokens);
@@ -86,7 +86,7 @@ const drawCase = (random: Random): KernelCase => {
   const name = oneOf(random, Object.keys(FORMATS) as (keyof typeof FORMATS)[]);
   const { id: format, element } = FORMATS[name];
   const shape: Shape = {
-    rows: random.integer(1, 6),
+    rows: random.integer(1, 4),
     group: oneOf(random, [1, 2, 3, 4, 7, 8, 12, 16]),
     headDim: oneOf(random, element === 'code' ? [64, 128] : [64, 80, 96, 128, 256]),
     pageTokens: oneOf(random, [1, 8, 16, 32, 64, 5]),

@@ -1,0 +1,298 @@
+// Decode attention over paged KV on the CPU; arguments in calls/attend.ts. Rows are cut into runs of tokens that threads
+// share; a run is done in tiles that stay in the L1, and the runs of a row are merged at the end.
+#include <atomic>
+#include <memory>
+#include <new>
+
+#include "pages.h"
+
+namespace {
+
+using namespace kvt;
+
+constexpr int kTile = 32;
+constexpr int kLanes = 16;
+typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+struct Attention {
+  const uint8_t* q;
+  const uint8_t* pool;
+  const uint32_t* table;
+  const uint32_t* offsets;
+  const uint32_t* tokens;
+  const uint32_t* mask;
+  void* out;
+  int64_t rows, page_tokens, page_stride;
+  int group, dim, width, format, out_type, parts, part;
+  bool q_f16;
+  float scale_log2;
+  PageSide keys, values;
+};
+
+// 2^x for x <= 0, relative error 2e-7: Taylor series of 2^f, f in [-0.5, 0.5], to degree 7.
+inline float exp2_of(float x) {
+  x = x < -126 ? -126 : x;
+  const float whole = static_cast<float>(static_cast<int>(x - 0.5f));
+  const float f = x - whole;
+  float y = 1.5252734e-5f;
+  y = y * f + 1.5403530e-4f;
+  y = y * f + 1.3333558e-3f;
+  y = y * f + 9.6181291e-3f;
+  y = y * f + 5.5504109e-2f;
+  y = y * f + 2.4022651e-1f;
+  y = y * f + 6.9314718e-1f;
+  y = y * f + 1.0f;
+  const uint32_t bits = static_cast<uint32_t>(static_cast<int>(whole) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return y * power;
+}
+
+inline const Lanes& at(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
+
+inline float total(const Lanes& lanes) {
+  float x[kLanes];
+  std::memcpy(x, &lanes, sizeof x);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) x[i] += x[i + half];
+  return x[0];
+}
+
+// s [4, kTile] = products of four queries with the tile's keys.
+void products(const float* q, int width, const float* k, int tokens, float* s) {
+  for (int t = 0; t < tokens; t++) {
+    Lanes sums[4] = {};
+    for (int d = 0; d < width; d += kLanes) {
+      const Lanes key = at(k + t * width + d);
+      for (int h = 0; h < 4; h++) sums[h] += at(q + h * width + d) * key;
+    }
+    for (int h = 0; h < 4; h++) s[h * kTile + t] = total(sums[h]);
+  }
+}
+
+// o [4, width] += p [4, kTile] v.
+void accumulate(const float* p, int width, const float* v, int tokens, float* o) {
+  for (int d = 0; d < width; d += kLanes) {
+    Lanes sums[4];
+    for (int h = 0; h < 4; h++) sums[h] = at(o + h * width + d);
+    for (int t = 0; t < tokens; t++) {
+      const Lanes value = at(v + t * width + d);
+      for (int h = 0; h < 4; h++) sums[h] += p[h * kTile + t] * value;
+    }
+    for (int h = 0; h < 4; h++) *reinterpret_cast<Lanes*>(o + h * width + d) = sums[h];
+  }
+}
+
+// Sums of a run: o [heads, width], then maxima in log2, then weights' sums. Heads are padded to fours.
+struct Sums {
+  float* o;
+  float* most;
+  float* sum;
+};
+
+constexpr int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+Sums sums_at(const Attention& a, float* memory, int64_t run) {
+  const int64_t heads = padded(a.group, 4);
+  float* o = memory + run * heads * (a.width + 2);
+  return {o, o + heads * a.width, o + heads * (a.width + 1)};
+}
+
+// One thread's memory.
+struct Scratch {
+  std::unique_ptr<float[]> memory;
+  float *q, *k, *v, *s;
+
+  explicit Scratch(const Attention& a) {
+    const int64_t heads = padded(a.group, 4), tile = static_cast<int64_t>(kTile) * a.width;
+    memory.reset(new (std::nothrow) float[heads * a.width + 2 * tile + heads * kTile]());
+    q = memory.get();
+    k = q + heads * a.width;
+    v = k + tile;
+    s = v + tile;
+  }
+};
+
+// Logits of a tile to weights relative to the maxima so far.
+void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int tokens, float* s) {
+  for (int h = 0; h < a.group; h++) {
+    float* row = s + h * kTile;
+    float top = sums.most[h];
+    for (int t = 0; t < tokens; t++) {
+      row[t] = reads[t] >> h & 1 ? row[t] * a.scale_log2 : -INFINITY;
+      top = row[t] > top ? row[t] : top;
+    }
+    if (top == -INFINITY) {
+      for (int t = 0; t < tokens; t++) row[t] = 0;
+      continue;
+    }
+    if (top > sums.most[h]) {
+      const float keep = sums.most[h] == -INFINITY ? 0 : exp2_of(sums.most[h] - top);
+      for (int d = 0; d < a.width; d++) sums.o[h * a.width + d] *= keep;
+      sums.sum[h] *= keep;
+      sums.most[h] = top;
+    }
+    float sum = 0;
+    for (int t = 0; t < tokens; t++) {
+      const float weight = exp2_of(row[t] - top);
+      row[t] = row[t] == -INFINITY ? 0 : weight;
+      sum += row[t];
+    }
+    sums.sum[h] += sum;
+  }
+}
+
+// Tokens [from, to) of a row.
+void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const Scratch& scratch, const Sums& sums) {
+  for (int h = 0; h < a.group; h++)
+    widen_numbers(reinterpret_cast<const uint16_t*>(a.q) + (row * a.group + h) * a.dim, a.dim, a.q_f16,
+                  scratch.q + h * a.width);
+  const int64_t heads = padded(a.group, 4);
+  std::fill(sums.o, sums.o + heads * a.width, 0.0f);
+  std::fill(sums.most, sums.most + heads, -INFINITY);
+  std::fill(sums.sum, sums.sum + heads, 0.0f);
+  for (int64_t first = from; first < to; first += kTile) {
+    const int tokens = static_cast<int>(std::min<int64_t>(kTile, to - first));
+    uint32_t reads[kTile];
+    const uint8_t* pages[kTile];
+    int64_t places[kTile];
+    for (int t = 0; t < tokens; t++) {
+      const int64_t entry = a.offsets[row] + (first + t) / a.page_tokens;
+      pages[t] = a.pool + a.table[entry] * a.page_stride;
+      places[t] = (first + t) % a.page_tokens;
+      reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
+      decode_row(a.keys, pages[t], places[t], scratch.k + t * a.width);
+    }
+    for (int h = 0; h < heads; h += 4) products(scratch.q + h * a.width, a.width, scratch.k, tokens, scratch.s + h * kTile);
+    weigh(a, sums, reads, tokens, scratch.s);
+    for (int t = 0; t < tokens; t++) decode_row(a.values, pages[t], places[t], scratch.v + t * a.width);
+    for (int h = 0; h < heads; h += 4) accumulate(scratch.s + h * kTile, a.width, scratch.v, tokens, sums.o + h * a.width);
+  }
+}
+
+void write_head(const Attention& a, int64_t row, int h, const float* o, float most, float sum) {
+  const int64_t head = row * a.group + h;
+  if (a.parts > 0) {
+    float* to = static_cast<float*>(a.out) + (head * a.parts + a.part) * (a.dim + 2);
+    std::copy(o, o + a.dim, to);
+    to[a.dim] = sum > 0 ? most * 0.693147180559945f : 0;
+    to[a.dim + 1] = sum;
+    return;
+  }
+  const float by = sum > 0 ? 1 / sum : 0;
+  for (int d = 0; d < a.dim; d++) {
+    if (a.out_type == 0) static_cast<float*>(a.out)[head * a.dim + d] = o[d] * by;
+    else static_cast<uint16_t*>(a.out)[head * a.dim + d] = number_of(o[d] * by, a.out_type == 2);
+  }
+}
+
+// Merges the runs of a row into the first and writes the result.
+void finish_row(const Attention& a, float* memory, int64_t row, int64_t first, int64_t runs) {
+  const Sums all = sums_at(a, memory, first);
+  for (int h = 0; h < a.group; h++) {
+    for (int64_t run = first + 1; run < first + runs; run++) {
+      const Sums part = sums_at(a, memory, run);
+      if (!(part.sum[h] > 0)) continue;
+      const float top = std::max(all.most[h], part.most[h]);
+      const float keep = all.sum[h] > 0 ? exp2_of(all.most[h] - top) : 0;
+      const float by = exp2_of(part.most[h] - top);
+      for (int d = 0; d < a.dim; d++)
+        all.o[h * a.width + d] = all.o[h * a.width + d] * keep + part.o[h * a.width + d] * by;
+      all.sum[h] = all.sum[h] * keep + part.sum[h] * by;
+      all.most[h] = top;
+    }
+    write_head(a, row, h, all.o + h * a.width, all.most[h], all.sum[h]);
+  }
+}
+
+// The table is data: what it says must lie in the pool.
+kvt_status check_table(const CpuCall& call, const Attention& a, int64_t page_bytes) {
+  const uint64_t entries = a.offsets[a.rows];
+  if (4 * entries > call.bytes[KVT_ATTEND_REF_TABLE] || (a.mask && 4 * entries > call.bytes[KVT_ATTEND_REF_MASK]))
+    return fail(KVT_INVALID, "attend: offsets end at entry %llu, past the table", static_cast<unsigned long long>(entries));
+  for (int64_t row = 0; row < a.rows; row++)
+    if (a.offsets[row] > a.offsets[row + 1] || a.tokens[row] > (a.offsets[row + 1] - a.offsets[row]) * a.page_tokens)
+      return fail(KVT_INVALID, "attend: row %lld has %u tokens and %lld pages of %lld", static_cast<long long>(row),
+                  a.tokens[row], static_cast<long long>(a.offsets[row + 1]) - a.offsets[row],
+                  static_cast<long long>(a.page_tokens));
+  for (uint64_t entry = 0; entry < entries; entry++)
+    if (static_cast<uint64_t>(a.table[entry]) * a.page_stride + page_bytes > call.bytes[KVT_ATTEND_REF_POOL])
+      return fail(KVT_INVALID, "attend: entry %llu is page %u, past the pool", static_cast<unsigned long long>(entry),
+                  a.table[entry]);
+  return KVT_OK;
+}
+
+kvt_status read_arguments(const CpuCall& call, Attention& a) {
+  a.rows = call.integer(KVT_ATTEND_INT_ROWS);
+  a.group = static_cast<int>(call.integer(KVT_ATTEND_INT_GROUP));
+  a.dim = static_cast<int>(call.integer(KVT_ATTEND_INT_HEAD_DIM));
+  a.page_tokens = call.integer(KVT_ATTEND_INT_PAGE_TOKENS);
+  a.page_stride = call.integer(KVT_ATTEND_INT_PAGE_STRIDE);
+  a.format = static_cast<int>(call.integer(KVT_ATTEND_INT_FORMAT));
+  if (a.rows < 1 || a.group < 1 || a.group > 32 || a.page_tokens < 1)
+    return fail(KVT_INVALID, "attend: rows and pageTokens must be 1 or more, group 1 to 32");
+  if (a.dim < 8 || a.dim % 8 != 0) return fail(KVT_INVALID, "attend: headDim is %d, expected a multiple of 8", a.dim);
+  if (a.format < 0 || a.format >= FORMATS)
+    return fail(KVT_INVALID, "attend: format is %d, expected 0 to %d", a.format, FORMATS - 1);
+  const int64_t bytes = layout_of(format_of(a.format), a.dim, a.page_tokens).bytes;
+  if (a.page_stride < bytes || a.page_stride % 2 != 0)
+    return fail(KVT_INVALID, "attend: pageStride is %lld, expected an even number, %lld or more",
+                static_cast<long long>(a.page_stride), static_cast<long long>(bytes));
+  a.q = call.at<const uint8_t>(KVT_ATTEND_REF_Q);
+  a.pool = call.at<const uint8_t>(KVT_ATTEND_REF_POOL);
+  a.table = call.at<const uint32_t>(KVT_ATTEND_REF_TABLE);
+  a.offsets = call.at<const uint32_t>(KVT_ATTEND_REF_OFFSETS);
+  a.tokens = call.at<const uint32_t>(KVT_ATTEND_REF_TOKENS);
+  a.mask = call.at<const uint32_t>(KVT_ATTEND_REF_MASK);
+  a.out = call.at<void>(KVT_ATTEND_REF_OUT);
+  a.width = static_cast<int>(padded(a.dim, kLanes));
+  a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
+  a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));
+  a.part = static_cast<int>(call.integer(KVT_ATTEND_INT_PART));
+  a.q_f16 = call.integer(KVT_ATTEND_INT_Q_TYPE) == 1;
+  const double scale = call.real(KVT_ATTEND_REAL_SCALE);
+  a.scale_log2 = static_cast<float>((scale == 0 ? 1 / std::sqrt(static_cast<double>(a.dim)) : scale) * 1.4426950408889634);
+  a.keys = side_of(a.format, a.dim, a.page_tokens, false);
+  a.values = side_of(a.format, a.dim, a.page_tokens, true);
+  return check_table(call, a, bytes);
+}
+
+kvt_status attend(const CpuCall& call) {
+  Attention a{};
+  const kvt_status read = read_arguments(call, a);
+  if (read != KVT_OK) return read;
+  // Runs of one length, a few for each thread, so that rows of different lengths even out.
+  int64_t all = 0;
+  for (int64_t row = 0; row < a.rows; row++) all += a.tokens[row];
+  const int64_t length = padded(std::max<int64_t>(256, all / (4 * call.threads.count()) + 1), kTile);
+  std::unique_ptr<int64_t[]> first(new (std::nothrow) int64_t[a.rows + 1]);
+  if (first == nullptr) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
+  first[0] = 0;
+  for (int64_t row = 0; row < a.rows; row++)
+    first[row + 1] = first[row] + std::max<int64_t>(1, (a.tokens[row] + length - 1) / length);
+  const int64_t runs = first[a.rows];
+  std::unique_ptr<float[]> memory(new (std::nothrow) float[runs * padded(a.group, 4) * (a.width + 2)]);
+  if (memory == nullptr) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld parts", static_cast<long long>(runs));
+  std::atomic<bool> starved = false;
+  call.threads.run(runs, [&](int64_t from, int64_t to) {
+    const Scratch scratch(a);
+    if (scratch.memory == nullptr) {
+      starved = true;
+      return;
+    }
+    for (int64_t run = from; run < to; run++) {
+      const int64_t row = std::upper_bound(first.get(), first.get() + a.rows, run) - first.get() - 1;
+      const int64_t start = (run - first[row]) * length;
+      attend_run(a, row, start, std::min<int64_t>(a.tokens[row], start + length), scratch, sums_at(a, memory.get(), run));
+    }
+  });
+  if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for a thread's tile");
+  call.threads.run(a.rows, [&](int64_t from, int64_t to) {
+    for (int64_t row = from; row < to; row++) finish_row(a, memory.get(), row, first[row], first[row + 1] - first[row]);
+  });
+  return KVT_OK;
+}
+
+KVT_CPU_KERNEL(KVT_ATTEND, attend);
+
+}  // namespace

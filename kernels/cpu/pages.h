@@ -1,0 +1,128 @@
+// KV pages on the CPU: halves and bf16 to and from float, rows of a page decoded. Formats in formats.ts.
+#ifndef KVTIER_CPU_PAGES_H
+#define KVTIER_CPU_PAGES_H
+
+#include <cmath>
+#include <cstring>
+
+#include "../formats.h"
+#include "row-scores.h"
+
+namespace kvt {
+// Compiled once a level: internal linkage, so that the linker can't mix levels.
+namespace {
+
+// Finite halves only: the exponent is rebased by a multiplication, which also gets subnormals right.
+inline float of_f16(uint16_t bits) {
+  const uint32_t word = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  float size;
+  std::memcpy(&size, &word, sizeof size);
+  size *= 0x1p112f;
+  return bits & 0x8000 ? -size : size;
+}
+
+// Round to nearest even.
+inline uint16_t f16_of(float value) {
+  uint32_t word;
+  std::memcpy(&word, &value, sizeof word);
+  const uint16_t sign = static_cast<uint16_t>(word >> 16 & 0x8000);
+  word &= 0x7fffffff;
+  if (word >= 0x47800000) return static_cast<uint16_t>(sign | (word > 0x7f800000 ? 0x7e00 : 0x7c00));
+  if (word < 0x38800000) {
+    // Below 2^-14 a half counts units of 2^-24, the last place of a float between 0.5 and 1.
+    float size;
+    std::memcpy(&size, &word, sizeof size);
+    size += 0.5f;
+    std::memcpy(&word, &size, sizeof word);
+    return static_cast<uint16_t>(sign | (word - 0x3f000000));
+  }
+  word += 0xc8000fff + (word >> 13 & 1);
+  return static_cast<uint16_t>(sign | word >> 13);
+}
+
+inline float of_number(uint16_t bits, bool f16) { return f16 ? of_f16(bits) : of_bf16(bits); }
+inline uint16_t number_of(float value, bool f16) { return f16 ? f16_of(value) : bf16_of(value); }
+
+inline void widen_numbers(const uint16_t* from, int64_t count, bool f16, float* to) {
+  if (!f16) return widen(from, count, to);
+  for (int64_t i = 0; i < count; i++) to[i] = of_f16(from[i]);
+}
+
+// Where a group's scale stands, in halves from the start of the scales; its offset stands `apart` on.
+struct ScalePlace {
+  int64_t at;
+  int apart;
+};
+
+inline ScalePlace scale_place(const HalfFormat& half, int dim, int64_t token, int channel) {
+  if (half.by_channel()) {
+    const int64_t group = half.group_tokens == 0 ? 0 : token / half.group_tokens;
+    return {group * (half.symmetric ? 1 : 2) * dim + channel, dim};
+  }
+  const int group = half.group_channels == 0 ? 0 : channel / half.group_channels;
+  return {2 * (token * half.groups_across(dim) + group), 1};
+}
+
+// Place of a channel's nibble among the eight of its 32-bit word.
+inline int nibble_of(int channel) { return ((channel & 7) >> 1) + 4 * (channel & 1); }
+
+// One half (keys or values) of a page.
+struct PageSide {
+  HalfFormat half;
+  int64_t rows;
+  int64_t scales;
+  int dim;
+  bool f16;
+};
+
+inline PageSide side_of(int format, int dim, int64_t tokens, bool values) {
+  const PageFormat kind = format_of(format);
+  const PageLayout layout = layout_of(kind, dim, tokens);
+  const bool f16 = format == FORMAT_F16;
+  if (values) return {kind.values, layout.values, layout.value_scales, dim, f16};
+  return {kind.keys, 0, layout.key_scales, dim, f16};
+}
+
+// Codes of a row as floats, channel by channel.
+inline void widen_codes(const PageSide& side, const uint8_t* row, float* to) {
+  if (side.half.bits == 8) {
+    for (int d = 0; d < side.dim; d++)
+      to[d] = side.half.symmetric ? static_cast<float>(static_cast<int8_t>(row[d])) : static_cast<float>(row[d]);
+    return;
+  }
+  for (int d = 0; d < side.dim; d += 8) {
+    uint32_t word;
+    std::memcpy(&word, row + d / 2, sizeof word);
+    for (int j = 0; j < 4; j++) {
+      to[d + 2 * j] = static_cast<float>(word >> 4 * j & 15);
+      to[d + 2 * j + 1] = static_cast<float>(word >> (4 * j + 16) & 15);
+    }
+  }
+}
+
+// Numbers of the row of `token`.
+inline void decode_row(const PageSide& side, const uint8_t* page, int64_t token, float* to) {
+  const uint8_t* row = page + side.rows + token * side.half.row_bytes(side.dim);
+  if (!side.half.coded())
+    return widen_numbers(reinterpret_cast<const uint16_t*>(row), side.dim, side.f16, to);
+  widen_codes(side, row, to);
+  const uint16_t* scales = reinterpret_cast<const uint16_t*>(page + side.scales);
+  if (side.half.by_channel()) {
+    const uint16_t* from = scales + scale_place(side.half, side.dim, token, 0).at;
+    if (side.half.symmetric)
+      for (int d = 0; d < side.dim; d++) to[d] *= of_f16(from[d]);
+    else
+      for (int d = 0; d < side.dim; d++) to[d] = of_f16(from[side.dim + d]) + to[d] * of_f16(from[d]);
+    return;
+  }
+  const int size = side.half.group_channels == 0 ? side.dim : side.half.group_channels;
+  for (int first = 0; first < side.dim; first += size) {
+    const uint16_t* pair = scales + scale_place(side.half, side.dim, token, first).at;
+    const float scale = of_f16(pair[0]), offset = of_f16(pair[1]);
+    for (int d = first; d < std::min(first + size, side.dim); d++) to[d] = offset + to[d] * scale;
+  }
+}
+
+}  // namespace
+}  // namespace kvt
+#endif
