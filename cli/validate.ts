@@ -77,6 +77,8 @@ const flags = z.object({
     .default('kvtier-kernels')
     .describe('software stack that predicts: a name or a file (.json)'),
   steps: z.int().min(1).default(4).describe('decode steps that are replayed; the last one is run'),
+  layers: z.string().default('auto').describe('layers whose attention is replayed: auto, all, or a list'),
+  kvHeads: z.string().default('auto').describe('KV heads that are replayed: auto, all, or a list'),
   layersLimit: z.int().min(1).default(1024).describe('layers that are run at most'),
   memory: z
     .number()
@@ -118,7 +120,7 @@ const prepared = async (given: ValidateFlags, context: VerbContext): Promise<rea
   for (const tokens of contexts) {
     for (const budget of budgets) {
       const { experiment, trace } = setUpCompare(
-        { ...given, context: tokens, budget, batch: 1, layers: 'auto', kvHeads: 'auto', task: undefined },
+        { ...given, context: tokens, budget, batch: 1, task: undefined },
         chosen,
       );
       const before = done;

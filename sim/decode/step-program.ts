@@ -52,6 +52,9 @@ export interface StepReplay {
   programs(batch: number, layers: number): readonly StepProgram[];
 }
 
+/** Every one of `steps` steps chosen, none measured. */
+const unmeasured = (steps: number) => ({ everySteps: steps + 1, leadSteps: steps });
+
 /** Per policy: the last step with a choice that counts, and by replayed layer what its heads chose there. */
 interface Captured {
   step: number;
@@ -67,21 +70,27 @@ export const replaySteps = ({ experiment, trace, extraPolicies, onProgress }: Co
   const captured = new Map<Policy, Captured>(
     policies.map((policy) => [policy, { step: -1, choices: new Map() }]),
   );
-  const replays = replayPolicies({
-    trace,
-    world,
-    sample: policies.some(({ learns }) => learns) ? { ...sample, ...everyStep } : sample,
-    steps: experiment.steps,
-    seed: experiment.seed,
-    policies,
-    ...(onProgress ? { onProgress } : {}),
-    onChoice: (policy, layer, step, choices) => {
-      const of = captured.get(policy);
-      if (of === undefined) return;
-      of.step = step;
-      of.choices.set(layer, choices);
-    },
-  });
+  const replay = (learning: boolean): readonly PolicyReplay[] =>
+    replayPolicies({
+      trace,
+      world,
+      // Choices at every step, without measuring them against exact attention unless a policy learns from it.
+      sample: { ...sample, ...(learning ? everyStep : unmeasured(experiment.steps)) },
+      steps: experiment.steps,
+      seed: experiment.seed,
+      policies: policies.filter(({ learns }) => learns === learning),
+      ...(onProgress ? { onProgress } : {}),
+      onChoice: (policy, layer, step, choices) => {
+        const of = captured.get(policy);
+        if (of === undefined) return;
+        of.step = step;
+        of.choices.set(layer, choices);
+      },
+    });
+  const byPolicy = new Map(
+    [...replay(false), ...replay(true)].map((replayed) => [replayed.policy, replayed]),
+  );
+  const replays = policies.flatMap((policy) => byPolicy.get(policy) ?? []);
   const labels = experiment.policies.map(({ label }) => label);
   return {
     model,
