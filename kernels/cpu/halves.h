@@ -22,17 +22,32 @@ namespace {
   return static_cast<uint16_t>((word + 0x7fff + ((word >> 16) & 1)) >> 16);
 }
 
+// Finite halves only: the exponent is rebased by a multiplication, which also gets subnormals right.
 [[maybe_unused]] inline float of_f16(uint16_t bits) {
-  _Float16 value;
-  std::memcpy(&value, &bits, sizeof value);
-  return static_cast<float>(value);
+  const uint32_t word = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  float size;
+  std::memcpy(&size, &word, sizeof size);
+  size *= 0x1p112f;
+  return bits & 0x8000 ? -size : size;
 }
 
+// Round to nearest even.
 [[maybe_unused]] inline uint16_t f16_of(float value) {
-  const _Float16 half = static_cast<_Float16>(value);
-  uint16_t bits;
-  std::memcpy(&bits, &half, sizeof bits);
-  return bits;
+  uint32_t word;
+  std::memcpy(&word, &value, sizeof word);
+  const uint16_t sign = static_cast<uint16_t>(word >> 16 & 0x8000);
+  word &= 0x7fffffff;
+  if (word >= 0x47800000) return static_cast<uint16_t>(sign | (word > 0x7f800000 ? 0x7e00 : 0x7c00));
+  if (word < 0x38800000) {
+    // Below 2^-14 a half counts units of 2^-24, the last place of a float between 0.5 and 1.
+    float size;
+    std::memcpy(&size, &word, sizeof size);
+    size += 0.5f;
+    std::memcpy(&word, &size, sizeof word);
+    return static_cast<uint16_t>(sign | (word - 0x3f000000));
+  }
+  word += 0xc8000fff + (word >> 13 & 1);
+  return static_cast<uint16_t>(sign | word >> 13);
 }
 
 [[maybe_unused]] inline void widen(const uint16_t* from, int64_t count, float* to) {

@@ -12,34 +12,6 @@ namespace kvt {
 // Compiled once a level: internal linkage, so that the linker can't mix levels.
 namespace {
 
-// Finite halves only: the exponent is rebased by a multiplication, which also gets subnormals right.
-inline float of_f16(uint16_t bits) {
-  const uint32_t word = static_cast<uint32_t>(bits & 0x7fff) << 13;
-  float size;
-  std::memcpy(&size, &word, sizeof size);
-  size *= 0x1p112f;
-  return bits & 0x8000 ? -size : size;
-}
-
-// Round to nearest even.
-inline uint16_t f16_of(float value) {
-  uint32_t word;
-  std::memcpy(&word, &value, sizeof word);
-  const uint16_t sign = static_cast<uint16_t>(word >> 16 & 0x8000);
-  word &= 0x7fffffff;
-  if (word >= 0x47800000) return static_cast<uint16_t>(sign | (word > 0x7f800000 ? 0x7e00 : 0x7c00));
-  if (word < 0x38800000) {
-    // Below 2^-14 a half counts units of 2^-24, the last place of a float between 0.5 and 1.
-    float size;
-    std::memcpy(&size, &word, sizeof size);
-    size += 0.5f;
-    std::memcpy(&word, &size, sizeof word);
-    return static_cast<uint16_t>(sign | (word - 0x3f000000));
-  }
-  word += 0xc8000fff + (word >> 13 & 1);
-  return static_cast<uint16_t>(sign | word >> 13);
-}
-
 inline float of_number(uint16_t bits, bool f16) { return f16 ? of_f16(bits) : of_bf16(bits); }
 inline uint16_t number_of(float value, bool f16) { return f16 ? f16_of(value) : bf16_of(value); }
 
