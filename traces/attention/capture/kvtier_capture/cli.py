@@ -29,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     prompt.add_argument("--prompt-file", help="text, or a .json list of {role, content} messages")
     prompt.add_argument("--task", choices=TASKS, help="make a long-context prompt whose answer lies far back")
     p.add_argument("--text", help="the book (UTF-8) that a task's prompt is made from")
+    p.add_argument("--answer-text", help="a text (UTF-8) that the decode steps read as if it had been generated: its "
+                   "first --steps tokens, some hundred a pass")
     p.add_argument("--depth", type=float, default=0.1, help="where the fact lies, 0 = start, 1 = end (default 0.1)")
     p.add_argument("--chat", action=argparse.BooleanOptionalAction, help="use the chat template (default: if any)")
     p.add_argument("--context", type=int, help="tokens of prompt and steps together (default: the model's context)")

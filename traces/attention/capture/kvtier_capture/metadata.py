@@ -40,6 +40,8 @@ def describe(
     if recorder.extras:
         provenance["softmaxExtras"] = recorder.extras
     answer = {} if prompt.answer is None else {"answer": prompt.answer, "answered": prompt.answer in text}
+    if prompt.forced:
+        provenance["answer"] = "read, not generated"
     if prompt.evidence:
         answer["evidenceTokens"] = [list(passage) for passage in prompt.evidence]
     return {
@@ -60,7 +62,7 @@ def summary(flags: argparse.Namespace, metadata: dict, prompt: Prompt) -> list[s
     lines = [
         f"{flags.out}: {metadata['promptTokens']} prompt tokens, {metadata['steps']} steps, "
         f"layers {','.join(map(str, metadata['recordedLayers']))}, {os.path.getsize(flags.out)} bytes",
-        f"generated: {text!r}",
+        f"{'read' if prompt.forced else 'generated'}: {text[:2000]!r}",
     ]
     if prompt.answer is not None:
         lines.append(f"expected answer: {prompt.answer!r}, {'found' if prompt.answer in text else 'not found'}")

@@ -29,6 +29,8 @@ class Prompt:
     """Token positions [first, last) of the passages that the answer depends on, when known."""
     whole_text: bool = False
     """The book ended before the context did."""
+    forced: tuple[int, ...] = ()
+    """Tokens that the decode steps read instead of generating any."""
 
 
 def from_file(tokenizer: PreTrainedTokenizerBase, path: str, chat: bool, limit: int | None) -> Prompt:
@@ -70,6 +72,14 @@ def from_task(
     case = make(low)
     evidence = _find(tokenizer, text_of(low), case.evidence, not chat)
     return Prompt(tokens_of(low), task, case.question, case.answer, evidence, whole_text=low == most and most < limit)
+
+
+def forced_answer(tokenizer: PreTrainedTokenizerBase, path: str, steps: int) -> tuple[int, ...]:
+    """The first `steps` tokens of a text that stands for the answer."""
+    tokens = tokenizer(read_text(path, "--answer-text"), add_special_tokens=False)["input_ids"]
+    if len(tokens) < steps:
+        raise CaptureError(f"--answer-text {path}: {len(tokens)} tokens, expected at least {steps} (--steps)")
+    return tuple(tokens[:steps])
 
 
 def _maker(task: str, text_path: str | None, seed: int, depth: float, limit: int) -> tuple[Make, int]:

@@ -22,8 +22,8 @@ class Quantised:
     """int8 [kvHeads, tokens, headDim]"""
     scale: torch.Tensor
     """float16 or float32 [kvHeads, tokens] or [kvHeads, headDim]"""
-    offset: torch.Tensor
-    """float16 or float32 [kvHeads, headDim]"""
+    offset: torch.Tensor | None
+    """float16 or float32 [kvHeads, headDim]; none for queries"""
     axis: str
 
     def restore(self) -> torch.Tensor:
@@ -52,6 +52,13 @@ def quantise(x: torch.Tensor, axis: str) -> Quantised:
     return Quantised((x / step).round().clamp(-127, 127).to(torch.int8), scale, offset, axis)
 
 
+def quantise_queries(x: torch.Tensor) -> Quantised:
+    """[steps, heads, headDim] with a scale per step and head: another query of nearly the same direction."""
+    scale = (x.float().abs().amax(dim=-1) / 127).half()
+    step = torch.where(scale == 0, torch.ones_like(scale), scale).float().unsqueeze(-1)
+    return Quantised((x.float() / step).round().clamp(-127, 127).to(torch.int8), scale, None, "per-head")
+
+
 @dataclass
 class Account:
     """Sums the error of one field over its layers; what the metadata says of it comes from here."""
@@ -62,11 +69,13 @@ class Account:
     logit_energy: float = 0.0
     largest: float = 0.0
     logits: int = 0
+    has_offset: bool = False
 
     def add(self, x: torch.Tensor, part: Quantised, queries: torch.Tensor | None) -> None:
         """x [kvHeads, tokens, d]; queries [steps, heads, d] for keys, else None."""
         difference = part.restore() - x.float()
         self.axes.add(part.axis)
+        self.has_offset |= part.offset is not None
         self.error += float(difference.square().sum(dtype=torch.float64))
         self.energy += float(x.float().square().sum(dtype=torch.float64))
         if queries is not None:
@@ -80,7 +89,7 @@ class Account:
 
     def metadata(self) -> dict:
         scale = next(iter(self.axes)) if len(self.axes) == 1 else "per-token or per-channel"
-        account = {"dtype": "int8", "scale": scale, "offset": "per-channel",
+        account = {"dtype": "int8", "scale": scale, **({"offset": "per-channel"} if self.has_offset else {}),
                    "relativeRmsError": _digits((self.error / self.energy) ** 0.5 if self.energy else 0.0)}
         if self.logits:
             account |= {"rmsLogitError": _digits((self.logit_energy / self.logits) ** 0.5),

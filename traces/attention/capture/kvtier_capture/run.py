@@ -1,4 +1,4 @@
-"""Reads the prompt in chunks and generates step by step, while the hook records.
+"""Reads the prompt in chunks and generates step by step, or reads a given answer in chunks, while the hook records.
 
 Positions: the query of step s sits at promptTokens + s; the first generated token comes from the prompt's last logits
 and is fed at step 0. Same seed, model and machine: same tokens.
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint, Progress, freeze_cache, thaw_cache
 from .errors import CaptureError
 from .hook import recording
+from .prompts import Prompt
 from .recorder import Recorder
 
 
@@ -33,7 +34,7 @@ class Generation:
     tokens: list[int] = field(default_factory=list)
     """Tokens that were fed, one a step."""
     logits: list[float] = field(default_factory=list)
-    """The logit of each token at its choice: what a teacher-forced pass must reproduce."""
+    """The logit of each token at its choice: what a teacher-forced pass must reproduce. Empty where none was chosen."""
 
 
 def survey(model: torch.nn.Module, token: int, recorder: Recorder):  # noqa: ANN201 - any cache of transformers
@@ -45,7 +46,7 @@ def survey(model: torch.nn.Module, token: int, recorder: Recorder):  # noqa: ANN
 
 
 def generate(
-    model: torch.nn.Module, prompt: list[int], recorder: Recorder, sampling: Sampling, chunk: int, quiet: bool,
+    model: torch.nn.Module, prompt: Prompt, recorder: Recorder, sampling: Sampling, chunk: int, quiet: bool,
     checkpoint: Checkpoint, progress: Progress, used_cache,  # noqa: ANN001
 ) -> Generation:
     """Run from `progress` (fresh, or loaded) to the end; `used_cache` is a cache of this model to thaw into."""
@@ -56,12 +57,16 @@ def generate(
     if frozen is not None:
         cache, progress.cache = thaw_cache(frozen, used_cache, next(model.parameters()).device), None
     recorder.sums = progress.sums
-    total = len(prompt) + recorder.plan.steps
+    length = len(prompt.tokens)
+    total = length + recorder.plan.steps
     bar = tqdm(total=total, initial=progress.fed, unit="tok", desc="prefill", disable=True if quiet else None)
     with torch.inference_mode(), recording(recorder, model), bar:
         while progress.fed < total and not progress.finished:
-            if progress.fed < len(prompt):
-                piece = prompt[progress.fed : progress.fed + chunk]
+            if progress.fed < length:
+                piece = prompt.tokens[progress.fed : progress.fed + chunk]
+            elif prompt.forced:
+                piece = list(prompt.forced[progress.fed - length : progress.fed - length + chunk])
+                progress.tokens += piece
             else:
                 bar.set_description("decode")
                 piece = _next(progress, sampling, random)
@@ -69,7 +74,7 @@ def generate(
                 progress.last, cache = _forward(model, piece, progress.fed, cache, recorder)
                 progress.fed += len(piece)
                 bar.update(len(piece))
-                if progress.fed == len(prompt):
+                if progress.fed == length:
                     recorder.end_of_prompt()
             if checkpoint.due() and piece:
                 _save(checkpoint, progress, recorder, random, freeze_cache(cache))

@@ -20,7 +20,7 @@ from .container import Container
 from .errors import CaptureError, CaptureStopped
 from .load import context_tokens, identity, load_config, load_model, load_tokenizer, locate
 from .metadata import describe, summary
-from .prompts import Prompt, from_file, from_task
+from .prompts import Prompt, forced_answer, from_file, from_task
 from .quantise import AXES
 from .recorder import Plan, Recorder
 from .run import Generation, Sampling, generate, survey
@@ -41,6 +41,8 @@ def capture(flags: argparse.Namespace, fields: frozenset[str]) -> None:
     layers = parse_layers(flags.layers, config.get_text_config().num_hidden_layers)
     tokenizer = load_tokenizer(source)
     prompt = _prompt(flags, tokenizer, context_tokens(config))
+    if flags.answer_text is not None:
+        prompt = dataclasses.replace(prompt, forced=forced_answer(tokenizer, flags.answer_text, flags.steps))
     partial = f"{flags.out}.partial"
     checkpoint = Checkpoint(f"{partial}.state", _signature(flags, prompt, identity(source, config)),
                             flags.checkpoint_seconds)
@@ -64,7 +66,7 @@ def capture(flags: argparse.Namespace, fields: frozenset[str]) -> None:
     with contextlib.closing(store):
         try:
             generation = generate(
-                model, prompt.tokens, recorder, sampling, flags.chunk, flags.quiet, checkpoint, progress, used_cache
+                model, prompt, recorder, sampling, flags.chunk, flags.quiet, checkpoint, progress, used_cache
             )
             metadata = metadata_of(len(generation.tokens), tokenizer.decode(generation.tokens))
             file, metadata = _pack(store, metadata, recorder, QUANTISE[flags.quantise])
@@ -140,7 +142,7 @@ def _verify(
 def _signature(flags: argparse.Namespace, prompt: Prompt, model: str) -> dict:
     """What two runs must share for one to go on where the other stopped."""
     chosen = {name: value for name, value in vars(flags).items() if name not in _FREE}
-    digest = hashlib.sha256(" ".join(map(str, prompt.tokens)).encode()).hexdigest()
+    digest = hashlib.sha256(" ".join(map(str, [*prompt.tokens, *prompt.forced])).encode()).hexdigest()
     return {**chosen, "prompt text": digest, "model files": model, "torch": str(torch.__version__)}
 
 

@@ -14,10 +14,11 @@ from safetensors import safe_open
 
 from .container import Container, said
 from .errors import CaptureError
-from .quantise import Account, Quantised, quantise_best, restore
+from .quantise import Account, Quantised, quantise_best, quantise_queries, restore
 
 FORMAT = "kvtier.attention/1"
 CODED = ("k", "kpre", "v")
+QUERIES = ("q", "qprompt")
 # For what becomes known after the header's room is set: verification, errors of int8.
 SPARE_BYTES = 8192
 
@@ -30,13 +31,17 @@ def header_room(metadata: dict, tensors: int) -> int:
     return 2 * len(json.dumps(metadata, ensure_ascii=False).encode()) + 160 * tensors + SPARE_BYTES
 
 
-def pack(path: str, read: Read, metadata: dict, axes: tuple[str, ...]) -> tuple[Container, dict]:
+def pack(
+    path: str, read: Read, metadata: dict, axes: tuple[str, ...], code_queries: bool = False
+) -> tuple[Container, dict]:
     """Write `recordedLayers` and `fields` of the metadata to `path`; returns it unsealed, and the metadata completed.
 
     axes: along which int8 may have its scales (quantise.AXES), the better one is taken; none of them = no int8.
+    code_queries: int8 for queries too.
     """
     pairs = [(name, layer) for name in metadata["fields"] for layer in metadata["recordedLayers"]]
-    coded = [pair for pair in pairs if axes and pair[0] in CODED]
+    fields = (*(CODED if axes else ()), *(QUERIES if code_queries else ()))
+    coded = [pair for pair in pairs if pair[0] in fields]
     plain = [pair for pair in pairs if pair not in coded]
     target = Container(path, header_room(metadata, 3 * len(pairs)))
     # Widest types first, so that each is aligned; scales and offsets come last, as only the codes tell their shape.
@@ -48,8 +53,7 @@ def pack(path: str, read: Read, metadata: dict, axes: tuple[str, ...]) -> tuple[
     companions: dict[str, torch.Tensor] = {}
     accounts: dict[str, Account] = {}
     for name, layer in coded:
-        queries = read("q", layer) if name == "k" and "q" in metadata["fields"] else None
-        part = quantise_best(read(name, layer), axes, accounts.setdefault(name, Account()), queries)
+        part = _coded(read, name, layer, metadata, axes, accounts.setdefault(name, Account()))
         target.reserve(f"{name}.{layer}", torch.int8, tuple(part.codes.shape))
         target.write(f"{name}.{layer}", part.codes)
         companions |= _companions(f"{name}.{layer}", part)
@@ -62,8 +66,19 @@ def pack(path: str, read: Read, metadata: dict, axes: tuple[str, ...]) -> tuple[
     return target, complete
 
 
+def _coded(read: Read, name: str, layer: int, metadata: dict, axes: tuple[str, ...], account: Account) -> Quantised:
+    x = read(name, layer)
+    if name in QUERIES:
+        part = quantise_queries(x)
+        account.add(x, part, None)
+        return part
+    queries = read("q", layer) if name == "k" and "q" in metadata["fields"] else None
+    return quantise_best(x, axes, account, queries)
+
+
 def _companions(name: str, part: Quantised) -> dict[str, torch.Tensor]:
-    return {f"{name}.scale": part.scale, f"{name}.offset": part.offset}
+    offset = {} if part.offset is None else {f"{name}.offset": part.offset}
+    return {f"{name}.scale": part.scale, **offset}
 
 
 def publish(path: str, target: str) -> None:

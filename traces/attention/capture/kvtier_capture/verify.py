@@ -72,7 +72,7 @@ class Report:
     maxVariationDistance: float  # noqa: N815
     meanVariationDistance: float  # noqa: N815
     relativeOutputError: float | None  # noqa: N815
-    maxLogitError: float  # noqa: N815
+    maxLogitError: float | None  # noqa: N815
     tokensAgree: int | None  # noqa: N815
     tokens: int
     rows: int
@@ -87,14 +87,15 @@ class Report:
 
     def lines(self) -> list[str]:
         output = "not recorded" if self.relativeOutputError is None else f"{self.relativeOutputError:.3g}"
-        agree = "sampled, not chosen as the likeliest:" if self.tokensAgree is None else f"{self.tokensAgree} of"
-        tokens = f"{agree} {self.tokens} tokens"
+        agree = "not chosen as the likeliest:" if self.tokensAgree is None else f"{self.tokensAgree} of"
+        logits = "" if self.maxLogitError is None else f", logit error max {self.maxLogitError:.3g}"
+        tokens = f"{agree} {self.tokens} tokens{logits}"
         return [
             f"verify: {self.rows} rows of (layer, step, head) against the model's own eager attention",
             f"verify: probability error max {self.maxProbabilityError:.3g}, "
             f"total variation max {self.maxVariationDistance:.3g} mean {self.meanVariationDistance:.3g}, "
             f"output error (relative RMS) {output}",
-            f"verify: teacher-forced pass agrees on {tokens}, logit error max {self.maxLogitError:.3g}",
+            f"verify: teacher-forced pass agrees on {tokens}",
         ]
 
 
@@ -120,14 +121,15 @@ def verify(
                 shift += float((output - own).square().sum())
                 energy += float(own.square().sum())
     agree = sum(a == b for a, b in zip(forced.likeliest, generation.tokens, strict=True))
-    differences = [abs(a - b) for a, b in zip(forced.chosen, generation.logits, strict=True)]
+    chose = len(generation.logits) > 0
+    differences = [abs(a - b) for a, b in zip(forced.chosen, generation.logits, strict=chose)]
     return Report(
         maxProbabilityError=max(errors),
         maxVariationDistance=max(distances),
         meanVariationDistance=sum(distances) / len(distances),
         relativeOutputError=(shift / energy) ** 0.5 if energy else None,
-        maxLogitError=max(differences),
-        tokensAgree=agree if sampling.temperature == 0 else None,
+        maxLogitError=max(differences) if chose else None,
+        tokensAgree=agree if chose and sampling.temperature == 0 else None,
         tokens=steps,
         rows=len(probe.layers) * len(probe.steps) * trace.metadata["model"]["heads"],
     )

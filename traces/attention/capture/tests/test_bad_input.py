@@ -42,6 +42,7 @@ CASES = {
     "checkpoints garbled": (["--checkpoint-seconds", "-1"], "expected 0 or more"),
     "an image model": (["--model", "{vit}"], "ViTForImageClassification is not a causal language model"),
     "no such device": (["--device", "warp:9"], "--device warp:9"),
+    "short answer": (["--answer-text", "{prompt}", "--steps", "200"], "178 tokens, expected at least 200 (--steps)"),
     "depth": (["--depth", "2"], "--depth 2.0: expected 0 to 1"),
 }
 
@@ -59,6 +60,7 @@ def test_one_line_and_exit_2(case, model_folder, prompt_file, tmp_path, capsys, 
         name = part.strip("{}")
         flags.append(places[name] if part == f"{{{name}}}" else part)
     arguments = [*flags, "--quiet", *([] if "--out" in extra else ["--out", str(out)])]
+    capsys.readouterr()  # what making the model says
     assert main(arguments) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

@@ -144,3 +144,20 @@ def test_readme_snippet_writes_the_format(tmp_path, monkeypatch):  # noqa: ANN00
     row = trace.probabilities(trace.metadata["recordedLayers"][0], 0)
     torch.testing.assert_close(row.sum(dim=-1), torch.ones(row.shape[0]))
     json.dumps(trace.metadata)
+
+
+def test_a_given_answer_is_read_and_leaves_the_rows_that_generating_it_would(model_folder, prompt_file, tmp_path):  # noqa: ANN001
+    folder, answer = model_folder("llama"), tmp_path / "answer.txt"
+    answer.write_text("It rained on the moor.", encoding="utf-8")
+    read = capture(folder, prompt_file, tmp_path / "read.safetensors", "--answer-text", str(answer), "--verify")
+    assert read.metadata["text"]["generated"] == "It rai"
+    assert read.metadata["provenance"]["answer"] == "read, not generated"
+    assert read.metadata["provenance"]["verified"]["maxProbabilityError"] < 2e-5
+    whole = tmp_path / "whole.txt"
+    with open(prompt_file, encoding="utf-8") as file:
+        whole.write_text(file.read() + "It rain", encoding="utf-8")
+    steps = capture(folder, str(whole), tmp_path / "whole.safetensors", "--window", "7")
+    for field, rows in (("k", slice(0, 184)), ("q", None)):
+        ours = read.tensor(field, 2)
+        theirs = steps.tensor("qprompt", 2)[:6] if rows is None else steps.tensor(field, 2)[:, rows]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

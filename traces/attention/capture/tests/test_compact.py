@@ -45,8 +45,21 @@ def test_int8_is_copied_bit_by_bit(kind, source, tmp_path):  # noqa: ANN001
     assert small.metadata["quantisation"] == whole.metadata["quantisation"]
 
 
+def test_one_kv_head_keeps_its_own_attention(source, tmp_path):  # noqa: ANN001
+    path, out = source(), str(tmp_path / "small.safetensors")
+    assert compact.main([path, "--layers", "1", "--kv-head", "1", "--int8-queries", "--out", out]) == 0
+    small, whole = TraceFile(out), TraceFile(path)
+    model = small.metadata["model"]
+    assert (model["heads"], model["kvHeads"], model["name"][-4:]) == (2, 1, "-kv1")
+    assert small.raw("q.1").dtype == torch.int8
+    assert small.metadata["quantisation"]["q"]["relativeRmsError"] < 0.01
+    torch.testing.assert_close(small.probabilities(1, 5), whole.probabilities(1, 5)[2:], rtol=0, atol=0.05)
+    assert small.tensor("prefillMass", 1).shape == (2, 178)
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     (["--layers", "7"], "--layers 7: "), (["--layers", "x"], "expected numbers"), (["--steps", "9"], "holds 1 to 6"),
+    (["--kv-head", "2"], "--kv-head 2: the model has KV heads 0 to 1"),
 ])
 def test_bad_input_is_one_line(flags, message, source, tmp_path, capsys):  # noqa: ANN001
     path, out = source(), tmp_path / "small.safetensors"
