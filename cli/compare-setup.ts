@@ -14,8 +14,8 @@ import { windowTrace } from '../sim/trace/window.ts';
 import { configOfTrace } from '../traces/attention/model-config.ts';
 import { type AttentionFile, openAttentionFile } from '../traces/attention/node-file.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
+import { packageRoot } from '../traces/package-root.ts';
 import { nameOrJson } from './name-or-json.ts';
-import { packageRoot } from './package-root.ts';
 import { atBudget, type ChosenPolicies } from './policy-choices.ts';
 import { UsageError } from './verb.ts';
 

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import type { BackendName } from '../kernels/backend.ts';
 import { load } from '../kernels/load.ts';
-import { packageRoot } from './package-root.ts';
+import { packageRoot } from '../traces/package-root.ts';
 import { renderTable } from './table.ts';
 import type { Verb } from './verb.ts';
 

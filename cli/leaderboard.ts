@@ -11,11 +11,11 @@ import { DEFAULT_STACK, loadProfile } from '../sim/hardware/load.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { createPolicy } from '../sim/policy/create-policy.ts';
 import { findPolicy } from '../sim/policy/find-policy.ts';
+import { packageRoot } from '../traces/package-root.ts';
 import { setUpCompare } from './compare-setup.ts';
 import { costs, overall, type Row, rowsOf } from './leaderboard-board.ts';
 import { type Board, type LeaderboardPage, renderLeaderboard } from './leaderboard-page.ts';
 import { writeOutput } from './output.ts';
-import { packageRoot } from './package-root.ts';
 import { type ChosenPolicies, choosePolicies } from './policy-choices.ts';
 import type { Verb } from './verb.ts';
 

@@ -6,10 +6,10 @@ import { readFileSync } from 'node:fs';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import type * as z from 'zod';
 import { nearNames } from '../sim/near-names.ts';
+import { packageRoot } from '../traces/package-root.ts';
 import { catalog } from './catalog.generated.ts';
 import { failureOf, flagIssues } from './failure.ts';
 import { type FlagSpec, flagSpecs, parseFlag } from './flags.ts';
-import { packageRoot } from './package-root.ts';
 import { createTerminal, quietOnClosedPipe } from './terminal.ts';
 import { UsageError, type Verb } from './verb.ts';
 
