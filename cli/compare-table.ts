@@ -29,8 +29,8 @@ const LEGEND = [
   'policy attends to (mean, and 5th percentile over heads and steps). output error: relative L2 error of attention outputs.',
 ];
 
-const bytesAcross = (result: PolicyResult, key: string): number => {
-  const traffic = result.traffic[key];
+const bytesAcross = ({ traffic: by }: Pick<PolicyResult, 'traffic'>, key: string): number => {
+  const traffic = by[key];
   return traffic !== undefined && 'bytesPerStep' in traffic ? traffic.bytesPerStep : 0;
 };
 
@@ -86,6 +86,11 @@ export const renderComparison = (result: CompareResult, setup: CompareSetup, col
     lines.push(`(!) ${policy} does not fit: ${misfit(shortBytes ?? {})}. Times are as if it did.`);
   for (const { policy, inputs } of result.policies)
     if (inputs !== 'exact') lines.push(`${policy}: ${inputs}.`);
+  for (const { policy, resident, ...rest } of result.policies)
+    if (resident.nvme !== undefined)
+      lines.push(
+        `${policy}: ${formatBytes(resident.nvme.kvPeakBytes)} of KV on NVMe, ${formatBytes(bytesAcross(rest, 'nvme->dram'))} of it read a step.`,
+      );
   lines.push(...result.notes, `digest ${result.digest.slice(0, 16)}`);
   return lines.join('\n');
 };

@@ -116,6 +116,8 @@ export const policyResultSchema = z.object({
   resident: z.object({
     hbm: z.object({ peakBytes: bytes, kvPeakBytes: bytes }),
     dram: z.object({ peakBytes: bytes, kvPeakBytes: bytes }),
+    /** Absent where nothing lies on NVMe. */
+    nvme: z.object({ peakBytes: bytes, kvPeakBytes: bytes }).optional(),
   }),
   quality: qualitySchema.nullable(),
   inputs: z.string(),

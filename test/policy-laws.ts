@@ -8,7 +8,7 @@ import { formsOf, type LayerReplay } from '../sim/decode/head-replay.ts';
 import { Lowering } from '../sim/decode/lower.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from '../sim/decode/replay.ts';
 import { everyStep, type StepSample } from '../sim/decode/step-sample.ts';
-import { IN_DRAM, IN_HBM } from '../sim/memory/head-cache.ts';
+import { IN_DRAM, IN_HBM, IN_NVME } from '../sim/memory/head-cache.ts';
 import { loadModel } from '../sim/model/models.ts';
 import type { HeadView, Policy, Work, World } from '../sim/policy/policy.ts';
 import { bytesOf } from '../sim/program/bytes.ts';
@@ -54,7 +54,8 @@ export const recordOf = (run: PolicyReplay): LayerRecord => {
 /** Every token in one state, counters as a recount gives them, and nothing back from the dropped. */
 const checkCache = ({ cache }: HeadView, dropped: Uint8Array): void => {
   const forms = cache.forms.length;
-  const counted = { hbm: new Array<number>(forms).fill(0), dram: new Array<number>(forms).fill(0) };
+  const none = (): number[] => new Array<number>(forms).fill(0);
+  const counted = { hbm: none(), dram: none(), nvme: none() };
   let live = 0;
   let wrong = 0;
   for (let token = 0; token < cache.capacityTokens; token++) {
@@ -68,10 +69,11 @@ const checkCache = ({ cache }: HeadView, dropped: Uint8Array): void => {
     if ((place & IN_HBM) !== 0) counted.hbm[form] += cache.copies[token];
     // DRAM is home to one copy, whoever has others in HBM.
     if ((place & IN_DRAM) !== 0) counted.dram[form]++;
+    if ((place & IN_NVME) !== 0) counted.nvme[form]++;
   }
   expect(wrong, 'tokens dropped and live, or live and unwritten').toBe(0);
   expect(cache.liveTokens).toBe(live);
-  for (const tier of ['hbm', 'dram'] as const) {
+  for (const tier of ['hbm', 'dram', 'nvme'] as const) {
     const tokens = cache.forms.map((_, form) => cache.tokensIn(tier, form));
     expect(tokens).toEqual(counted[tier]);
     let bytes = 0;
@@ -79,8 +81,9 @@ const checkCache = ({ cache }: HeadView, dropped: Uint8Array): void => {
       bytes += counted[tier][form] * (kBytesPerToken + vBytesPerToken);
     });
     for (const meta of cache.meta.values()) {
-      expect(meta[tier]).toBeGreaterThanOrEqual(0);
-      bytes += meta[tier];
+      const held = tier === 'nvme' ? 0 : meta[tier];
+      expect(held).toBeGreaterThanOrEqual(0);
+      bytes += held;
     }
     expect(cache.residentBytes(tier)).toBeCloseTo(bytes, 6);
   }
@@ -161,11 +164,14 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
     sum(tokens.map((count, form) => count * (forms[form].kBytesPerToken + forms[form].vBytesPerToken))) *
     shape.kvHeads *
     batch;
-  const carried = (operations: readonly Operation[], kind: Operation['kind']): number =>
+  /** Bytes that operations of a kind read: transfers, on the link to the GPU or between DRAM and NVMe. */
+  const carried = (operations: readonly Operation[], kind: Operation['kind'], byDrive = false): number =>
     sum(
       operations.flatMap((operation) => {
         const { read } = bytesOf(operation);
-        return operation.kind === kind ? Object.values(read) : [];
+        return operation.kind === kind && (operation.stream === 'nvme') === byDrive
+          ? Object.values(read)
+          : [];
       }),
     );
   const spilled = ({ spillTokens }: LayerDemand): number => weigh(spillTokens);
@@ -177,6 +183,7 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
   const prompt = lowering.prefill([{ demand: record.prefill }]).operations;
   const prepared = indexed(policy.prefillWork, 'd2h') * world.promptTokens;
   expect(carried(prompt, 'spill')).toBeCloseTo(spilled(record.prefill) + prepared, 3);
+  expect(carried(prompt, 'spill', true)).toBeCloseTo(weigh(record.prefill.storeTokens), 3);
   record.choices.forEach((choice, at) => {
     const append = record.appends[at];
     const { operations } = lowering.step(at, [{ append, choice }]);
@@ -187,6 +194,14 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
       const out = spilled(choice) + spilled(append) + indexed(choice.works, 'd2h');
       expect(carried(operations, 'spill')).toBeCloseTo(out, 3);
     }
+    expect(carried(operations, 'fetch', true)).toBeCloseTo(
+      weigh(append.loadTokens) + weigh(choice.loadTokens),
+      3,
+    );
+    expect(carried(operations, 'spill', true)).toBeCloseTo(
+      weigh(append.storeTokens) + weigh(choice.storeTokens),
+      3,
+    );
     // What refills a cache is read by attention once it is chosen.
     const read = weigh(choice.fetchTokens) + weigh(choice.residentTokens);
     expect(carried(operations, 'attend')).toBeCloseTo(read, 3);
@@ -195,14 +210,14 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
   });
 };
 
-/** KV in DRAM came over the link: all is written in HBM. */
+/** KV outside HBM came over the link: all is written in HBM. */
 const checkCrossings = ({ world }: Case, record: LayerRecord): void => {
   let crossed = sum(record.prefill.spillTokens);
-  record.residency.forEach(({ liveTokens, dramBytes }, at) => {
+  record.residency.forEach(({ liveTokens, dramBytes, nvmeBytes }, at) => {
     crossed += sum(record.appends[at].spillTokens) + sum(record.choices[at].spillTokens);
     expect(liveTokens).toBeLessThanOrEqual(world.promptTokens + at + 1);
     if (crossed === 0) expect(sum(record.choices[at].fetchTokens)).toBe(0);
-    if (dramBytes === 0) expect(sum(record.choices[at].fetchTokens)).toBe(0);
+    if (dramBytes + nvmeBytes === 0) expect(sum(record.choices[at].fetchTokens)).toBe(0);
   });
 };
 

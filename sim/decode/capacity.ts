@@ -12,6 +12,8 @@ import type { LayerRecord } from './replay.ts';
 export interface Residency {
   readonly hbm: { readonly peakBytes: number; readonly kvPeakBytes: number };
   readonly dram: { readonly peakBytes: number; readonly kvPeakBytes: number };
+  /** Absent where nothing ever lies there. */
+  readonly nvme?: { readonly peakBytes: number; readonly kvPeakBytes: number };
 }
 
 export interface CapacityInput {
@@ -37,12 +39,13 @@ const activationBytes = ({ model, promptTokens, batch, elementBytes }: CapacityI
   return chunk * (2 * hidden + 2 * Math.max(width, intermediate)) * elementBytes + batch * vocab * 4;
 };
 
-/** HBM and DRAM bytes of all layers at one moment; `of` picks the moment from a replayed layer's record. */
+/** Bytes by tier of all layers at one moment; `of` picks the moment from a replayed layer's record. */
 const residentAt = (input: CapacityInput, tokens: number, of: (record: LayerRecord) => LayerResidency) => {
   const { model, batch, records, elementBytes } = input;
   const rowBytes = model.kvRowElements * elementBytes;
   let hbm = 0;
   let dram = 0;
+  let nvme = 0;
   records.forEach((record, layer) => {
     if (record === null) {
       hbm += layerContextTokens(model, layer, tokens) * rowBytes;
@@ -51,8 +54,10 @@ const residentAt = (input: CapacityInput, tokens: number, of: (record: LayerReco
     const resident = of(record);
     hbm += resident.hbmBytes;
     dram += resident.dramBytes;
+    nvme += resident.nvmeBytes;
   });
-  return { hbm: hbm * model.kvHeads * batch, dram: dram * model.kvHeads * batch };
+  const heads = model.kvHeads * batch;
+  return { hbm: hbm * heads, dram: dram * heads, nvme: nvme * heads };
 };
 
 /** HBM bytes of KV and index of all layers after each decode step, the whole batch; staging left out. */
@@ -90,24 +95,32 @@ export const residencyOf = (input: CapacityInput): Residency => {
     transient = readsAll ? transient + freed : Math.max(transient, freed);
   }
   let hbm = prefilled.hbm + transient * model.kvHeads * batch;
-  let dram = prefilled.dram;
+  let { dram, nvme } = prefilled;
   for (let step = 0; step < steps; step++) {
     const now = residentAt(input, promptTokens + step + 1, (record) => record.residency[step]);
     hbm = Math.max(hbm, now.hbm + policy.stagingBytes * batch);
-    dram = Math.max(dram, now.dram);
+    dram = Math.max(dram, now.dram + policy.hostStagingBytes * batch);
+    nvme = Math.max(nvme, now.nvme);
   }
   const other = activationBytes(input) + (dense ? weightBytes(model) + policy.weightBytes : 0);
-  return { hbm: { peakBytes: hbm + other, kvPeakBytes: hbm }, dram: { peakBytes: dram, kvPeakBytes: dram } };
+  return {
+    hbm: { peakBytes: hbm + other, kvPeakBytes: hbm },
+    dram: { peakBytes: dram, kvPeakBytes: dram },
+    ...(nvme > 0 ? { nvme: { peakBytes: nvme, kvPeakBytes: nvme } } : {}),
+  };
 };
 
-/** Bytes missing per tier; empty when everything fits. */
+/** Bytes missing per tier; empty when everything fits, as far as capacities are known. */
 export const shortfall = (
   residency: Residency,
-  capacity: { readonly hbm: number; readonly dram: number },
+  capacity: { readonly hbm: number; readonly dram: number; readonly nvme?: number | undefined },
 ): Record<string, number> => {
   const short: Record<string, number> = {};
   if (residency.hbm.peakBytes > capacity.hbm) short.hbm = residency.hbm.peakBytes - capacity.hbm;
   if (residency.dram.peakBytes > capacity.dram) short.dram = residency.dram.peakBytes - capacity.dram;
+  const { nvme } = residency;
+  if (nvme !== undefined && capacity.nvme !== undefined && nvme.peakBytes > capacity.nvme)
+    short.nvme = nvme.peakBytes - capacity.nvme;
   return short;
 };
 

@@ -32,7 +32,8 @@ import { contextNote, limitsOf, sampleNote } from './notes.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from './replay.ts';
 import { chooseSample, type Sample } from './sampling.ts';
 import { everyStep } from './step-sample.ts';
-import { stepSummary, type TimedRun, timePolicy } from './timing-run.ts';
+import { stepSummary, timePolicy } from './timing-run.ts';
+import { trafficOf } from './traffic.ts';
 
 export interface CompareInput {
   readonly experiment: CompareExperiment;
@@ -123,36 +124,6 @@ export const recordsByLayer = (
 
 const footprintsOfRun = (capacity: CapacityInput) =>
   footprintsOf(capacity.promptTokens, liveTokensPerStep(capacity), heldBytesPerStep(capacity));
-
-const trafficOf = (run: TimedRun, steps: number): PolicyResult['traffic'] => {
-  const boundary = (key: string, busyNs: number) => {
-    const { bytes, prefillBytes } = run.boundaries.get(key) ?? { bytes: 0, prefillBytes: 0 };
-    return {
-      bytes,
-      bytesPerStep: bytes / steps,
-      busyRatio: Math.min(1, busyNs / run.decodeNs),
-      prefillBytes,
-    };
-  };
-  return {
-    'dram->hbm': boundary('dram->hbm', run.busyNs.h2d),
-    'hbm->dram': boundary('hbm->dram', run.busyNs.d2h),
-    hbm: {
-      readBytesPerStep: run.hbm.readBytes / steps,
-      writeBytesPerStep: run.hbm.writeBytes / steps,
-      weightReadBytesPerStep: run.hbm.weightReadBytes / steps,
-    },
-    ...(run.dramReadBytes === 0
-      ? {}
-      : {
-          dram: {
-            readBytesPerStep: run.dramReadBytes / steps,
-            writeBytesPerStep: 0,
-            weightReadBytesPerStep: 0,
-          },
-        }),
-  };
-};
 
 const policyDigest = (result: Omit<PolicyResult, 'digest'>, events: string): string => {
   const digest = createDigest();

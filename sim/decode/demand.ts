@@ -16,8 +16,12 @@ export interface LayerDemand {
   fetchTokens: number[];
   /** Tokens that cross from DRAM into a cache, for choices to come. */
   refillTokens: number[];
-  /** Tokens that leave HBM for DRAM in this step. */
+  /** Tokens that leave HBM for DRAM in this step, to stay there or to go on to NVMe. */
   spillTokens: number[];
+  /** Tokens that come from NVMe to DRAM: to cross from there or to be attended there, or to stay. */
+  loadTokens: number[];
+  /** Tokens that go from DRAM to NVMe. */
+  storeTokens: number[];
   /** Tokens that take a coded form in this step. */
   encodeTokens: number[];
   works: Work[];
@@ -28,6 +32,7 @@ export interface LayerDemand {
 export interface LayerResidency {
   hbmBytes: number;
   dramBytes: number;
+  nvmeBytes: number;
   liveTokens: number;
 }
 
@@ -38,6 +43,8 @@ export const emptyDemand = (forms: number): LayerDemand => ({
   fetchTokens: new Array(forms).fill(0),
   refillTokens: new Array(forms).fill(0),
   spillTokens: new Array(forms).fill(0),
+  loadTokens: new Array(forms).fill(0),
+  storeTokens: new Array(forms).fill(0),
   encodeTokens: new Array(forms).fill(0),
   works: [],
   topks: [],

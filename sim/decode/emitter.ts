@@ -223,6 +223,33 @@ export class Emitter {
     return ids;
   }
 
+  /** Reads tokens from NVMe into DRAM, by stored form; a sequence's part of a layer lies in one piece. */
+  load(tokens: readonly number[], after: readonly number[]): number[] {
+    const ids: number[] = [];
+    tokens.forEach((count, form) => {
+      if (count <= 0) return;
+      const hop = { kind: 'fetch', from: 'nvme', to: 'dram', mode: 'dma', stream: 'nvme' } as const;
+      ids.push(this.builder.add({ ...hop, ...this.wholeRows(count, form), after }));
+    });
+    return ids;
+  }
+
+  /** Writes tokens from DRAM to NVMe, each form after its own copy out of HBM where there is one. */
+  private store(tokens: readonly number[], spilled: readonly (number | undefined)[], ready: number): void {
+    tokens.forEach((count, form) => {
+      if (count <= 0) return;
+      const hop = { kind: 'spill', from: 'dram', to: 'nvme', mode: 'dma', stream: 'nvme' } as const;
+      this.builder.add({ ...hop, ...this.wholeRows(count, form), after: [spilled[form] ?? ready] });
+    });
+  }
+
+  /** One row a sequence: all of these tokens, of all KV heads. */
+  private wholeRows(tokens: number, form: number): Rows {
+    const { forms, model, batch } = this.input;
+    const perToken = forms[form].kBytesPerToken + forms[form].vBytesPerToken;
+    return { rows: batch, rowBytes: tokens * model.kvHeads * perToken };
+  }
+
   /** Codes and copies out what left HBM in this step; runs behind the layer's own work. */
   spill(demand: LayerDemand, appended: number): number[] {
     const { forms, model, batch, policy } = this.input;
@@ -246,25 +273,14 @@ export class Emitter {
         after: [],
       });
     });
-    const ids: number[] = [];
-    demand.spillTokens.forEach((tokens, form) => {
-      if (tokens === 0) return;
-      const mode = policy.transfer.mode === 'uva' ? 'dma' : policy.transfer.mode;
+    const mode = policy.transfer.mode === 'uva' ? 'dma' : policy.transfer.mode;
+    const spilled = demand.spillTokens.map((tokens, form) => {
+      if (tokens === 0) return undefined;
       // A burst out is one contiguous piece a layer: staging gathers it in HBM first.
-      const bytes = tokens * heads * (forms[form].kBytesPerToken + forms[form].vBytesPerToken);
-      ids.push(
-        this.builder.add({
-          kind: 'spill',
-          from: 'hbm',
-          to: 'dram',
-          rows: batch,
-          rowBytes: bytes / batch,
-          mode,
-          stream: 'd2h',
-          after: [ready],
-        }),
-      );
+      const hop = { kind: 'spill', from: 'hbm', to: 'dram', mode, stream: 'd2h' } as const;
+      return this.builder.add({ ...hop, ...this.wholeRows(tokens, form), after: [ready] });
     });
-    return ids;
+    this.store(demand.storeTokens, spilled, ready);
+    return spilled.filter((id) => id !== undefined);
   }
 }

@@ -2,7 +2,8 @@
  * What one KV head attends to in one step, token by token and where each lies: what a kernel backend needs to run the
  * step on real memory. A step's demand has the same numbers as means over heads; here are the rows themselves.
  */
-import { type HeadCache, IN_DRAM, IN_HBM } from '../memory/head-cache.ts';
+import { SimError } from '../error.ts';
+import { type HeadCache, IN_DRAM, IN_HBM, IN_NVME } from '../memory/head-cache.ts';
 import { bitCount, EVERY_QUERY, type Selection } from '../quality/selection.ts';
 
 /** Where an attended token is read: it lay in HBM, it crosses the link first, or the CPU attends to it. */
@@ -81,6 +82,8 @@ export const captureChoice = (
   for (let token = 0; token < tokens; token++) {
     const tiers = place[token];
     if (tiers === 0) continue;
+    if (tiers === IN_NVME)
+      throw new SimError('not-supported', 'KV on nvme: predicted only, kernel backends do not run it');
     const own = form[token];
     const inHbm = (tiers & IN_HBM) !== 0;
     const hbmSlot = hbmTokens[own];

@@ -3,7 +3,7 @@
  * nothing of time; hands plain demands to the lowering.
  */
 import { createRandom } from '../engine/random.ts';
-import { HeadCache, IN_HBM, type StoredForm } from '../memory/head-cache.ts';
+import { HeadCache, IN_DRAM, IN_HBM, type Movement, type StoredForm } from '../memory/head-cache.ts';
 import type {
   HeadRows,
   HeadView,
@@ -149,10 +149,11 @@ export class LayerReplay {
   }
 
   residency(): LayerResidency {
-    const mean = { hbmBytes: 0, dramBytes: 0, liveTokens: 0 };
+    const mean = { hbmBytes: 0, dramBytes: 0, nvmeBytes: 0, liveTokens: 0 };
     for (const head of this.heads) {
       mean.hbmBytes += head.cache.residentBytes('hbm') / this.heads.length;
       mean.dramBytes += head.cache.residentBytes('dram') / this.heads.length;
+      mean.nvmeBytes += head.cache.residentBytes('nvme') / this.heads.length;
       mean.liveTokens += head.cache.liveTokens / this.heads.length;
     }
     return mean;
@@ -175,6 +176,7 @@ export class LayerReplay {
     const resident = new Float64Array(demand.residentTokens.length);
     const away = new Float64Array(demand.fetchTokens.length);
     const entered = new Float64Array(demand.fetchTokens.length);
+    const loaded = new Float64Array(demand.loadTokens.length);
     let attended = 0;
     let attendedFar = 0;
     for (let token = 0; token < tokens; token++) {
@@ -188,7 +190,11 @@ export class LayerReplay {
         const entering = Math.min(reads, arrived[token]);
         resident[form[token]] += reads - entering;
         entered[form[token]] += entering;
-      } else if (onCpu) {
+        continue;
+      }
+      // What no faster tier holds is read into DRAM, once for all that asks for it.
+      if ((place[token] & IN_DRAM) === 0) loaded[form[token]]++;
+      if (onCpu) {
         attendedFar += queries;
         away[form[token]] += perQuery ? queries : 1;
       } else away[form[token]] += Math.min(queries, copies[token]);
@@ -198,6 +204,7 @@ export class LayerReplay {
     for (let f = 0; f < resident.length; f++) {
       demand.residentTokens[f] += resident[f] * share;
       demand.fetchTokens[f] += (away[f] + entered[f]) * share;
+      demand.loadTokens[f] += loaded[f] * share;
       // Movements count these as well.
       demand.refillTokens[f] -= entered[f] * share;
     }
@@ -214,8 +221,7 @@ export class LayerReplay {
     const share = 1 / this.heads.length;
     this.heads.forEach((head, at) => {
       for (const movement of head.cache.movements) {
-        const tokens = movement.to === 'hbm' ? demand.refillTokens : demand.spillTokens;
-        tokens[movement.form] += movement.tokens * share;
+        for (const tokens of hopsOf(movement, demand)) tokens[movement.form] += movement.tokens * share;
       }
       for (const { form, from, to, tokens } of head.cache.recodings) {
         demand.encodeTokens[form] += tokens * share;
@@ -225,6 +231,14 @@ export class LayerReplay {
     });
   }
 }
+
+/** The boundaries that a movement crosses, one after the other: NVMe is reached through DRAM. */
+const hopsOf = ({ from, to }: Movement, demand: LayerDemand): readonly number[][] => [
+  ...(from === 'hbm' ? [demand.spillTokens] : []),
+  ...(from === 'nvme' ? [demand.loadTokens] : []),
+  ...(to === 'hbm' ? [demand.refillTokens] : []),
+  ...(to === 'nvme' ? [demand.storeTokens] : []),
+];
 
 /** Softmax over the selection alone, row-major [groupSize, length]: exact mass of the attended tokens, made 1. */
 const attendedShares = (selection: Selection, exact: ExactAttention): Float32Array => {

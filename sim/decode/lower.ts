@@ -58,7 +58,8 @@ export class Lowering {
       if (later) {
         this.emit.builder.setLayer(layer + lead);
         const { id } = this.choose(later.choice, appended);
-        ahead[layer + lead] = this.fetch(later.choice.fetchTokens, WHOLE, [id]);
+        const loaded = this.emit.load(later.choice.loadTokens, [id]);
+        ahead[layer + lead] = this.fetch(later.choice.fetchTokens, WHOLE, [id, ...loaded]);
         this.emit.builder.setLayer(layer);
       }
       if (demand === null)
@@ -173,17 +174,34 @@ export class Lowering {
     this.emit.spill(choice, appended);
     // A cache's refill: attention waits for it, but reads of it only what it chose.
     const refills = append.refillTokens.map((tokens, form) => tokens + choice.refillTokens[form]);
-    const refilled = this.fetch(refills, null, []);
+    const refilled = this.fetch(refills, null, this.emit.load(append.loadTokens, [appended]));
     if (ahead !== undefined) {
       this.attendAfter(choice, [...refilled, ...ahead]);
       return;
     }
     const asked = attendAt === 'cpu' ? this.emit.queriesOut(appended) : appended;
     const { id, isElsewhere } = this.choose(choice, asked);
-    if (sumOf(choice.fetchTokens) === 0) this.attendAfter(choice, isElsewhere ? [...refilled, id] : refilled);
-    else if (attendAt === 'cpu') this.attendOnHost(choice, refilled, id === asked ? [id] : [asked, id]);
-    else if (overlap === 'stream') this.streamed(choice, refilled, id);
-    else this.fetchThenAttend(layer, choice, refilled, id);
+    if (sumOf(choice.fetchTokens) === 0) {
+      this.attendAfter(choice, isElsewhere ? [...refilled, id] : refilled);
+      return;
+    }
+    const free = overlap === 'ahead' ? this.roomAndChoice(layer) : [id];
+    const loaded = this.emit.load(choice.loadTokens, free);
+    if (attendAt === 'cpu')
+      this.attendOnHost(choice, refilled, [...(id === asked ? [id] : [asked, id]), ...loaded]);
+    else if (overlap === 'stream') this.streamed(choice, refilled, [id, ...loaded]);
+    else
+      this.attendAfter(choice, [...refilled, ...this.fetch(choice.fetchTokens, WHOLE, [...free, ...loaded])]);
+  }
+
+  /** With overlap 'ahead': what frees a buffer for the layer, and the end of the attention that its choice waits for. */
+  private roomAndChoice(layer: number): readonly number[] {
+    const { policy } = this.input;
+    const { buffers = 1 } = policy.transfer;
+    const freed = this.attends[this.attends.length - buffers];
+    const choiceLayer = policy.choiceLayer(layer);
+    const known = choiceLayer === null ? undefined : this.known[choiceLayer];
+    return [freed, known].filter((id) => id !== undefined);
   }
 
   /** The declared work of a choice; the operation that ends it, and whether that runs off the compute stream. */
@@ -212,23 +230,6 @@ export class Lowering {
     return ids;
   }
 
-  /** One copy, then one attention over everything; with overlap 'ahead' the copy waits for a free buffer and a known choice only. */
-  private fetchThenAttend(
-    layer: number,
-    choice: LayerDemand,
-    ready: readonly number[],
-    chosen: number,
-  ): void {
-    const { policy } = this.input;
-    const { overlap, buffers = 1 } = policy.transfer;
-    const freed = this.attends[this.attends.length - buffers];
-    const choiceLayer = policy.choiceLayer(layer);
-    const known = choiceLayer === null ? undefined : this.known[choiceLayer];
-    const ahead = [freed, known].filter((id) => id !== undefined);
-    const copies = this.fetch(choice.fetchTokens, WHOLE, overlap === 'ahead' ? ahead : [chosen]);
-    this.attendAfter(choice, [...ready, ...copies]);
-  }
-
   private attendAfter(choice: LayerDemand, copies: readonly number[]): void {
     const inHbm = choice.residentTokens.map((tokens, form) => tokens + choice.fetchTokens[form]);
     this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies, EVERYTHING));
@@ -246,7 +247,7 @@ export class Lowering {
   }
 
   /** Copies in pieces through staging buffers; attention over what is resident, and over each piece, meanwhile. */
-  private streamed(choice: LayerDemand, ready: readonly number[], chosen: number): void {
+  private streamed(choice: LayerDemand, ready: readonly number[], chosen: readonly number[]): void {
     const { chunks = 1, buffers = 2, speculative = false } = this.input.policy.transfer;
     const { fetchTokens: fetched } = choice;
     const resident = sumOf(choice.residentTokens);
@@ -260,7 +261,7 @@ export class Lowering {
       // A piece goes into the buffer that the piece `buffers` before it has left.
       while (copies.length < chunks && base + copies.length - buffers < this.pieces.length) {
         const freed = this.pieces[base + copies.length - buffers];
-        const after = [...(speculative ? [] : [chosen]), ...(freed === undefined ? [] : [freed])];
+        const after = [...(speculative ? [] : chosen), ...(freed === undefined ? [] : [freed])];
         copies.push(this.fetch(fetched, shareOf(copies.length), after));
       }
     };

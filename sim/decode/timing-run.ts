@@ -33,8 +33,8 @@ export interface TimedRun {
   readonly hbm: { readonly readBytes: number; readonly writeBytes: number; readonly weightReadBytes: number };
   /** KV and index bytes that the decode steps read in DRAM without a copy: on the CPU, or over the link by a kernel. */
   readonly dramReadBytes: number;
-  /** Time the host link carried bytes during the decode steps, by direction, ns. */
-  readonly busyNs: { readonly h2d: number; readonly d2h: number };
+  /** Time that the host link carried bytes during the decode steps, by direction, and that the drive did, ns. */
+  readonly busyNs: { readonly h2d: number; readonly d2h: number; readonly nvme: number };
   readonly decodeNs: number;
   readonly timeline: Timeline;
   readonly digest: string;
@@ -124,7 +124,7 @@ export const timePolicy = (input: TimedInput): TimedRun => {
     PROMPT,
   );
   const prefillNs = interpreter.runThrough(PROMPT);
-  const before = { h2d: busy('h2d'), d2h: busy('d2h') };
+  const before = { h2d: busy('h2d'), d2h: busy('d2h'), nvme: busy('nvme') };
   const stepNs: number[] = [];
   let ended = prefillNs;
   submit(lowering.step(0, layersAt(0)), 0);
@@ -135,7 +135,11 @@ export const timePolicy = (input: TimedInput): TimedRun => {
     stepNs.push(now - ended);
     ended = now;
   }
-  const busyNs = { h2d: busy('h2d') - before.h2d, d2h: busy('d2h') - before.d2h };
+  const busyNs = {
+    h2d: busy('h2d') - before.h2d,
+    d2h: busy('d2h') - before.d2h,
+    nvme: busy('nvme') - before.nvme,
+  };
   interpreter.finish();
   const path = interpreter.criticalPath(PROMPT, steps - 1);
   const timeline = interpreter.timeline();

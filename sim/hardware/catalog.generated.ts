@@ -488,6 +488,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 6.5,
         "status": "published",
@@ -1017,6 +1024,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 6.5,
         "status": "published",
@@ -1545,6 +1559,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 6.5,
         "status": "published",
@@ -2088,6 +2109,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -2631,6 +2659,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -3179,6 +3214,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -3726,6 +3768,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -4254,6 +4303,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -4793,6 +4849,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -5333,6 +5396,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 6.5,
         "status": "published",
@@ -5875,6 +5945,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -6418,6 +6495,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -6966,6 +7050,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 6.5,
         "status": "published",
@@ -7515,6 +7606,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -8065,6 +8163,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 13.7,
         "status": "published",
@@ -8581,6 +8686,13 @@ export const catalog = {
       }
     },
     "nvme": {
+      "capacityBytes": {
+        "value": 7680000000000,
+        "status": "assumed",
+        "source": "https://semiconductor.samsung.com PM9A3 and PM1743 product briefs",
+        "how": "one drive of 7.68 TB, a size that both come in",
+        "date": "2026-08"
+      },
       "readBytesPerNs": {
         "value": 6.5,
         "status": "published",

@@ -133,6 +133,8 @@ export const linkSchema = z.strictObject({
 });
 
 export const nvmeSchema = z.strictObject({
+  /** Where it is absent, what lies there is not checked for fit. */
+  capacityBytes: quantity.optional(),
   readBytesPerNs: quantity,
   writeBytesPerNs: quantity,
   readsPerS: quantity,

@@ -1,13 +1,15 @@
 /** The ledger of one KV head against a plain model of it: bytes are conserved whatever a policy does. */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { HeadCache, IN_DRAM, IN_HBM } from './head-cache.ts';
+import { HeadCache, IN_DRAM, IN_HBM, IN_NVME, type KvTier } from './head-cache.ts';
 
 const forms = [
   { name: 'raw', kBytesPerToken: 64, vBytesPerToken: 64 },
   { name: 'coded', kBytesPerToken: 32, vBytesPerToken: 16 },
 ];
 const CAPACITY = 60;
+/** From the fastest on. */
+const tiers = ['hbm', 'dram', 'nvme'] as const satisfies readonly KvTier[];
 
 const range = fc
   .tuple(fc.nat(CAPACITY), fc.nat(CAPACITY))
@@ -18,7 +20,7 @@ const action = fc.oneof(
   fc.record({
     kind: fc.constant('move' as const),
     range,
-    tier: fc.constantFrom('hbm' as const, 'dram' as const),
+    tier: fc.constantFrom(...tiers),
     keep: fc.boolean(),
   }),
   fc.record({ kind: fc.constant('recode' as const), range, form: fc.constantFrom(0, 1) }),
@@ -27,18 +29,18 @@ const action = fc.oneof(
 type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
 
 interface Token {
-  tiers: Set<'hbm' | 'dram'>;
+  tiers: Set<KvTier>;
   form: number;
 }
 
-const sizeOf = (tokens: readonly Token[], tier: 'hbm' | 'dram'): number =>
+const sizeOf = (tokens: readonly Token[], tier: KvTier): number =>
   tokens.reduce(
     (sum, t) => sum + (t.tiers.has(tier) ? forms[t.form].kBytesPerToken + forms[t.form].vBytesPerToken : 0),
     0,
   );
 
 /** Plays one action on both; returns the tokens that crossed a boundary in the model. */
-const play = (cache: HeadCache, model: Token[], a: Action): number => {
+const play = (cache: HeadCache, model: Token[], a: Action, crossings: Map<string, number>): number => {
   if (a.kind === 'append') {
     const count = Math.min(a.count, CAPACITY - model.length);
     cache.append(count);
@@ -61,7 +63,11 @@ const play = (cache: HeadCache, model: Token[], a: Action): number => {
   cache.move(from, to, a.tier, a.keep);
   let crossed = 0;
   for (const token of touched) {
-    if (!token.tiers.has(a.tier)) crossed++;
+    const source = tiers.find((tier) => token.tiers.has(tier));
+    if (source !== undefined && !token.tiers.has(a.tier)) {
+      crossed++;
+      crossings.set(`${source}->${a.tier}`, (crossings.get(`${source}->${a.tier}`) ?? 0) + 1);
+    }
     if (!a.keep) token.tiers.clear();
     token.tiers.add(a.tier);
   }
@@ -75,18 +81,24 @@ describe('a head cache', () => {
         const cache = new HeadCache(CAPACITY, forms);
         const model: Token[] = [];
         let crossed = 0;
+        const crossings = new Map<string, number>();
         for (const a of actions) {
-          crossed += play(cache, model, a);
-          expect(cache.residentBytes('hbm')).toBe(sizeOf(model, 'hbm'));
-          expect(cache.residentBytes('dram')).toBe(sizeOf(model, 'dram'));
+          crossed += play(cache, model, a, crossings);
+          for (const tier of tiers) expect(cache.residentBytes(tier)).toBe(sizeOf(model, tier));
           expect(cache.liveTokens).toBe(model.filter((token) => token.tiers.size > 0).length);
           model.forEach((token, at) => {
             expect(cache.place[at]).toBe(
-              (token.tiers.has('hbm') ? IN_HBM : 0) | (token.tiers.has('dram') ? IN_DRAM : 0),
+              (token.tiers.has('hbm') ? IN_HBM : 0) |
+                (token.tiers.has('dram') ? IN_DRAM : 0) |
+                (token.tiers.has('nvme') ? IN_NVME : 0),
             );
           });
         }
         expect(cache.movements.reduce((sum, movement) => sum + movement.tokens, 0)).toBe(crossed);
+        const logged = new Map<string, number>();
+        for (const { from, to, tokens } of cache.movements)
+          logged.set(`${from}->${to}`, (logged.get(`${from}->${to}`) ?? 0) + tokens);
+        expect(logged).toEqual(crossings);
       }),
       { seed: 42, numRuns: 300 },
     );

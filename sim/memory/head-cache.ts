@@ -4,11 +4,15 @@
  * conservation (bytes appended = bytes resident + bytes dropped) can be checked here.
  */
 import { SimError } from '../error.ts';
-import type { TierName } from '../program/operation.ts';
 
 /** Bit of a token's tier set. */
 export const IN_HBM = 1;
 export const IN_DRAM = 2;
+export const IN_NVME = 4;
+
+/** Tiers that hold the KV of a run. */
+export type KvTier = 'hbm' | 'dram' | 'nvme';
+const BITS: Readonly<Record<KvTier, number>> = { hbm: IN_HBM, dram: IN_DRAM, nvme: IN_NVME };
 
 /** A stored form of K and V. Bytes are per token of one KV head; the raw form is codec 0. */
 export interface StoredForm {
@@ -19,8 +23,9 @@ export interface StoredForm {
 
 /** Tokens that crossed a boundary, or changed form, since the last drain. */
 export interface Movement {
-  readonly from: TierName;
-  readonly to: TierName;
+  /** The fastest other tier that held them. */
+  readonly from: KvTier;
+  readonly to: KvTier;
   readonly form: number;
   tokens: number;
 }
@@ -64,9 +69,8 @@ export class HeadCache {
    * Admission at a tier boundary: whether a token may enter that tier; one that is refused is dropped where it
    * would have moved, and not copied where it would have been kept. Null = all may.
    */
-  admits: ((token: number, tier: 'hbm' | 'dram') => boolean) | null = null;
-  private readonly hbmTokens: number[];
-  private readonly dramTokens: number[];
+  admits: ((token: number, tier: KvTier) => boolean) | null = null;
+  private readonly held: Readonly<Record<KvTier, number[]>>;
 
   constructor(capacityTokens: number, forms: readonly StoredForm[], copiesPerToken = 1) {
     if (forms.length === 0 || forms.length > 255)
@@ -77,8 +81,7 @@ export class HeadCache {
     this.form = new Uint8Array(capacityTokens);
     this.copies = new Uint8Array(capacityTokens).fill(copiesPerToken);
     this.arrived = new Uint8Array(capacityTokens);
-    this.hbmTokens = forms.map(() => 0);
-    this.dramTokens = forms.map(() => 0);
+    this.held = { hbm: forms.map(() => 0), dram: forms.map(() => 0), nvme: forms.map(() => 0) };
   }
 
   /** Writes `count` new tokens in raw form into HBM, where attention produced them. */
@@ -88,7 +91,7 @@ export class HeadCache {
       throw new SimError('capacity-exceeded', `cache of ${this.capacityTokens} tokens cannot take ${end}`);
     }
     this.place.fill(IN_HBM, this.tokens, end);
-    for (let token = this.tokens; token < end; token++) this.hbmTokens[0] += this.copies[token];
+    for (let token = this.tokens; token < end; token++) this.held.hbm[0] += this.copies[token];
     this.liveTokens += count;
     this.tokens = end;
   }
@@ -108,7 +111,7 @@ export class HeadCache {
   setSlots(token: number, count: number, entering: number): void {
     if ((this.place[token] & IN_DRAM) === 0)
       throw new SimError('invariant-broken', `token ${token} takes a slot in hbm, but dram does not hold it`);
-    if (entering > 0) this.log(token, 'hbm', entering);
+    if (entering > 0) this.log(token, 'dram', 'hbm', entering);
     this.setPlace(token, IN_DRAM);
     this.copies[token] = Math.max(1, count);
     if (count > 0) this.setPlace(token, IN_DRAM | IN_HBM);
@@ -124,10 +127,10 @@ export class HeadCache {
     for (let token = from; token < to; token++) this.setPlace(token, 0);
   }
 
-  /** Copies tokens [from, to) to a tier; unless `keep`, the copy in the other tier is freed. */
-  move(from: number, to: number, tier: 'hbm' | 'dram', keep = false): void {
+  /** Copies tokens [from, to) to a tier; unless `keep`, copies in other tiers are freed. */
+  move(from: number, to: number, tier: KvTier, keep = false): void {
     this.checkRange(from, to);
-    const bit = tier === 'hbm' ? IN_HBM : IN_DRAM;
+    const bit = BITS[tier];
     for (let token = from; token < to; token++) {
       const before = this.place[token];
       if (before === 0) {
@@ -138,7 +141,7 @@ export class HeadCache {
         if (!keep) this.setPlace(token, 0);
         continue;
       }
-      if ((before & bit) === 0) this.log(token, tier, 1);
+      if ((before & bit) === 0) this.log(token, fastestOf(before), tier, 1);
       this.setPlace(token, keep ? before | bit : bit);
     }
   }
@@ -168,18 +171,18 @@ export class HeadCache {
     this.meta.set(name, entry);
   }
 
-  tokensIn(tier: 'hbm' | 'dram', form: number): number {
-    return (tier === 'hbm' ? this.hbmTokens : this.dramTokens)[form];
+  tokensIn(tier: KvTier, form: number): number {
+    return this.held[tier][form];
   }
 
-  /** Bytes of KV and of metadata in a tier, for this KV head. */
-  residentBytes(tier: 'hbm' | 'dram'): number {
+  /** Bytes of KV and of metadata in a tier, for this KV head. NVMe holds KV alone. */
+  residentBytes(tier: KvTier): number {
     let sizeBytes = 0;
     for (let form = 0; form < this.forms.length; form++) {
       sizeBytes +=
         this.tokensIn(tier, form) * (this.forms[form].kBytesPerToken + this.forms[form].vBytesPerToken);
     }
-    for (const entry of this.meta.values()) sizeBytes += entry[tier];
+    if (tier !== 'nvme') for (const entry of this.meta.values()) sizeBytes += entry[tier];
     return sizeBytes;
   }
 
@@ -202,22 +205,30 @@ export class HeadCache {
     if (before === place) return;
     const form = this.form[token];
     const copies = this.copies[token];
-    this.hbmTokens[form] += copies * ((place & IN_HBM) - (before & IN_HBM));
-    this.dramTokens[form] += ((place & IN_DRAM) - (before & IN_DRAM)) / IN_DRAM;
+    const { hbm, dram, nvme } = this.held;
+    hbm[form] += copies * ((place & IN_HBM) - (before & IN_HBM));
+    dram[form] += ((place & IN_DRAM) - (before & IN_DRAM)) / IN_DRAM;
+    nvme[form] += ((place & IN_NVME) - (before & IN_NVME)) / IN_NVME;
     if (before === 0) this.liveTokens++;
     else if (place === 0) this.liveTokens--;
     this.place[token] = place;
   }
 
-  private log(token: number, to: 'hbm' | 'dram', copies: number): void {
+  private log(token: number, from: KvTier, to: KvTier, copies: number): void {
     const form = this.form[token];
     if (to === 'hbm') this.arrived[token] += copies;
     for (const movement of this.movements) {
-      if (movement.to === to && movement.form === form) {
+      if (movement.to === to && movement.from === from && movement.form === form) {
         movement.tokens += copies;
         return;
       }
     }
-    this.movements.push({ from: to === 'hbm' ? 'dram' : 'hbm', to, form, tokens: copies });
+    this.movements.push({ from, to, form, tokens: copies });
   }
 }
+
+/** The fastest tier of a set. */
+const fastestOf = (place: number): KvTier => {
+  if ((place & IN_HBM) !== 0) return 'hbm';
+  return (place & IN_DRAM) !== 0 ? 'dram' : 'nvme';
+};

@@ -202,6 +202,8 @@ export interface Policy {
   isDenseLayer(layer: number): boolean;
   /** HBM that staging buffers need, bytes of one sequence (all layers). */
   readonly stagingBytes: number;
+  /** DRAM that staging buffers for KV from NVMe need, bytes of one sequence. */
+  readonly hostStagingBytes: number;
   /** Work of one KV head and layer per prompt token, done once after prefill (index building, encoding). */
   readonly prefillWork: readonly Work[];
   /** What the model itself computes beside the prompt for the policy's sake; null = nothing. */
@@ -261,6 +263,7 @@ export const policyDefaults = {
   } satisfies Transfer,
   isDenseLayer: (_layer: number): boolean => false,
   stagingBytes: 0,
+  hostStagingBytes: 0,
   prefillWork: [] as readonly Work[],
   extraPass: null as ExtraPass | null,
   waitsForSpills: false,

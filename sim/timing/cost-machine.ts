@@ -17,7 +17,8 @@ interface Direction {
 export interface Machine extends SharedResources {
   readonly name: string;
   readonly stack: string;
-  readonly capacityBytes: { readonly hbm: number; readonly dram: number };
+  /** NVMe's where it is known. */
+  readonly capacityBytes: { readonly hbm: number; readonly dram: number; readonly nvme?: number | undefined };
   readonly usdPerHour: number | null;
   readonly sms: number;
   readonly l2Bytes: number;
@@ -238,7 +239,11 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
     name: profile.name,
     stack: stack.name,
     resources: resourcesOf(profile),
-    capacityBytes: { hbm: accelerator.memory.capacityBytes.value, dram: dram.capacityBytes.value },
+    capacityBytes: {
+      hbm: accelerator.memory.capacityBytes.value,
+      dram: dram.capacityBytes.value,
+      nvme: nvme?.capacityBytes?.value,
+    },
     usdPerHour: price?.usdPerHour.value ?? null,
     sms: accelerator.sms.value,
     l2Bytes: accelerator.l2.capacityBytes.value,

@@ -125,6 +125,7 @@ export const combined = (
     ),
     isDenseLayer: isDenseForAll(members),
     stagingBytes: sum(({ stagingBytes }) => stagingBytes),
+    hostStagingBytes: sum(({ hostStagingBytes }) => hostStagingBytes),
     prefillWork: members.flatMap(({ policy, share }) =>
       policy.prefillWork.map((work) => scaled(work, share)),
     ),

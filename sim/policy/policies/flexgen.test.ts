@@ -6,6 +6,7 @@ import { formsOf } from '../../decode/head-replay.ts';
 import { Lowering } from '../../decode/lower.ts';
 import { loadModel } from '../../model/models.ts';
 import { bytesOf } from '../../program/bytes.ts';
+import type { Operation } from '../../program/operation.ts';
 
 const shape = { heads: 4, kvHeads: 2, headDim: 64, promptTokens: 90, steps: 6 };
 
@@ -25,6 +26,39 @@ test('any share of the cache lies in DRAM, at every length', () => {
     }),
     { seed: 42, numRuns: 10 },
   );
+});
+
+test('any shares of the cache lie in HBM and on NVMe, at every length; the rest in DRAM', () => {
+  const share = fc.double({ min: 0, max: 1, noNaN: true });
+  fc.assert(
+    fc.property(share, share, fc.constantFrom('cpu', 'gpu'), (hbmShare, ofRest, attendAt) => {
+      const nvmeShare = (1 - hbmShare) * ofRest;
+      const { record, world } = runPolicy('flexgen', { hbmShare, nvmeShare, attendAt }, { shape });
+      const token = world.kBytesPerToken + world.vBytesPerToken;
+      record.residency.forEach(({ hbmBytes, dramBytes, nvmeBytes }, step) => {
+        const stored = shape.promptTokens + step;
+        const far = stored - Math.floor(stored * hbmShare);
+        const onDrive = nvmeBytes / token;
+        expect(Math.abs(onDrive - far * ofRest)).toBeLessThanOrEqual(1);
+        expect(dramBytes).toBe((far - onDrive) * token);
+        expect(hbmBytes).toBe((stored + 1 - far) * token);
+        const choice = record.choices[step];
+        expect([sumOf(choice.fetchTokens), sumOf(choice.loadTokens)]).toEqual([far, onDrive]);
+      });
+      expect(sumOf(record.prefill.storeTokens) * token).toBe(
+        record.residency[0].nvmeBytes - sumOf(record.appends[0].storeTokens) * token,
+      );
+    }),
+    { seed: 42, numRuns: 12 },
+  );
+  // Exactly halves and thirds, and nothing in DRAM where they add up to 1.
+  for (const [hbmShare, nvmeShare] of [
+    [0.7, 0.3],
+    [0.1, 0.9],
+    [0.35, 0.65],
+  ])
+    for (const { dramBytes } of runPolicy('flexgen', { hbmShare, nvmeShare }, { shape }).record.residency)
+      expect(dramBytes).toBe(0);
 });
 
 describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
@@ -64,6 +98,54 @@ describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
   });
 });
 
+describe('what lies on NVMe comes to DRAM before', () => {
+  const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
+  const hops = (config: Record<string, unknown>) => {
+    const { policy, record, world } = runPolicy('flexgen', { nvmeShare: 0.4, ...config }, { shape: llama });
+    const lowering = new Lowering({
+      model: loadModel('llama-3.1-8b'),
+      policy,
+      forms: formsOf(policy, world),
+      batch: 2,
+      promptTokens: 1000,
+      elementBytes: 2,
+      dramBytes: 0,
+      dense: false,
+    });
+    const prefill = lowering.prefill([{ demand: record.prefill }]).operations;
+    const steps = [{ append: record.appends[0], choice: record.choices[0] }];
+    return { prefill, step: lowering.step(0, steps).operations, policy };
+  };
+  const isLoad = (o: Operation) => o.kind === 'fetch' && o.from === 'nvme';
+
+  test('the CPU attends after it', () => {
+    const { prefill, step, policy } = hops({});
+    // Operations are numbered on from those of the prompt.
+    const load = step.findIndex(isLoad);
+    expect(step[load]).toMatchObject({ to: 'dram', stream: 'nvme', rows: 2, rowBytes: 400 * 8 * 512 });
+    const attend = step.find((o) => o.kind === 'attend' && o.where === 'cpu');
+    expect(attend?.after).toContain(prefill.length + load);
+    expect(attend?.kind === 'attend' && attend.readBytes).toEqual({ dram: 2 * 1000 * 8 * 512 });
+    expect([policy.stagingBytes, policy.hostStagingBytes]).toEqual(
+      [0, 2 * 0.4 * 1001 * 8 * 512].map(Math.ceil),
+    );
+  });
+
+  test('the copy to the GPU follows it', () => {
+    const { prefill, step } = hops({ attendAt: 'gpu' });
+    const copy = step.find((o) => o.kind === 'fetch' && o.from === 'dram');
+    expect(copy?.after).toContain(prefill.length + step.findIndex(isLoad));
+  });
+
+  test('the prompt goes there by way of DRAM', () => {
+    const { prefill } = hops({});
+    const [out, on] = prefill.filter((o) => o.kind === 'spill');
+    expect(out).toMatchObject({ from: 'hbm', to: 'dram', rowBytes: 1000 * 8 * 512 });
+    expect(on).toMatchObject({ from: 'dram', to: 'nvme', rowBytes: 400 * 8 * 512, stream: 'nvme' });
+    expect(on.after).toEqual([prefill.indexOf(out)]);
+  });
+});
+
 test('compression costs a little of the output, placement nothing', () => {
   const compress = { attendAt: 'gpu', compress: true };
   expect(runPolicy('flexgen', { hbmShare: 0.3 }, { shape }).outputError).toBe(0);
@@ -80,4 +162,5 @@ test('what FlexGen cannot combine is named', () => {
   expect(() => runPolicy('flexgen', { compress: true, attendAt: 'gpu', hbmShare: 0.5 }, { shape })).toThrow(
     /hbmShare/,
   );
+  expect(() => runPolicy('flexgen', { hbmShare: 0.6, nvmeShare: 0.5 }, { shape })).toThrow(/nvmeShare/);
 });

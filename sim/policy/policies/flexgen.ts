@@ -1,11 +1,13 @@
 /**
- * FlexGen's placement of the cache: fixed shares of it in HBM and in DRAM, all of it attended. What lies in DRAM is
- * attended there by the CPU, or loaded layer by layer ahead of the GPU, raw or in 4 bits by groups of 64 channels.
- * arXiv 2303.06865; FMInference/FlexLLMGen flex_opt.py, benchmark/flexllmgen/bench_suite.py (OPT-30B: cache 0 % GPU, 100 %
- * CPU, attention on the CPU; compressed: attention on the GPU). Its disk share, and the linear program that finds the
- * shares for a machine, are left out; shares are of every head's tokens here, of whole sequences of a batch there.
+ * FlexGen's placement of the cache: fixed shares of it in HBM, in DRAM and on NVMe, all of it attended. What lies outside HBM
+ * is attended by the CPU, or loaded layer by layer ahead of the GPU, raw or in 4 bits by groups of 64 channels; what
+ * lies on NVMe comes to DRAM first, ahead of its layer. arXiv 2303.06865 (sections 3 and 4); FMInference/FlexLLMGen
+ * flex_opt.py (--percent: GPU and CPU shares of the cache, the rest on disk; OPT-30B: 0 and 100, attention on the CPU;
+ * compressed: attention on the GPU). Shares are of every head's tokens here, of whole sequences of a batch there; the
+ * linear program that finds them for a machine is no policy's matter, which sees no time.
  */
 import * as z from 'zod';
+import type { KvTier } from '../../memory/head-cache.ts';
 import { withScales } from '../codec.ts';
 import { type HeadView, type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 import type { Transfer } from '../transfer.ts';
@@ -18,11 +20,12 @@ const config = z
       .min(0)
       .max(1)
       .default(0)
-      .describe('share of the cache in HBM; the rest lies in DRAM'),
+      .describe('share of the cache in HBM; what is neither there nor on NVMe lies in DRAM'),
+    nvmeShare: z.number().min(0).max(1).default(0).describe('share of the cache on NVMe'),
     attendAt: z
       .enum(['cpu', 'gpu'])
       .default('cpu')
-      .describe('where KV in DRAM is attended: by the CPU, or by the GPU after it was loaded'),
+      .describe('where KV outside HBM is attended: by the CPU, or by the GPU after it was loaded'),
     compress: z
       .boolean()
       .default(false)
@@ -34,7 +37,9 @@ const config = z
       .min(1)
       .max(8)
       .default(2)
-      .describe('layer-sized HBM buffers (attendAt gpu); 2 = loads overlap compute, 1 = they do not'),
+      .describe(
+        'layer-sized buffers, in HBM for what the GPU attends (attendAt gpu) and in DRAM for what comes from NVMe; 2 = loads overlap compute, 1 = they do not',
+      ),
     mode: z
       .enum(['dma', 'dma-batch', 'pageable'])
       .default('dma')
@@ -47,29 +52,41 @@ const config = z
   .refine((c) => !c.compress || c.hbmShare === 0 || c.hbmShare === 1, {
     path: ['hbmShare'],
     error: 'expected 0 or 1 with compress: compressed KV lies on one device',
+  })
+  .refine((c) => !c.compress || c.nvmeShare === 0 || c.nvmeShare === 1, {
+    path: ['nvmeShare'],
+    error: 'expected 0 or 1 with compress: compressed KV lies on one device',
+  })
+  .refine((c) => c.hbmShare + c.nvmeShare <= 1 + 1e-9, {
+    path: ['nvmeShare'],
+    error: 'expected at most what hbmShare leaves',
   });
+type Config = z.infer<typeof config>;
 
-/** Whether a token is one of the `share` that stay in HBM; of any first n tokens, floor(n · share) do. */
-const staysInHbm = (token: number, share: number): boolean =>
-  Math.floor((token + 1) * share) > Math.floor(token * share);
+/** Whether the i-th is one of a share that is spread evenly: of any first n, floor(n · share) are. */
+const isOneOf = (i: number, share: number): boolean => Math.floor((i + 1) * share) > Math.floor(i * share);
+
+/** Where a token of the cache lies. Of what is not in HBM, NVMe holds its share evenly, too. */
+const tierOf = (token: number, { hbmShare, nvmeShare }: Config): KvTier => {
+  if (isOneOf(token, hbmShare)) return 'hbm';
+  // The margin takes back what the division may have rounded off.
+  const ofRest = hbmShare === 1 ? 0 : Math.min(1, (nvmeShare / (1 - hbmShare)) * (1 + 1e-12));
+  return isOneOf(token - Math.floor(token * hbmShare), ofRest) ? 'nvme' : 'dram';
+};
 
 /** Tokens that are coded in one piece: groups run along channels, so the piece changes no bytes. */
 const PIECE_TOKENS = 64;
 
-/** Compresses tokens [from, to), and moves those to DRAM that belong there. */
-const place = (
-  heads: readonly HeadView[],
-  from: number,
-  to: number,
-  share: number,
-  compress: boolean,
-): void => {
+/** Compresses tokens [from, to), and moves those out that do not belong in HBM. */
+const place = (heads: readonly HeadView[], from: number, to: number, c: Config): void => {
   for (const { cache } of heads) {
-    if (compress)
+    if (c.compress)
       for (let token = from; token < to; token += PIECE_TOKENS)
         cache.recode(token, Math.min(to, token + PIECE_TOKENS), 1);
-    for (let token = from; token < to; token++)
-      if (!staysInHbm(token, share)) cache.move(token, token + 1, 'dram');
+    for (let token = from; token < to; token++) {
+      const tier = tierOf(token, c);
+      if (tier !== 'hbm') cache.move(token, token + 1, tier);
+    }
   }
 };
 
@@ -90,22 +107,28 @@ export const policy = {
     const tokenBytes = c.compress
       ? coded.kBytesPerToken(world.headDim) + coded.vBytesPerToken(world.headDim)
       : world.kBytesPerToken + world.vBytesPerToken;
-    const whole = { mode: c.mode, rowTokens: Infinity, joinHeads: true, joinKv: true };
-    const transfer: Transfer =
-      c.attendAt === 'cpu'
-        ? { ...whole, overlap: 'step', attendAt: 'cpu' }
-        : { ...whole, overlap: 'ahead', buffers: c.buffers };
-    const loadedTokens = c.attendAt === 'cpu' ? 0 : c.buffers * Math.ceil((1 - c.hbmShare) * world.maxTokens);
+    const onCpu = c.attendAt === 'cpu';
+    const transfer: Transfer = {
+      mode: c.mode,
+      rowTokens: Infinity,
+      joinHeads: true,
+      joinKv: true,
+      overlap: 'ahead',
+      buffers: c.buffers,
+      ...(onCpu ? { attendAt: 'cpu' } : {}),
+    };
+    const layerBytes = world.maxTokens * world.kvHeads * tokenBytes;
     return {
       ...policyDefaults,
       codecs: c.compress ? [coded] : [],
       transfer,
-      stagingBytes: loadedTokens * world.kvHeads * tokenBytes,
+      stagingBytes: onCpu ? 0 : Math.ceil(c.buffers * (1 - c.hbmShare) * layerBytes),
+      hostStagingBytes: Math.ceil(c.buffers * c.nvmeShare * layerBytes),
       layer: () => ({
-        onPrefill: ({ heads, length }) => place(heads, 0, length, c.hbmShare, c.compress),
+        onPrefill: ({ heads, length }) => place(heads, 0, length, c),
         // The step's own token is attended from HBM; it is stored when the next one arrives.
         onAppend: ({ heads, length }) =>
-          place(heads, Math.max(world.promptTokens, length - 2), length - 1, c.hbmShare, c.compress),
+          place(heads, Math.max(world.promptTokens, length - 2), length - 1, c),
       }),
     };
   },

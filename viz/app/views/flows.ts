@@ -26,8 +26,9 @@ const flowsNow = (report: Report): readonly Flow[] => {
 
 const residentText = (report: Report, tier: string): string => {
   const policy = report.result.policies.find((item) => item.policy === report.store.get().policy);
-  if (policy === undefined || (tier !== 'hbm' && tier !== 'dram')) return '';
-  return `${formatBytes(policy.resident[tier].kvPeakBytes)} of KV`;
+  if (policy === undefined || (tier !== 'hbm' && tier !== 'dram' && tier !== 'nvme')) return '';
+  const resident = policy.resident[tier];
+  return resident === undefined ? '' : `${formatBytes(resident.kvPeakBytes)} of KV`;
 };
 
 const drawNodes = (svg: SvgSelection, nodes: readonly SankeyNode[], report: Report): void => {
