@@ -23,7 +23,7 @@ interface Packed {
   readonly files: readonly { readonly path: string }[];
 }
 
-const INSTALL_MS = 240_000;
+const INSTALL_MS = 480_000;
 const COMMAND_MS = 120_000;
 const MAX_UNPACKED_BYTES = 40e6;
 

@@ -3,6 +3,7 @@
 // handled it before (V8 traps WebAssembly's faults so). What the kernel held is lost: it allocates little, locks nothing.
 #include "faults.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 
@@ -18,8 +19,19 @@ struct Guard {
   volatile uintptr_t address;
 };
 
-// A handler may not allocate, as the first use of a thread-local of another model might.
-__attribute__((tls_model("initial-exec"))) thread_local Guard* current = nullptr;
+// Of each thread, its innermost guard. Not a thread_local: its first use in a thread may allocate, which a handler may
+// not, and the model that never does (initial-exec) finds no room in a library with much of its own, as CUDA's runtime.
+pthread_key_t current_key() {
+  static const pthread_key_t key = [] {
+    pthread_key_t made;
+    if (pthread_key_create(&made, nullptr) != 0) throw std::runtime_error("no key for the guards of threads");
+    return made;
+  }();
+  return key;
+}
+
+Guard* current() { return static_cast<Guard*>(pthread_getspecific(current_key())); }
+void set_current(Guard* guard) { pthread_setspecific(current_key(), guard); }
 
 constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 struct sigaction previous[NSIG];
@@ -33,7 +45,7 @@ void pass_on(int signal, siginfo_t* info, void* context) {
 }
 
 void on_fault(int signal, siginfo_t* info, void* context) {
-  Guard* const guard = current;
+  Guard* const guard = current();
   if (guard == nullptr) return pass_on(signal, info, context);
   guard->address = reinterpret_cast<uintptr_t>(info->si_addr);
   siglongjmp(guard->back, signal);
@@ -52,6 +64,7 @@ const char* name_of(int signal) {
 void install_fault_handler() {
   static std::once_flag once;
   std::call_once(once, [] {
+    current_key();
     struct sigaction action = {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
@@ -63,22 +76,22 @@ void install_fault_handler() {
 void run_guarded(const std::function<void()>& body) {
   Guard guard;
   guard.address = 0;
-  Guard* const outer = current;
+  Guard* const outer = current();
   const int signal = sigsetjmp(guard.back, 0);
   if (signal != 0) {
-    current = outer;
+    set_current(outer);
     char line[96];
     std::snprintf(line, sizeof line, "%s (at %#zx)", name_of(signal), static_cast<size_t>(guard.address));
     throw std::runtime_error(line);
   }
-  current = &guard;
+  set_current(&guard);
   try {
     body();
   } catch (...) {
-    current = outer;
+    set_current(outer);
     throw;
   }
-  current = outer;
+  set_current(outer);
 }
 
 }  // namespace kvt
