@@ -91,6 +91,15 @@ describe('the packed package', () => {
     expect(packed.unpackedSize).toBeLessThan(MAX_UNPACKED_BYTES);
   });
 
+  it('holds what its kernels are built from', () => {
+    const paths = packed.files.map(({ path }) => path);
+    const sources = filesUnder('kernels', ['.h', '.cpp', '.cu']).filter((path) => !path.includes('/build/'));
+    expect(sources.length).toBeGreaterThan(0);
+    expect(paths).toEqual(
+      expect.arrayContaining([...sources, 'scripts/build-kernels.js', 'scripts/compile-native.js']),
+    );
+  });
+
   it('lists its policies', () => {
     const { status, stdout, stderr } = shell('npx kvtier list policies --json');
     expect(stderr).toBe('');

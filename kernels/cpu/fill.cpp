@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "halves.h"
 #include "machine.h"
 
 namespace kvt {
@@ -43,21 +44,6 @@ float normal(const Quantiles& table, uint64_t seed, uint64_t i) {
   const uint32_t bits = static_cast<uint32_t>(i & 1 ? word >> 32 : word);
   const float* cell = table.at + (bits >> 20);
   return cell[0] + (cell[1] - cell[0]) * (static_cast<float>(bits & 0xfffff) * 0x1p-20f);
-}
-
-uint16_t bf16_of(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// For |value| < 65520; results under 2^-14 become zero.
-uint16_t f16_of(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const uint32_t sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
-  if (size < 0x38800000) return static_cast<uint16_t>(sign);
-  return static_cast<uint16_t>(sign | ((size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13));
 }
 
 template <typename T, typename Value>
