@@ -406,7 +406,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -942,7 +942,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -1477,7 +1477,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -2027,7 +2027,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -2577,7 +2577,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -3132,7 +3132,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -3686,7 +3686,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -4227,7 +4227,7 @@ export const catalog = {
           "date": "2026-11"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "measured",
           "source": "measured with CUDA events on an H100 SXM5 80 GB (PCIe 5.0, virtual machine, driver 580, CUDA 13.0)",
           "date": "2026-11"
@@ -4767,7 +4767,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -5314,7 +5314,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -6968,7 +6968,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -7524,7 +7524,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -8081,7 +8081,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",
@@ -8604,7 +8604,7 @@ export const catalog = {
           "how": "as measured on an H100 host"
         },
         "rowNs": {
-          "value": 900,
+          "value": 1390,
           "status": "assumed",
           "source": "kvtier derivation",
           "date": "2026-11",

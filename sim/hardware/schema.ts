@@ -34,6 +34,12 @@ const error = quantityOf(z.number().nonnegative());
 
 export type Quantity = z.infer<typeof quantity>;
 
+/**
+ * What a pass over memory costs beside its bytes once they are many: `ramp` nanoseconds, half of them at `rampBytes`.
+ * Small work fills neither the chip nor a copy engine's pipeline and pays its start alone.
+ */
+const ramp = { rampNs: time.optional(), rampBytes: quantity.optional() };
+
 const tensorRate = z.strictObject({ peakTflops: quantity, achievedTflops: quantity });
 
 export const acceleratorSchema = z.strictObject({
@@ -65,11 +71,17 @@ export const acceleratorSchema = z.strictObject({
     errorRatio: error,
   }),
   /** start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). */
-  decodeAttention: z.strictObject({ startNs: time, waveNs: time, rateRatio: share, errorRatio: error }),
+  decodeAttention: z.strictObject({
+    startNs: time,
+    ...ramp,
+    waveNs: time,
+    rateRatio: share,
+    errorRatio: error,
+  }),
   /** Causal flops at maxTflops · s / (s + halfTokens). */
   prefillAttention: z.strictObject({ maxTflops: quantity, halfTokens: time, errorRatio: error }),
   /** Scattered rows within HBM, as a share of the copy rate; `start` where it was measured. */
-  gather: z.strictObject({ rateRatio: share, startNs: time.optional(), errorRatio: error }),
+  gather: z.strictObject({ rateRatio: share, startNs: time.optional(), ...ramp, errorRatio: error }),
   /** Radix select: start + passes · (pass + scan of the keys by the SMs that a row gets). */
   select: z.strictObject({
     startNs: time,
@@ -93,6 +105,8 @@ export const hostSchema = z.strictObject({
   cpu: z.strictObject({
     threads: quantity,
     rowNs: time,
+    /** Waking the threads, where it was measured. */
+    startNs: time.optional(),
     threadBytesPerNs: quantity,
     copyBytesPerNs: quantity,
     tflops: quantity,
@@ -110,9 +124,10 @@ export const linkSchema = z.strictObject({
   hostSumBytesPerNs: quantity,
   /** From the first call of a transfer until its first byte moves, calls and gaps apart. */
   latencyNs: time,
+  ...ramp,
   /** One call a row: `perCall` = CPU time of a call; `gap` = what the engine adds between copies. */
   dma: z.strictObject({ perCallNs: time, h2dGapNs: time, d2hGapNs: time }),
-  /** One call for many rows. */
+  /** One call for many rows: a set-up, then the rows and their bytes, which hide each other in part. */
   dmaBatch: z.strictObject({ setupNs: time, rowNs: time }),
   pageable: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity, latencyNs: time }),
   /**
@@ -257,7 +272,13 @@ export const stackSchema = z.strictObject({
   kernels: z
     .record(
       z.string(),
-      z.strictObject({ startNs: time, rateRatio: quantity, flopsRatio: quantity, errorRatio: error }),
+      z.strictObject({
+        startNs: time,
+        ...ramp,
+        rateRatio: quantity,
+        flopsRatio: quantity,
+        errorRatio: error,
+      }),
     )
     .optional(),
 });

@@ -7,6 +7,7 @@ import type { AttendOperation } from '../program/operation.ts';
 import { dramBytes, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
+import { rampNsOf } from './trust.ts';
 
 /** Rows of a tensor-core tile: fewer query rows than this per KV head waste the rest of it. */
 const TILE_ROWS = 16;
@@ -66,7 +67,7 @@ export const attendCost = (machine: Machine, operation: AttendOperation): Operat
   const far = operation.readBytes.dram ?? 0;
   const isDecode = operation.queries === 1;
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
-  const startNs = decode.startNs + (isDecode ? decode.waveNs * waves : 0);
+  const startNs = decode.startNs + (isDecode ? decode.waveNs * waves + rampNsOf(decode, local) : 0);
   const computeNs = paddedFlops(operation) / attentionFlopsPerNs(machine, operation);
   const bytes = local + far;
   // The prefill law's saturation holds the kernel's start, so the start is taken out of its flow.

@@ -16,7 +16,7 @@ import type {
 import { dramBytes, hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
-import type { KernelLaw } from './trust.ts';
+import { type KernelLaw, rampNsOf } from './trust.ts';
 
 /** Keys of a row that one group of SMs takes before a second group joins, bytes. */
 const SELECT_SLICE_BYTES = 16_384;
@@ -137,7 +137,14 @@ interface Streamed {
 const lawOf = (machine: Machine, names: readonly string[], timeRatio: number): KernelLaw => {
   for (const name of names) if (Object.hasOwn(machine.kernels, name)) return machine.kernels[name];
   const rateRatio = 1 / timeRatio;
-  return { ...ROOFLINE_TRUST, startNs: kernelStartNs(machine), rateRatio, flopsRatio: rateRatio };
+  return {
+    ...ROOFLINE_TRUST,
+    startNs: kernelStartNs(machine),
+    rampNs: 0,
+    rampBytes: 1,
+    rateRatio,
+    flopsRatio: rateRatio,
+  };
 };
 
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
@@ -149,7 +156,7 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const computeNs = flops / flopsPerNs.fp32 + matrixFlops / gemm.flopsPerNs.bf16;
   return toCost(machine, {
-    fixedNs: kernels * law.startNs + (farBytes > 0 ? uva.roundTripNs : 0),
+    fixedNs: kernels * law.startNs + rampNsOf(law, takenBytes) + (farBytes > 0 ? uva.roundTripNs : 0),
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },

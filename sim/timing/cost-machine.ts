@@ -4,7 +4,7 @@
  */
 import type { Profile, Stack } from '../hardware/schema.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
-import { type KernelLaw, kernelsOf, type Trust, trustOf } from './trust.ts';
+import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 
 export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
 
@@ -39,6 +39,7 @@ export interface Machine extends SharedResources {
   readonly cpu: {
     readonly threads: number;
     readonly rowNs: number;
+    readonly startNs: number;
     readonly threadBytesPerNs: number;
     readonly copyBytesPerNs: number;
     readonly flopsPerNs: number;
@@ -54,14 +55,15 @@ export interface Machine extends SharedResources {
     readonly kernelsPerGemm: number;
     readonly passesPerGemm: number;
   };
-  readonly decodeAttention: Trust & {
-    readonly startNs: number;
-    readonly waveNs: number;
-    readonly bytesPerNs: number;
-    readonly expandsKv: boolean;
-  };
+  readonly decodeAttention: Trust &
+    Ramp & {
+      readonly startNs: number;
+      readonly waveNs: number;
+      readonly bytesPerNs: number;
+      readonly expandsKv: boolean;
+    };
   readonly prefillAttention: Trust & { readonly maxFlopsPerNs: number; readonly halfTokens: number };
-  readonly gather: Trust & { readonly bytesPerNs: number; readonly startNs: number | null };
+  readonly gather: Trust & Ramp & { readonly bytesPerNs: number; readonly startNs: number | null };
   readonly select: Trust & {
     readonly startNs: number;
     readonly passes: number;
@@ -72,17 +74,18 @@ export interface Machine extends SharedResources {
   /** Measured kernels by name; see the stack's schema. */
   readonly kernels: Readonly<Record<string, KernelLaw>>;
   readonly index: { readonly launchesPerKernel: number; readonly timeRatio: number };
-  readonly link: Trust & {
-    readonly kind: 'pcie' | 'c2c';
-    readonly h2d: Direction;
-    readonly d2h: Direction;
-    readonly hostSumBytesPerNs: number;
-    readonly latencyNs: number;
-    readonly perCallNs: number;
-    readonly batchSetupNs: number;
-    readonly batchRowNs: number;
-    readonly pageableLatencyNs: number;
-  };
+  readonly link: Trust &
+    Ramp & {
+      readonly kind: 'pcie' | 'c2c';
+      readonly h2d: Direction;
+      readonly d2h: Direction;
+      readonly hostSumBytesPerNs: number;
+      readonly latencyNs: number;
+      readonly perCallNs: number;
+      readonly batchSetupNs: number;
+      readonly batchRowNs: number;
+      readonly pageableLatencyNs: number;
+    };
   readonly uva: Trust & {
     readonly bytesPerNs: number;
     readonly outstanding: number;
@@ -154,6 +157,7 @@ const linkOf = (link: Profile['link']): Machine['link'] => ({
   },
   hostSumBytesPerNs: link.hostSumBytesPerNs.value,
   latencyNs: link.latencyNs.value,
+  ...rampOf(link),
   perCallNs: link.dma.perCallNs.value,
   batchSetupNs: link.dmaBatch.setupNs.value,
   batchRowNs: link.dmaBatch.rowNs.value,
@@ -197,6 +201,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
     decodeAttention: {
       ...trustOf([decodeAttention.startNs, decodeAttention.rateRatio], decodeAttention.errorRatio),
       startNs: Math.max(decodeAttention.startNs.value, stack.decodeAttention.startNs?.value ?? 0),
+      ...rampOf(decodeAttention),
       waveNs: decodeAttention.waveNs.value,
       bytesPerNs:
         readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),
@@ -212,6 +217,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       ...trustOf([gather.rateRatio], gather.errorRatio),
       bytesPerNs: gather.rateRatio.value * hbm.copyBytesPerNs.value,
       startNs: gather.startNs?.value ?? null,
+      ...rampOf(gather),
     },
     select: {
       ...trustOf([stack.select], stack.select.errorRatio),
@@ -263,6 +269,7 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
     cpu: {
       threads: cpu.threads.value,
       rowNs: cpu.rowNs.value,
+      startNs: cpu.startNs?.value ?? 0,
       threadBytesPerNs: cpu.threadBytesPerNs.value,
       copyBytesPerNs: Math.min(cpu.copyBytesPerNs.value, dram.mixedBytesPerNs.value / 2),
       flopsPerNs: cpu.tflops.value * FLOPS_PER_TFLOP_NS,

@@ -8,6 +8,7 @@ import type { FetchOperation, SpillOperation, TierName } from '../program/operat
 import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
+import { rampNsOf } from './trust.ts';
 
 export type TransferOperation = FetchOperation | SpillOperation;
 
@@ -39,19 +40,22 @@ const linkTakes = (machine: Machine, way: Way, bytes: number, dram: number): Res
 const dramOneWay = (machine: Machine, way: Way, bytes: number): number =>
   way === 'h2d' ? bytes : dramBytes(machine, 0, bytes);
 
+/** Two costs of every row that hide each other in part: each alone, and less than their sum where they are alike. */
+const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
+
 /** Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. */
 const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, batched: boolean): OperationCost => {
   const { link } = machine;
   const { bytesPerNs, gapNs } = link[way];
   const wireNs = bytes / bytesPerNs;
   const bounds: readonly Bound[] = batched
-    ? [{ label: labelOf(machine, way), ns: rows * link.batchRowNs + wireNs }]
+    ? [{ label: labelOf(machine, way), ns: overlapped(rows * link.batchRowNs, wireNs) }]
     : [
         { label: 'launch', ns: rows * link.perCallNs },
         { label: labelOf(machine, way), ns: rows * gapNs + wireNs },
       ];
   return toCost(machine, {
-    fixedNs: link.latencyNs + (batched ? link.batchSetupNs : 0),
+    fixedNs: link.latencyNs + rampNsOf(link, bytes / rows) + (batched ? link.batchSetupNs : 0),
     amount: bytes,
     bounds,
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes)),
@@ -115,7 +119,7 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
   const { cpu, link } = machine;
   const threadsNs = (rows * (cpu.rowNs + rowBytes / cpu.threadBytesPerNs)) / Math.min(cpu.threads, rows);
   return toCost(machine, {
-    fixedNs: link.latencyNs + link.perCallNs + link[way].gapNs,
+    fixedNs: cpu.startNs + link.latencyNs + link.perCallNs + link[way].gapNs,
     amount: bytes,
     bounds: [
       { label: 'cpu', ns: Math.max(threadsNs, bytes / cpu.copyBytesPerNs) },
@@ -132,7 +136,7 @@ const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): Operati
   const { gather, hbm, launch } = machine;
   const read = rows * roundUp(rowBytes, hbm.sectorBytes);
   return toCost(machine, {
-    fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
+    fixedNs: (gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs) + rampNsOf(gather, read + bytes),
     amount: bytes,
     bounds: [{ label: 'hbm', ns: (read + bytes) / gather.bytesPerNs }],
     takes: { hbm: hbmBytes(machine, read, bytes) },

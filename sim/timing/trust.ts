@@ -12,8 +12,24 @@ export interface Trust {
   readonly anchored: boolean;
 }
 
+/** What a pass over memory costs beside its bytes: grows from 0 to rampNs, half of it at rampBytes. */
+export interface Ramp {
+  readonly rampNs: number;
+  readonly rampBytes: number;
+}
+
+/** Numbers of a ramp where a profile or stack states one, else no ramp. */
+export const rampOf = (law: {
+  readonly rampNs?: Quantity | undefined;
+  readonly rampBytes?: Quantity | undefined;
+}): Ramp => ({ rampNs: law.rampNs?.value ?? 0, rampBytes: law.rampBytes?.value ?? 1 });
+
+/** Time that the ramp adds to a pass over `bytes`, ns. */
+export const rampNsOf = ({ rampNs, rampBytes }: Ramp, bytes: number): number =>
+  (rampNs * bytes) / (bytes + rampBytes);
+
 /** A kernel's own law: what it takes to start, and its shares of the rates of memory and of plain cores. */
-export interface KernelLaw extends Trust {
+export interface KernelLaw extends Trust, Ramp {
   readonly startNs: number;
   readonly rateRatio: number;
   readonly flopsRatio: number;
@@ -35,6 +51,7 @@ export const kernelsOf = ({ kernels = {} }: Stack): Readonly<Record<string, Kern
       {
         ...trustOf([law], law.errorRatio),
         startNs: law.startNs.value,
+        ...rampOf(law),
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,
       },

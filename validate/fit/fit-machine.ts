@@ -18,8 +18,15 @@ const HELD_OUT_EVERY = 3;
 const HUBER_SPREADS = 1.35;
 /** No threshold below the noise of good measurements. */
 const LEAST_SPREAD = 0.02;
-/** What a kernel's law starts from. */
-const FIRST_KERNEL = { startNs: 3000, rateRatio: 0.8, flopsRatio: 0.5, errorRatio: 0.5 };
+/** What a law starts from where nothing states the number. */
+const FIRST = {
+  startNs: 3000,
+  rampNs: 1000,
+  rampBytes: 2 ** 20,
+  rateRatio: 0.8,
+  flopsRatio: 0.5,
+  errorRatio: 0.5,
+};
 
 export interface FittedLaw {
   readonly law: string;
@@ -140,7 +147,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
   const laws = lawsOf(predictable).map((law): FittedLaw => {
     const shown = predictable.filter((site) => law.shows(site));
     for (const path of [...law.parameters, ...(law.errorPath === undefined ? [] : [law.errorPath])]) {
-      const first = FIRST_KERNEL[path.split('.').at(-1) as keyof typeof FIRST_KERNEL] ?? 1;
+      const first = FIRST[path.split('.').at(-1) as keyof typeof FIRST] ?? 1;
       if (valueAt(description, path) === undefined) put(description, path, constant('fitted')(first));
     }
     const kept = shown.filter((site) => !isHeldOut(site));

@@ -30,6 +30,8 @@ const MACHINE_LAWS: readonly Law[] = [
       `${LINK}.h2dBytesPerNs`,
       `${LINK}.d2hBytesPerNs`,
       `${LINK}.latencyNs`,
+      `${LINK}.rampNs`,
+      `${LINK}.rampBytes`,
       `${LINK}.dma.perCallNs`,
       `${LINK}.dma.h2dGapNs`,
       `${LINK}.dma.d2hGapNs`,
@@ -79,7 +81,9 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'rows gathered by the CPU',
-    parameters: ['rowNs', 'threadBytesPerNs', 'copyBytesPerNs'].map((name) => `hardware.host.cpu.${name}`),
+    parameters: ['startNs', 'rowNs', 'threadBytesPerNs', 'copyBytesPerNs'].map(
+      (name) => `hardware.host.cpu.${name}`,
+    ),
     shows: of('cpu-gather'),
   },
   {
@@ -89,13 +93,17 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'rows gathered in HBM',
-    parameters: [`${ACCELERATOR}.gather.rateRatio`, `${ACCELERATOR}.gather.startNs`],
+    parameters: ['rateRatio', 'startNs', 'rampNs', 'rampBytes'].map(
+      (name) => `${ACCELERATOR}.gather.${name}`,
+    ),
     errorPath: `${ACCELERATOR}.gather.errorRatio`,
     shows: of('gather'),
   },
   {
     name: 'decode attention',
-    parameters: ['startNs', 'waveNs', 'rateRatio'].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
+    parameters: ['startNs', 'rampNs', 'rampBytes', 'waveNs', 'rateRatio'].map(
+      (name) => `${ACCELERATOR}.decodeAttention.${name}`,
+    ),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
     shows: of('attend'),
   },
@@ -122,7 +130,9 @@ const kernelLaw = (benchmark: string): Law => {
   const path = `stack.kernels[${benchmark.slice(KERNEL.length)}]`;
   return {
     name: `kernel ${benchmark.slice(KERNEL.length)}`,
-    parameters: [`${path}.startNs`, `${path}.rateRatio`, `${path}.flopsRatio`],
+    parameters: ['startNs', 'rampNs', 'rampBytes', 'rateRatio', 'flopsRatio'].map(
+      (name) => `${path}.${name}`,
+    ),
     errorPath: `${path}.errorRatio`,
     shows: of(benchmark),
   };

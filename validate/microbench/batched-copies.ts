@@ -1,16 +1,18 @@
-/** Many copies in one call (cudaMemcpyBatchAsync, CUDA 12.8 and later). */
-import { copySite } from './link-sites.ts';
+/** Scattered rows in one call (cudaMemcpyBatchAsync, CUDA 12.8 and later). */
 import { type Microbench, powers } from './microbench.ts';
+import { hostRows } from './row-sites.ts';
 
 export const microbench = {
   name: 'batched-copies',
   number: 4,
-  title: 'many copies in one call',
-  kernels: ['copy', 'empty'],
-  sites: ({ dramBytes }) =>
-    powers(16, 4096, 4).flatMap((rows) =>
-      powers(512, 2 ** 20, 8)
-        .filter((rowBytes) => rows * rowBytes <= dramBytes / 4)
-        .map((rowBytes) => copySite('h2d', rows, rowBytes, 'dma-batch')),
-    ),
+  title: 'scattered rows in one call',
+  kernels: ['gather', 'empty'],
+  sites: ({ dramBytes }) => {
+    const regionBytes = Math.min(2 ** 30, dramBytes / 4);
+    return powers(16, 4096, 4).flatMap((rows) =>
+      powers(512, 2 ** 18, 8)
+        .filter((rowBytes) => rows * rowBytes <= regionBytes / 8)
+        .map((rowBytes) => hostRows({ rows, rowBytes, regionBytes }, 'dma-batch')),
+    );
+  },
 } satisfies Microbench;

@@ -11,6 +11,7 @@ import { microbench as microbenchFile } from './file.ts';
 import { microbench as microbenchGather } from './gather.ts';
 import { microbench as microbenchGemm } from './gemm.ts';
 import { microbench as microbenchHostCopy } from './host-copy.ts';
+import { microbench as microbenchHostMemory } from './host-memory.ts';
 import { microbench as microbenchLaunch } from './launch.ts';
 import { microbench as microbenchManyCopies } from './many-copies.ts';
 import { microbench as microbenchMerge } from './merge.ts';
@@ -34,6 +35,7 @@ export const catalog = {
   "gather": microbenchGather,
   "gemm": microbenchGemm,
   "host-copy": microbenchHostCopy,
+  "host-memory": microbenchHostMemory,
   "launch": microbenchLaunch,
   "many-copies": microbenchManyCopies,
   "merge": microbenchMerge,

@@ -1,6 +1,6 @@
 /** Rows gathered by host threads into pinned memory, then sent in one copy. */
 import { type Microbench, powers } from './microbench.ts';
-import { stagedRows } from './row-sites.ts';
+import { hostRows } from './row-sites.ts';
 
 export const microbench = {
   name: 'cpu-gather',
@@ -12,7 +12,7 @@ export const microbench = {
     return powers(256, 65_536, 4).flatMap((rowBytes) =>
       powers(64, 32_768, 8)
         .filter((rows) => rows * rowBytes <= regionBytes / 8)
-        .map((rows) => stagedRows({ rows, rowBytes, regionBytes })),
+        .map((rows) => hostRows({ rows, rowBytes, regionBytes }, 'cpu-gather')),
     );
   },
 } satisfies Microbench;
