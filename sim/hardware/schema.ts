@@ -80,8 +80,16 @@ export const acceleratorSchema = z.strictObject({
   }),
   /** Causal flops at maxTflops · s / (s + halfTokens). */
   prefillAttention: z.strictObject({ maxTflops: quantity, halfTokens: time, errorRatio: error }),
-  /** Scattered rows within HBM, as a share of the copy rate; `start` where it was measured. */
-  gather: z.strictObject({ rateRatio: share, startNs: time.optional(), ...ramp, errorRatio: error }),
+  /**
+   * Scattered rows within HBM, as a share of the copy rate; `start` where it was measured; `row` = what a row takes at
+   * least, however short (memory opens a line of its own for it).
+   */
+  gather: z.strictObject({
+    rateRatio: share,
+    startNs: time.optional(),
+    rowNs: time.optional(),
+    errorRatio: error,
+  }),
   /** Radix select: start + passes · (pass + scan of the keys by the SMs that a row gets). */
   select: z.strictObject({
     startNs: time,
@@ -109,6 +117,8 @@ export const hostSchema = z.strictObject({
     startNs: time.optional(),
     threadBytesPerNs: quantity,
     copyBytesPerNs: quantity,
+    /** All threads reading memory while they compute, where it was measured; else the memory's own rate. */
+    readBytesPerNs: quantity.optional(),
     tflops: quantity,
   }),
 });
@@ -256,6 +266,8 @@ export const stackSchema = z.strictObject({
    */
   decodeAttention: z.strictObject({ rateRatio: quantity, expandsKv: z.boolean(), startNs: time.optional() }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
+  /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
+  gathersFirst: z.boolean().optional(),
   select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
   /**
    * Kernels that score and index: launches for each one that a policy declares (a prototype spreads its arithmetic over

@@ -153,7 +153,8 @@ export const catalog = {
         "date": "2026-11",
         "how": "until calibrated"
       }
-    }
+    },
+    "gathersFirst": true
   },
   "pytorch-eager": {
     "format": "kvtier.stack/1",

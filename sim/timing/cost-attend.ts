@@ -42,7 +42,12 @@ const cpuAttend = (machine: Machine, operation: AttendOperation): OperationCost 
   return toCost(machine, {
     fixedNs: machine.dram.latencyNs,
     amount: bytes > 0 ? bytes : operation.flops,
-    bounds: [{ label: 'cpu', ns: operation.flops / machine.cpu.flopsPerNs }],
+    bounds: [
+      {
+        label: 'cpu',
+        ns: Math.max(operation.flops / machine.cpu.flopsPerNs, bytes / machine.cpu.readBytesPerNs),
+      },
+    ],
     takes: { dram: dramBytes(machine, bytes, 0) },
     trust: ROOFLINE_TRUST,
     inDomain: true,

@@ -188,7 +188,12 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
   return toCost(machine, {
     fixedNs: machine.dram.latencyNs,
     amount: bytes > 0 ? bytes : flops + matrixFlops,
-    bounds: [{ label: 'cpu', ns: (flops + matrixFlops) / machine.cpu.flopsPerNs }],
+    bounds: [
+      {
+        label: 'cpu',
+        ns: Math.max((flops + matrixFlops) / machine.cpu.flopsPerNs, bytes / machine.cpu.readBytesPerNs),
+      },
+    ],
     takes: { dram: bytes },
     trust: ROOFLINE_TRUST,
     inDomain: true,

@@ -42,6 +42,8 @@ export interface Machine extends SharedResources {
     readonly startNs: number;
     readonly threadBytesPerNs: number;
     readonly copyBytesPerNs: number;
+    readonly readBytesPerNs: number;
+    readonly gathersFirst: boolean;
     readonly flopsPerNs: number;
   };
   /** Time from one kernel to the next, and CPU time of a launch (hidden where the GPU takes longer). */
@@ -63,7 +65,11 @@ export interface Machine extends SharedResources {
       readonly expandsKv: boolean;
     };
   readonly prefillAttention: Trust & { readonly maxFlopsPerNs: number; readonly halfTokens: number };
-  readonly gather: Trust & Ramp & { readonly bytesPerNs: number; readonly startNs: number | null };
+  readonly gather: Trust & {
+    readonly bytesPerNs: number;
+    readonly startNs: number | null;
+    readonly rowNs: number;
+  };
   readonly select: Trust & {
     readonly startNs: number;
     readonly passes: number;
@@ -217,7 +223,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       ...trustOf([gather.rateRatio], gather.errorRatio),
       bytesPerNs: gather.rateRatio.value * hbm.copyBytesPerNs.value,
       startNs: gather.startNs?.value ?? null,
-      ...rampOf(gather),
+      rowNs: gather.rowNs?.value ?? 0,
     },
     select: {
       ...trustOf([stack.select], stack.select.errorRatio),
@@ -272,6 +278,8 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
       startNs: cpu.startNs?.value ?? 0,
       threadBytesPerNs: cpu.threadBytesPerNs.value,
       copyBytesPerNs: Math.min(cpu.copyBytesPerNs.value, dram.mixedBytesPerNs.value / 2),
+      readBytesPerNs: cpu.readBytesPerNs?.value ?? dram.readBytesPerNs.value,
+      gathersFirst: stack.gathersFirst ?? false,
       flopsPerNs: cpu.tflops.value * FLOPS_PER_TFLOP_NS,
     },
     launch: {

@@ -117,13 +117,15 @@ const uvaCost = (
 /** The CPU gathers rows into a pinned buffer while the copy engine sends what is gathered. */
 const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Shape): OperationCost => {
   const { cpu, link } = machine;
+  const wireNs = bytes / link[way].bytesPerNs;
   const threadsNs = (rows * (cpu.rowNs + rowBytes / cpu.threadBytesPerNs)) / Math.min(cpu.threads, rows);
+  const packNs = Math.max(threadsNs, bytes / cpu.copyBytesPerNs);
   return toCost(machine, {
     fixedNs: cpu.startNs + link.latencyNs + link.perCallNs + link[way].gapNs,
     amount: bytes,
     bounds: [
-      { label: 'cpu', ns: Math.max(threadsNs, bytes / cpu.copyBytesPerNs) },
-      { label: labelOf(machine, way), ns: bytes / link[way].bytesPerNs },
+      { label: 'cpu', ns: packNs + (cpu.gathersFirst ? wireNs : 0) },
+      { label: labelOf(machine, way), ns: wireNs },
     ],
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
     trust: { ...link, errorRatio: link.errorRatio + 0.3 },
@@ -131,15 +133,20 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
   });
 };
 
-/** Scattered rows within HBM: whole sectors are read, payload is written. */
+/**
+ * Scattered rows within HBM: whole sectors are read, payload is written. A buffer that is used again and again stays in
+ * the L2 as far as the rows that pass through it leave room.
+ */
 const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): OperationCost => {
-  const { gather, hbm, launch } = machine;
+  const { gather, hbm, launch, l2Bytes } = machine;
   const read = rows * roundUp(rowBytes, hbm.sectorBytes);
+  const written = bytes * Math.min(1, (read + bytes) / l2Bytes);
+  const flowNs = Math.max((read + written) / gather.bytesPerNs, rows * gather.rowNs);
   return toCost(machine, {
-    fixedNs: (gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs) + rampNsOf(gather, read + bytes),
+    fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
     amount: bytes,
-    bounds: [{ label: 'hbm', ns: (read + bytes) / gather.bytesPerNs }],
-    takes: { hbm: hbmBytes(machine, read, bytes) },
+    bounds: [{ label: 'hbm', ns: flowNs }],
+    takes: { hbm: hbmBytes(machine, read, written) },
     trust: gather,
     inDomain: rowBytes >= 64,
     hostNs: launch.hostNs,

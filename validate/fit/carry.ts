@@ -43,8 +43,7 @@ const KEPT: readonly string[] = [
   'accelerator.decodeAttention.errorRatio',
   'accelerator.gather.rateRatio',
   'accelerator.gather.startNs',
-  'accelerator.gather.rampNs',
-  'accelerator.gather.rampBytes',
+  'accelerator.gather.rowNs',
   'accelerator.gather.errorRatio',
   'accelerator.select.startNs',
   'accelerator.select.passes',
@@ -70,6 +69,7 @@ const KEPT: readonly string[] = [
   'host.cpu.rowNs',
   'host.cpu.threadBytesPerNs',
   'host.cpu.copyBytesPerNs',
+  'host.cpu.readBytesPerNs',
 ];
 
 const constantOf = (value: number, how: string, from: Profile): Constant => ({

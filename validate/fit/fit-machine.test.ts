@@ -75,7 +75,7 @@ describe('fitMachine', () => {
     const sites = sitesOf(truth, 0.01);
     const fitted = fitMachine(samplesOf(sites), base, 'a-card');
     expect(sites.filter(isHeldOut).length).toBeGreaterThan(8);
-    for (const { heldOut } of fitted.laws) expect(heldOut?.mape ?? 0).toBeLessThan(0.03);
+    for (const { heldOut } of fitted.laws) expect(heldOut?.mape ?? 0).toBeLessThan(0.05);
     expect(fitted.hardware.name).toBe('a-card');
     expect(fitted.hardware.link.h2dBytesPerNs.status).toBe('fitted');
     expect(Math.abs(fitted.hardware.link.h2dBytesPerNs.value / truth.link.h2d.bytesPerNs - 1)).toBeLessThan(

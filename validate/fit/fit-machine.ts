@@ -1,26 +1,25 @@
 /**
- * From raw samples to a machine: readings first, then each law by robust regression on logarithms of time (Huber 1964,
- * threshold 1.35 times the spread of the residuals), with some sites left out of every fit; the errors stated are
+ * From raw samples to a machine: readings first, then each law by robust regression on logarithms of time, with some sites left out of every fit; the errors stated are
  * those of the sites left out. Nothing here sees a policy.
  */
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
 import { type Constant, type MachineDescription, put, valueAt } from '../overlay.ts';
 import { predictNs } from '../predict-site.ts';
-import { measuredNs, medianOf, type Samples, type SiteSamples } from '../samples.ts';
+import { measuredNs, type Samples, type SiteSamples } from '../samples.ts';
 import { keepShares } from './carry.ts';
 import { type Law, lawsOf } from './laws.ts';
-import { minimise } from './nelder-mead.ts';
+import { regress } from './least-squares.ts';
 import { type Residuals, residualsOf } from './residuals.ts';
 
 /** Every so many sites, one is left out of the fit. */
 const HELD_OUT_EVERY = 3;
-const HUBER_SPREADS = 1.35;
 /** No threshold below the noise of good measurements. */
 const LEAST_SPREAD = 0.02;
 /** What a law starts from where nothing states the number. */
 const FIRST = {
   startNs: 3000,
+  rowNs: 0.05,
   rampNs: 1000,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,
@@ -55,9 +54,6 @@ export const isHeldOut = ({ benchmark, id }: SiteSamples): boolean =>
 const predicted = (site: SiteSamples, { hardware, stack }: MachineDescription): number =>
   predictNs(site.operations, resolveMachine(hardware, stack));
 
-const huber = (residual: number, threshold: number): number =>
-  Math.abs(residual) <= threshold ? residual * residual : threshold * (2 * Math.abs(residual) - threshold);
-
 /** A decade of time with many sites counts more than one with few, but not by as much: one bad site must not rule. */
 const weightsOf = (sites: readonly SiteSamples[]): readonly number[] => {
   const decade = (site: SiteSamples): string =>
@@ -67,42 +63,39 @@ const weightsOf = (sites: readonly SiteSamples[]): readonly number[] => {
   return sites.map((site) => 1 / Math.sqrt(counts.get(decade(site)) ?? 1));
 };
 
-const spreadOf = (residuals: readonly number[]): number => 1.4826 * medianOf(residuals.map(Math.abs));
-
 const fitLaw = (
   description: MachineDescription,
   law: Law,
   sites: readonly SiteSamples[],
   constant: (value: number) => Constant,
 ): void => {
-  const weights = weightsOf(sites);
-  const start = law.parameters.map((path) => Math.log(valueAt(description, path) ?? 1));
-  const bounds = law.parameters.map((path) => {
-    const bound = law.atMost?.[path];
-    const value = bound === undefined ? undefined : valueAt(description, bound);
-    return value === undefined || path.endsWith('Efficiency') ? undefined : Math.log(value);
-  });
+  const bound = (path: string): number => {
+    const of = law.atMost?.[path];
+    if (of !== undefined) return Math.log(valueAt(description, of) ?? Infinity);
+    return /(?:rateRatio|Efficiency)$/.test(path) && path.startsWith('hardware') ? 0 : Infinity;
+  };
   const apply = (at: readonly number[]): void => {
     law.parameters.forEach((path, i) => {
-      const isShare = /(?:rateRatio|Efficiency)$/.test(path) && path.startsWith('hardware');
-      put(description, path, constant(Math.exp(Math.min(at[i], bounds[i] ?? (isShare ? 0 : Infinity)))));
+      put(description, path, constant(Math.exp(at[i])));
     });
   };
-  const residualsAt = (at: readonly number[]): readonly number[] => {
-    apply(at);
-    const machine = resolveMachine(description.hardware, description.stack);
-    return sites.map((site) => Math.log(predictNs(site.operations, machine) / measuredNs(site)));
-  };
-  let at: readonly number[] = start;
-  for (let round = 0; round < 3; round++) {
-    const threshold = HUBER_SPREADS * Math.max(LEAST_SPREAD, spreadOf(residualsAt(at)));
-    at = minimise(
-      (tried) =>
-        residualsAt(tried).reduce((sum, residual, i) => sum + weights[i] * huber(residual, threshold), 0),
-      at,
-    );
-  }
-  apply(at);
+  const measured = sites.map((site) => Math.log(measuredNs(site)));
+  apply(
+    regress({
+      start: law.parameters.map((path) => Math.log(valueAt(description, path) ?? 1)),
+      most: law.parameters.map(bound),
+      weights: weightsOf(sites),
+      leastSpread: LEAST_SPREAD,
+      residuals: (at) => {
+        apply(at);
+        const machine = resolveMachine(description.hardware, description.stack);
+        return Float64Array.from(
+          sites,
+          (site, i) => Math.log(predictNs(site.operations, machine)) - measured[i],
+        );
+      },
+    }),
+  );
 };
 
 const residuals = (description: MachineDescription, sites: readonly SiteSamples[]): Residuals =>
@@ -127,7 +120,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
   const constant =
     (status: string, how?: string) =>
     (value: number): Constant => ({
-      value: Number(value.toPrecision(5)),
+      value,
       status,
       source,
       date: machine.date,

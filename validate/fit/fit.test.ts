@@ -4,30 +4,37 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { medianOf, readSamples, type Samples, writeSamples } from '../samples.ts';
-import { minimise } from './nelder-mead.ts';
+import { regress } from './least-squares.ts';
 import { kendallTau, residualsOf, signAccuracy } from './residuals.ts';
 
-describe('minimise', () => {
-  it('finds the bottom of a curved valley', () => {
-    const rosenbrock = ([x, y]: readonly number[]): number => (1 - x) ** 2 + 100 * (y - x * x) ** 2;
-    const [x, y] = minimise(rosenbrock, [-1.2, 1], 0.5, 1e-10);
-    expect(x).toBeCloseTo(1, 3);
-    expect(y).toBeCloseTo(1, 3);
+describe('regress', () => {
+  const sizes = [1, 4, 16, 64, 256, 1024, 4096, 16_384];
+  const recovered = (times: readonly number[], start: readonly number[]) =>
+    regress({
+      start: start.map(Math.log),
+      most: start.map(() => Infinity),
+      weights: times.map(() => 1),
+      leastSpread: 0.01,
+      residuals: ([a, rate]) =>
+        Float64Array.from(sizes, (size, i) => Math.log((Math.exp(a) + size / Math.exp(rate)) / times[i])),
+    }).map(Math.exp);
+
+  it('recovers start and rate from far away, an outlier notwithstanding', () => {
+    const times = sizes.map((size, at) => (10 + size / 50) * (at === 3 ? 3 : 1));
+    const [start, rate] = recovered(times, [0.1, 1]);
+    expect(Math.abs(start / 10 - 1)).toBeLessThan(0.03);
+    expect(Math.abs(rate / 50 - 1)).toBeLessThan(0.03);
   });
 
-  it('recovers start and rate of a copy from times with an outlier', () => {
-    const sizes = [1, 4, 16, 64, 256, 1024, 4096];
-    const times = sizes.map((size, at) => (10 + size / 50) * (at === 3 ? 1.5 : 1));
-    const huber = (r: number): number => (Math.abs(r) < 0.05 ? r * r : 0.05 * (2 * Math.abs(r) - 0.05));
-    const loss = ([start, rate]: readonly number[]): number =>
-      sizes.reduce(
-        (sum, size, at) => sum + huber(Math.log((Math.exp(start) + size / Math.exp(rate)) / times[at])),
-        0,
-      );
-    const [start, rate] = minimise(loss, [Math.log(1), Math.log(10)]).map(Math.exp);
-    expect(start).toBeGreaterThan(9.5);
-    expect(start).toBeLessThan(10.5);
-    expect(Math.abs(rate / 50 - 1)).toBeLessThan(0.02);
+  it('keeps to a bound', () => {
+    const [rate] = regress({
+      start: [0],
+      most: [Math.log(20)],
+      weights: sizes.map(() => 1),
+      leastSpread: 0.01,
+      residuals: ([r]) => Float64Array.from(sizes, (size) => Math.log(size / Math.exp(r) / (size / 50))),
+    });
+    expect(Math.exp(rate)).toBeCloseTo(20);
   });
 });
 

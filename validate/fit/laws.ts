@@ -93,9 +93,7 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'rows gathered in HBM',
-    parameters: ['rateRatio', 'startNs', 'rampNs', 'rampBytes'].map(
-      (name) => `${ACCELERATOR}.gather.${name}`,
-    ),
+    parameters: ['rateRatio', 'startNs', 'rowNs'].map((name) => `${ACCELERATOR}.gather.${name}`),
     errorPath: `${ACCELERATOR}.gather.errorRatio`,
     shows: of('gather'),
   },

@@ -1,23 +1,20 @@
-/** Host threads reading, and reading and writing, their own memory. */
-import type { Call } from '../../kernels/calls.ts';
+/** Host threads reading their own memory. */
 import type { Microbench, Site } from './microbench.ts';
 
-const DRAM = 'hardware.host.dram';
-
-const siteOf = (bytes: number, reading: string, writes: boolean): Site => ({
-  id: writes ? `read and write ${bytes}` : `read ${bytes}`,
+const siteOf = (bytes: number): Site => ({
+  id: `read ${bytes}`,
   operations: [],
-  reading: `${DRAM}.${reading}`,
-  readingBytes: writes ? 2 * bytes : bytes,
+  reading: 'hardware.host.cpu.readBytesPerNs',
+  readingBytes: bytes,
   passes: 1,
   options: { graph: false },
-  build: (layout): readonly Call[] => [
+  build: (layout) => [
     {
       kernel: 'work',
       stream: 'cpu',
       after: [],
-      refs: { read: layout.place('host', bytes), write: layout.place('hostScores', writes ? bytes : 4) },
-      ints: { readBytes: bytes, writeBytes: writes ? bytes : 0, flops: 0, matrixFlops: 0, launches: 1 },
+      refs: { read: layout.place('host', bytes), write: layout.place('hostScores', 4) },
+      ints: { readBytes: bytes, writeBytes: 0, flops: 0, matrixFlops: 0, launches: 1 },
     },
   ],
 });
@@ -27,8 +24,5 @@ export const microbench = {
   number: 12,
   title: 'host threads in host memory',
   kernels: ['work'],
-  sites: ({ dramBytes }) => {
-    const bytes = Math.min(2 ** 30, dramBytes / 4);
-    return [siteOf(bytes, 'readBytesPerNs', false), siteOf(bytes, 'mixedBytesPerNs', true)];
-  },
+  sites: ({ dramBytes }) => [siteOf(Math.min(2 ** 30, dramBytes / 4))],
 } satisfies Microbench;
