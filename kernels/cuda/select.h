@@ -7,14 +7,12 @@
 
 #include <cooperative_groups.h>
 
-#include "kernel.h"
+#include "block-sum.h"
 
 namespace kvt {
 
 constexpr int kBins = 2048;
 constexpr int kFewestThreads = 256;
-constexpr int kMostWarps = 32;
-constexpr unsigned kAllLanes = ~0u;
 
 // Keys order as scores do; 0 is no key (a place past the row's end).
 struct FloatScore {
@@ -75,21 +73,6 @@ struct SelectShared {
   uint32_t bin, over, inside;
 };
 
-// Sum of a value over the threads before this one.
-__device__ inline uint32_t sum_before(uint32_t value, uint32_t* sums) {
-  const int lane = threadIdx.x & 31;
-  const int warp = static_cast<int>(threadIdx.x / 32);
-  uint32_t sum = value;
-#pragma unroll
-  for (int by = 1; by < 32; by *= 2) {
-    const uint32_t other = __shfl_up_sync(kAllLanes, sum, by);
-    if (lane >= by) sum += other;
-  }
-  if (lane == 31) sums[warp] = sum;
-  __syncthreads();
-  return __reduce_add_sync(kAllLanes, lane < warp ? sums[lane] : 0) + sum - value;
-}
-
 // Sums the blocks' tables and finds the bin of the `left`-th highest key, from the highest bin down.
 __device__ inline void find_bin(SelectShared& s, const uint32_t* table, uint32_t left) {
   constexpr int kMost = kBins / kFewestThreads;
@@ -142,7 +125,8 @@ struct Tile {
       const bool counts = keys[j] != 0 && (shift + width == Score::kBits || keys[j] >> (shift + width) == prefix);
       const uint32_t bin = (keys[j] >> shift) & ((1u << width) - 1);
       // Equal scores are common (counts, floors): then one addition for the warp.
-      if (__all_sync(kAllLanes, counts && bin == __shfl_sync(kAllLanes, bin, 0))) {
+      const uint32_t first = __shfl_sync(kAllLanes, bin, 0);
+      if (__all_sync(kAllLanes, counts && bin == first)) {
         if ((threadIdx.x & 31) == 0) atomicAdd(table + bin, 32u);
       } else if (counts) {
         atomicAdd(table + bin, 1u);
