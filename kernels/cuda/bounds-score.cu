@@ -11,12 +11,9 @@ kvt_status bounds_score(const CudaCall& call) {
   const int dim = static_cast<int>(call.integer(KVT_BOUNDS_SCORE_INT_HEAD_DIM));
   RowProducts p{};
   p.queries = call.at<const uint16_t>(KVT_BOUNDS_SCORE_REF_QUERIES);
-  p.vectors = call.at<const uint8_t>(KVT_BOUNDS_SCORE_REF_BOUNDS);
+  p.vectors = {call.at<const uint8_t>(KVT_BOUNDS_SCORE_REF_BOUNDS), nullptr, stride, 1, stride * 4 * dim};
   p.scores = call.at<float>(KVT_BOUNDS_SCORE_REF_SCORES);
   p.count = pages;
-  p.piece_vectors = stride;
-  p.piece_stride = 1;
-  p.piece_bytes = stride * 4 * dim;
   p.score_stride = call.integer(KVT_BOUNDS_SCORE_INT_SCORE_STRIDE);
   p.group = static_cast<int>(call.integer(KVT_BOUNDS_SCORE_INT_GROUP));
   p.dim = dim;

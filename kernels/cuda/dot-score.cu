@@ -8,13 +8,11 @@ using namespace kvt;
 kvt_status dot_score(const CudaCall& call) {
   RowProducts p{};
   p.queries = call.at<const uint16_t>(KVT_DOT_SCORE_REF_QUERIES);
-  p.vectors = call.at<const uint8_t>(KVT_DOT_SCORE_REF_VECTORS);
-  p.pieces = call.at<const uint32_t>(KVT_DOT_SCORE_REF_PIECES);
+  p.vectors = {call.at<const uint8_t>(KVT_DOT_SCORE_REF_VECTORS), call.at<const uint32_t>(KVT_DOT_SCORE_REF_PIECES),
+               call.integer(KVT_DOT_SCORE_INT_PIECE_VECTORS), call.integer(KVT_DOT_SCORE_INT_PIECE_STRIDE),
+               call.integer(KVT_DOT_SCORE_INT_PIECE_BYTES)};
   p.scores = call.at<float>(KVT_DOT_SCORE_REF_SCORES);
   p.count = call.integer(KVT_DOT_SCORE_INT_COUNT);
-  p.piece_vectors = call.integer(KVT_DOT_SCORE_INT_PIECE_VECTORS);
-  p.piece_stride = call.integer(KVT_DOT_SCORE_INT_PIECE_STRIDE);
-  p.piece_bytes = call.integer(KVT_DOT_SCORE_INT_PIECE_BYTES);
   p.score_stride = call.integer(KVT_DOT_SCORE_INT_SCORE_STRIDE);
   p.group = static_cast<int>(call.integer(KVT_DOT_SCORE_INT_GROUP));
   p.dim = static_cast<int>(call.integer(KVT_DOT_SCORE_INT_HEAD_DIM));

@@ -1,5 +1,6 @@
 // ParisKV's index of keys (calls/paris-encode.ts): a warp a key.
 #include "paris.h"
+#include "pieces.h"
 
 namespace {
 
@@ -8,14 +9,13 @@ using namespace kvt;
 constexpr int kWarps = 8;
 
 struct Encoding {
-  const uint8_t* keys;
-  const uint32_t* pieces;
+  Pieces keys;
   const float* signs;
   uint8_t* ids;
   uint32_t* codes;  // of a subspace
   __half* weights;
   uint32_t* counts;
-  int64_t from, to, piece_vectors, piece_stride, piece_bytes, token_stride;
+  int64_t from, to, token_stride;
   int head_dim;
 };
 
@@ -44,10 +44,7 @@ __global__ void __launch_bounds__(32 * kWarps) encode_keys(const Encoding p) {
   const int64_t row = blockIdx.y;
   for (int64_t token = p.from + blockIdx.x * kWarps + threadIdx.x / 32; token < p.to;
        token += static_cast<int64_t>(gridDim.x) * kWarps) {
-    const int64_t piece = row * p.piece_stride + token / p.piece_vectors;
-    const int64_t place = p.pieces == nullptr ? piece : p.pieces[piece];
-    const auto* key = reinterpret_cast<const __nv_bfloat16*>(p.keys + place * p.piece_bytes) +
-                      token % p.piece_vectors * p.head_dim;
+    const __nv_bfloat16* key = p.keys.at(row, token, p.head_dim);
     float x[kPer];
 #pragma unroll
     for (int i = 0; i < kPer; i++) x[i] = lane * kPer + i < p.head_dim ? __bfloat162float(key[lane * kPer + i]) : 0;
@@ -90,8 +87,9 @@ __global__ void __launch_bounds__(32 * kWarps) encode_keys(const Encoding p) {
 kvt_status paris_encode(const CudaCall& call) {
   Encoding p{};
   const int64_t rows = call.integer(KVT_PARIS_ENCODE_INT_ROWS);
-  p.keys = call.at<const uint8_t>(KVT_PARIS_ENCODE_REF_KEYS);
-  p.pieces = call.at<const uint32_t>(KVT_PARIS_ENCODE_REF_PIECES);
+  p.keys = {call.at<const uint8_t>(KVT_PARIS_ENCODE_REF_KEYS), call.at<const uint32_t>(KVT_PARIS_ENCODE_REF_PIECES),
+            call.integer(KVT_PARIS_ENCODE_INT_PIECE_VECTORS), call.integer(KVT_PARIS_ENCODE_INT_PIECE_STRIDE),
+            call.integer(KVT_PARIS_ENCODE_INT_PIECE_BYTES)};
   p.signs = call.at<const float>(KVT_PARIS_ENCODE_REF_SIGNS);
   p.ids = call.at<uint8_t>(KVT_PARIS_ENCODE_REF_IDS);
   p.codes = call.at<uint32_t>(KVT_PARIS_ENCODE_REF_CODES);
@@ -100,11 +98,8 @@ kvt_status paris_encode(const CudaCall& call) {
   p.from = call.integer(KVT_PARIS_ENCODE_INT_FROM);
   p.to = call.integer(KVT_PARIS_ENCODE_INT_TO);
   p.head_dim = static_cast<int>(call.integer(KVT_PARIS_ENCODE_INT_HEAD_DIM));
-  p.piece_vectors = call.integer(KVT_PARIS_ENCODE_INT_PIECE_VECTORS);
-  p.piece_stride = call.integer(KVT_PARIS_ENCODE_INT_PIECE_STRIDE);
-  p.piece_bytes = call.integer(KVT_PARIS_ENCODE_INT_PIECE_BYTES);
   p.token_stride = call.integer(KVT_PARIS_ENCODE_INT_TOKEN_STRIDE);
-  if (rows < 1 || rows > 65535 || p.from < 0 || p.to <= p.from || p.piece_vectors < 1)
+  if (rows < 1 || rows > 65535 || p.from < 0 || p.to <= p.from || p.keys.vectors < 1)
     return fail(KVT_INVALID, "paris-encode: expected rows 1 to 65535, 0 <= from < to and pieceVectors 1 or more");
   const int64_t wanted = (p.to - p.from + kWarps - 1) / kWarps;
   const int64_t most = (16 * call.multiprocessors + rows - 1) / rows;

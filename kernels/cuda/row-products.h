@@ -4,9 +4,7 @@
 #ifndef KVTIER_CUDA_ROW_PRODUCTS_H
 #define KVTIER_CUDA_ROW_PRODUCTS_H
 
-#include <cuda_bf16.h>
-
-#include "kernel.h"
+#include "pieces.h"
 
 namespace kvt {
 
@@ -19,17 +17,16 @@ constexpr int kTileRows = 16;
 
 struct RowProducts {
   const uint16_t* queries;  // [rows, group, dim]
-  const uint8_t* vectors;
-  const uint32_t* pieces;  // null = piece p of a row is row * piece_stride + p
+  Pieces vectors;
   float* scores;
-  int64_t count, piece_vectors, piece_stride, piece_bytes, score_stride;
+  int64_t count, score_stride;
   int group, dim, reduce;
   // Channels of a vector: dim, or 2 dim where it is a pair of bounds (maxima, then minima).
   int width;
   float scale;
 };
 
-__device__ __forceinline__ uint4 load_row(const uint8_t* from) {
+__device__ __forceinline__ uint4 load_row(const __nv_bfloat16* from) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
@@ -58,12 +55,6 @@ __device__ inline uint4 query_part(const RowProducts& p, int64_t row, int query,
     *pair &= lower ? mask : ~mask;
   }
   return part;
-}
-
-__device__ __forceinline__ const uint8_t* vector_at(const RowProducts& p, int64_t row, int64_t i) {
-  const int64_t piece = row * p.piece_stride + i / p.piece_vectors;
-  const int64_t place = p.pieces == nullptr ? piece : p.pieces[piece];
-  return p.vectors + place * p.piece_bytes + i % p.piece_vectors * p.width * 2;
 }
 
 __device__ __forceinline__ float joined(int reduce, float a, float b) { return reduce == kMax ? fmaxf(a, b) : a + b; }
@@ -97,13 +88,14 @@ template <int kStep>
 struct RowParts {
   uint4 low[kStep], high[kStep];
 
-  __device__ __forceinline__ void load(const RowProducts& p, const uint8_t* low_row, const uint8_t* high_row, int chunk) {
+  __device__ __forceinline__ void load(const RowProducts& p, const __nv_bfloat16* low_row,
+                                       const __nv_bfloat16* high_row, int chunk) {
 #pragma unroll
     for (int s = 0; s < kStep; s++) {
       const int channel = (chunk + s) * kChunk + (threadIdx.x & 3) * 8;
       const bool inside = channel < p.width;
-      low[s] = inside ? load_row(low_row + 2 * channel) : make_uint4(0, 0, 0, 0);
-      high[s] = inside ? load_row(high_row + 2 * channel) : make_uint4(0, 0, 0, 0);
+      low[s] = inside ? load_row(low_row + channel) : make_uint4(0, 0, 0, 0);
+      high[s] = inside ? load_row(high_row + channel) : make_uint4(0, 0, 0, 0);
     }
   }
 };
@@ -123,12 +115,12 @@ __global__ void __launch_bounds__(32 * kProductWarps, 2) multiply_rows(const Row
     const int64_t row_end = end < (row + 1) * row_tiles ? end : (row + 1) * row_tiles;
     int64_t tile = begin + threadIdx.x / 32;
     RowParts<kStep> parts;
-    const uint8_t *low = nullptr, *high = nullptr;
+    const __nv_bfloat16 *low = nullptr, *high = nullptr;
     const auto start = [&] {
       const int64_t first = (tile - row * row_tiles) * kTileRows + lane / 4;
       const int64_t last = p.count - 1;
-      low = vector_at(p, row, first < last ? first : last);
-      high = vector_at(p, row, first + 8 < last ? first + 8 : last);
+      low = p.vectors.at(row, first < last ? first : last, p.width);
+      high = p.vectors.at(row, first + 8 < last ? first + 8 : last, p.width);
       parts.load(p, low, high, 0);
     };
     if (tile < row_end) start();
@@ -188,9 +180,9 @@ void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t row
 inline kvt_status score_rows(const CudaCall& call, const char* kernel, const RowProducts& p, int64_t rows) {
   if (rows < 1 || p.group < 1 || p.group > 32 || p.count < 1)
     return fail(KVT_INVALID, "%s: expected rows 1 or more, group 1 to 32 and 1 vector or more", kernel);
-  if (reinterpret_cast<uintptr_t>(p.queries) % 16 != 0 || reinterpret_cast<uintptr_t>(p.vectors) % 16 != 0)
+  if (reinterpret_cast<uintptr_t>(p.queries) % 16 != 0 || reinterpret_cast<uintptr_t>(p.vectors.base) % 16 != 0)
     return fail(KVT_INVALID, "%s: expected queries and vectors aligned to 16 bytes", kernel);
-  if (p.dim < 8 || p.dim > 1024 || p.dim % 8 != 0 || p.piece_vectors < 1 || p.piece_bytes % 16 != 0)
+  if (p.dim < 8 || p.dim > 1024 || p.dim % 8 != 0 || p.vectors.vectors < 1 || p.vectors.bytes % 16 != 0)
     return fail(KVT_INVALID, "%s: expected headDim a multiple of 8 up to 1024, pieces a multiple of 16 bytes", kernel);
   if (p.group <= 8)
     launch_row_products<1>(call, p, rows);
