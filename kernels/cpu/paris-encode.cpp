@@ -1,5 +1,6 @@
 // ParisKV's index of keys (calls/paris-encode.ts).
 #include "paris.h"
+#include "pieces.h"
 
 namespace {
 
@@ -38,14 +39,12 @@ kvt_status paris_encode(const CpuCall& call) {
   const int64_t first = call.integer(KVT_PARIS_ENCODE_INT_FROM);
   const int64_t last = call.integer(KVT_PARIS_ENCODE_INT_TO);
   const int64_t head_dim = call.integer(KVT_PARIS_ENCODE_INT_HEAD_DIM);
-  const int64_t piece_vectors = call.integer(KVT_PARIS_ENCODE_INT_PIECE_VECTORS);
-  const int64_t piece_stride = call.integer(KVT_PARIS_ENCODE_INT_PIECE_STRIDE);
-  const int64_t piece_bytes = call.integer(KVT_PARIS_ENCODE_INT_PIECE_BYTES);
+  const Pieces keys{call.at<const char>(KVT_PARIS_ENCODE_REF_KEYS), call.at<const uint32_t>(KVT_PARIS_ENCODE_REF_PIECES),
+                    call.integer(KVT_PARIS_ENCODE_INT_PIECE_VECTORS), call.integer(KVT_PARIS_ENCODE_INT_PIECE_STRIDE),
+                    call.integer(KVT_PARIS_ENCODE_INT_PIECE_BYTES)};
   const int64_t token_stride = call.integer(KVT_PARIS_ENCODE_INT_TOKEN_STRIDE);
-  if (rows < 1 || first < 0 || last <= first || head_dim < 1 || piece_vectors < 1)
+  if (rows < 1 || first < 0 || last <= first || head_dim < 1 || keys.vectors < 1)
     return fail(KVT_INVALID, "paris-encode: expected rows, headDim and pieceVectors 1 or more and 0 <= from < to");
-  const char* keys = call.at<const char>(KVT_PARIS_ENCODE_REF_KEYS);
-  const uint32_t* pieces = call.at<const uint32_t>(KVT_PARIS_ENCODE_REF_PIECES);
   const float* signs = call.at<const float>(KVT_PARIS_ENCODE_REF_SIGNS);
   uint8_t* ids = call.at<uint8_t>(KVT_PARIS_ENCODE_REF_IDS);
   uint8_t* codes = call.at<uint8_t>(KVT_PARIS_ENCODE_REF_CODES);
@@ -57,10 +56,8 @@ kvt_status paris_encode(const CpuCall& call) {
     std::vector<float> x(padded_dim(head_dim));
     for (int64_t row = from; row < to; row++)
       for (int64_t token = first; token < last; token++) {
-        const int64_t piece = row * piece_stride + token / piece_vectors;
-        const char* place = keys + (pieces == nullptr ? piece : pieces[piece]) * piece_bytes;
         x.assign(x.size(), 0);
-        widen(reinterpret_cast<const uint16_t*>(place) + token % piece_vectors * head_dim, head_dim, x.data());
+        widen(keys.at(row, token, head_dim), head_dim, x.data());
         rotate(x, signs);
         for (int64_t b = 0; b < subspaces; b++) {
           const Coded coded = encode_subspace(x.data() + b * kSubspace);

@@ -15,7 +15,7 @@ namespace {
 
 enum Reduce : int64_t { kPerQuery, kMax, kMean, kSum };
 
-inline float dot(const float* a, const float* b, int64_t count) {
+[[maybe_unused]] inline float dot(const float* a, const float* b, int64_t count) {
   constexpr int kLanes = 16;
   float lanes[kLanes] = {};
   int64_t i = 0;
@@ -42,7 +42,9 @@ struct ScoreRow {
     for (int64_t g = 1; g < group; g++) value = reduce == kMax ? std::max(value, scores[g]) : value + scores[g];
     out[i] = reduce == kMean ? value / static_cast<float>(group) : value;
   }
-  static int64_t rows(int64_t group, int64_t reduce) { return reduce == kPerQuery ? group : 1; }
+  ScoreRow of_row(int64_t row) const {
+    return {out + row * (reduce == kPerQuery ? group : 1) * stride, group, stride, reduce};
+  }
 };
 
 constexpr int64_t kMostGroup = 32;
@@ -50,7 +52,7 @@ constexpr int64_t kMostGroup = 32;
 // Scores `count` bf16 vectors of `width` channels a row with the group's queries, [rows, group, width] in f32: the pieces
 // that threads share are vectors of all rows. `vector(row, i)` says where one lies.
 template <typename Vector>
-void score_vectors(Threads& threads, const std::vector<float>& queries, int64_t rows, int64_t count, int64_t width,
+[[maybe_unused]] void score_vectors(Threads& threads, const std::vector<float>& queries, int64_t rows, int64_t count, int64_t width,
                    float scale, const ScoreRow& first, Vector vector) {
   threads.run(rows * count, [&](int64_t from, int64_t to) {
     std::vector<float> wide(width);
@@ -61,9 +63,7 @@ void score_vectors(Threads& threads, const std::vector<float>& queries, int64_t 
       widen(vector(row, i), width, wide.data());
       const float* query = queries.data() + row * first.group * width;
       for (int64_t g = 0; g < first.group; g++) scores[g] = scale * dot(query + g * width, wide.data(), width);
-      ScoreRow out = first;
-      out.out += row * ScoreRow::rows(first.group, first.reduce) * first.stride;
-      out.write(scores, i);
+      first.of_row(row).write(scores, i);
     }
   });
 }
