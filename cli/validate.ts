@@ -16,9 +16,10 @@ import {
 } from '../validate/policies/samples.ts';
 import { setUpCompare } from './compare-setup.ts';
 import { nameOrJson } from './name-or-json.ts';
+import { writeOutput } from './output.ts';
 import { choosePolicies } from './policy-choices.ts';
 import { runPrepared } from './validate-run.ts';
-import { renderValidation, validationDocument } from './validate-table.ts';
+import { renderValidation, type ValidationDocument, validationDocument } from './validate-table.ts';
 import { UsageError, type Verb, type VerbContext } from './verb.ts';
 
 const DEFAULT_POLICIES = [
@@ -147,6 +148,18 @@ const measured = async (given: ValidateFlags, context: VerbContext): Promise<Val
   return await runPrepared(cases, given, context);
 };
 
+/** The result and its page in one folder. */
+const writeValidation = async (
+  directory: string,
+  document: ValidationDocument,
+): Promise<readonly string[]> => {
+  const { renderValidationPage } = await import('../viz/report/render-validation.ts');
+  return [
+    writeOutput(directory, 'validation.json', [JSON.stringify(document, null, 2), '\n']),
+    writeOutput(directory, 'report.html', [renderValidationPage(document)]),
+  ];
+};
+
 export const verb = {
   name: 'validate',
   summary: 'run policies on real kernels and compare with what the model predicts',
@@ -172,7 +185,9 @@ export const verb = {
       context.note(`not run: ${policy}, ${tokens} tokens, batch ${batch}: ${reason}`);
     if (samples.cases.length === 0) throw new UsageError('no case could be run');
     const document = validationDocument(evaluate(samples, machine), given);
+    const files = given.out === undefined ? [] : await writeValidation(given.out, document);
     context.printJson(document);
     context.print(renderValidation(document, context.columns));
+    for (const file of files) context.note(`wrote ${file}`);
   },
 } satisfies Verb<typeof flags>;

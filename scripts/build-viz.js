@@ -1,5 +1,5 @@
 // Bundles each page's client into one script and one style sheet, minified, with nothing to load: the report of a
-// comparison (viz/app: client.js, client.css) and the picture of an inspection (viz/inspect: inspect.js, inspect.css).
+// comparison (viz/app: client.js, client.css), the picture of an inspection (viz/inspect) and that of a validation.
 // Usage: node scripts/build-viz.js [--out DIR] [--only NAME]   (default: all, into dist/viz)
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -10,6 +10,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const pages = [
   { name: 'client', folder: 'viz/app' },
   { name: 'inspect', folder: 'viz/inspect' },
+  { name: 'validation', folder: 'viz/validation' },
 ].map(({ name, folder }) => ({ name, folder: join(root, folder), entry: join(root, folder, 'main.ts') }));
 
 /** The style sheet joins the bundle here, so that the TypeScript sources stay plain modules. */

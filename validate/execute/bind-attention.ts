@@ -6,7 +6,7 @@ import type { Ref } from '../../kernels/calls.ts';
 import { type Format, pageStrideOf } from '../../kernels/formats.ts';
 import type { AttendOperation } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
-import { type AreaName, plus } from './memory.ts';
+import { plus } from './memory.ts';
 import { type PageTables, pageTablesOf, type Segment } from './segments.ts';
 
 /** What one attention reads of one stored form. */
@@ -150,6 +150,3 @@ export const partialTarget = ({ partials, headDim }: AttentionGroup, part: numbe
 
 export const partsOf = (attended: readonly Attended[]): number =>
   attended.reduce((sum, { forms }) => sum + forms.filter((form) => !isEmpty(form)).length, 0);
-
-/** Area in which a tier's attention keeps its output. */
-export const outputArea = (where: 'gpu' | 'cpu'): AreaName => (where === 'gpu' ? 'scores' : 'hostScores');

@@ -69,7 +69,7 @@ export const bindCodec = (
   binding.add(kind, {
     refs: {
       source: binding.layout.place('kv', pages * sourceStride),
-      target: binding.layout.place('kv', pages * targetStride),
+      target: binding.layout.place('outputs', pages * targetStride),
     },
     ints: {
       pages,
@@ -91,7 +91,7 @@ export const bindDense = (binding: Binding, { gemms }: DenseOperation): void => 
       refs: {
         x: binding.layout.place('kv', 2 * m * k),
         weights: binding.layout.place('kv', 2 * n * k),
-        out: binding.layout.place('kv', 2 * m * n),
+        out: binding.layout.place('outputs', 2 * m * n),
       },
       ints: { m, n, k, outType: 1, units: 0 },
     });

@@ -118,7 +118,7 @@ export const bindSelect = (binding: Binding, { rows, of, k }: SelectOperation): 
   binding.add('topk', {
     refs: {
       scores: binding.layout.place('scores', 4 * rows * count),
-      ids: binding.layout.place('tables', 4 * rows * Math.max(1, k)),
+      ids: binding.layout.place('outputs', 4 * rows * Math.max(1, k)),
     },
     ints: {
       rows,

@@ -108,9 +108,9 @@ class StepBinder {
       attended,
       queries: layout.place('kv', 2 * rows * group * headDim),
       hostQueries: onHost ? layout.place('host', 2 * rows * group * headDim) : null,
-      hostPartials: onHost ? layout.place('hostScores', bytes) : null,
-      partials: layout.place('scores', parts * bytes),
-      out: layout.place('scores', 4 * rows * group * headDim),
+      hostPartials: onHost ? layout.place('hostOutputs', bytes) : null,
+      partials: layout.place('outputs', parts * bytes),
+      out: layout.place('outputs', 4 * rows * group * headDim),
       // Outputs of the CPU arrive in parts even where they are the only one.
       parts: onHost ? Math.max(2, parts) : parts,
     };

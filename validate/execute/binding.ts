@@ -96,7 +96,7 @@ export class Binding {
     const far = words(size.dramBytes);
     const write = words(size.writeBytes);
     const readBytes = near > 0 ? near : far;
-    const area = onCpu ? 'host' : 'kv';
+    const area = onCpu ? 'hostOutputs' : 'outputs';
     const common = { launches: Math.max(1, Math.round(size.launches)) };
     this.add('work', {
       refs: {

@@ -14,9 +14,12 @@ export const AREAS = {
   pageable: { tier: 'pageable', fill: 'normal-bf16' },
   /** What lies on the drive, or in the file that stands in for one. */
   file: { tier: 'nvme', fill: 'bytes' },
-  /** Scores and partial outputs. */
+  /** Scores: finite numbers, as selections need them. */
   scores: { tier: 'hbm', fill: 'normal-f32' },
   hostScores: { tier: 'dram', fill: 'normal-f32' },
+  /** What calls write and no call of another case reads: anything may stand there. */
+  outputs: { tier: 'hbm', fill: 'zero' },
+  hostOutputs: { tier: 'dram', fill: 'zero' },
   /** Page tables and row lists; written for each case. */
   tables: { tier: 'hbm', fill: 'zero' },
   hostTables: { tier: 'dram', fill: 'zero' },

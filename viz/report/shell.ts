@@ -14,7 +14,7 @@ export interface Client {
   readonly style: string;
 }
 
-export type ClientName = 'client' | 'inspect';
+export type ClientName = 'client' | 'inspect' | 'validation';
 
 export interface Page {
   readonly client: Client;
