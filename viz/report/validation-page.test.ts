@@ -1,0 +1,138 @@
+/** The page of a validation in a real Chromium: silent, offline, complete, deaf to injected markup. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Browser, BrowserContextOptions } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openChromium, openTimeoutMs } from '../../test/chromium.ts';
+import { buildClient } from '../../test/client.ts';
+import type { ValidatedCase, ValidationResult } from '../validation/page.ts';
+import { renderValidationPage } from './render-validation.ts';
+import type { Client } from './shell.ts';
+
+const caseOf = (policy: string, measuredNs: number, ratio: number, h2d = 0, dram = 0): ValidatedCase => ({
+  policy,
+  model: 'm',
+  context: 4096,
+  batch: 1,
+  budget: null,
+  layers: 8,
+  predictedNs: measuredNs * ratio,
+  measuredNs,
+  spreadNs: [measuredNs, measuredNs],
+  predictedBytes: 100,
+  measuredBytes: 101,
+  bytes: { predicted: { hbm: 100, h2d, d2h: 0, dram }, measured: { hbm: 101, h2d, d2h: 0, dram } },
+  outputError: 0.003,
+  jaccard: null,
+  standIns: policy === 'quest' ? [{ what: 'concat', count: 2 }] : [],
+  kinds: [{ kind: 'attend', operations: 8, predictedNs: measuredNs * ratio, measuredNs }],
+});
+
+const result: ValidationResult = {
+  experiment: { hardware: 'h100-sxm', stack: 'kvtier-kernels' },
+  seed: 1,
+  machine: {
+    backend: 'cuda',
+    name: 'Some GPU',
+    driver: '1',
+    runtime: '2',
+    date: '2026-01-01',
+    emulated: ['nvme is a file'],
+  },
+  cases: [caseOf('full', 1e6, 1.05), caseOf('quest', 4e5, 0.9, 50), caseOf('magicpig', 2e6, 1.4, 0, 10)],
+  refused: [{ policy: 'kivi', context: 4096, batch: 1, reason: 'no kernel' }],
+  summary: {
+    n: 3,
+    mape: 0.18,
+    medianApe: 0.1,
+    p95Ape: 0.37,
+    bias: 0.11,
+    kendallTau: 1,
+    bytesMape: 0.01,
+    noiseApe: 0.005,
+    signAccuracy: 1,
+  },
+};
+
+const folder = mkdtempSync(join(tmpdir(), 'kvtier-validation-page-'));
+let browser: Browser;
+let client: Client;
+
+const open = async (shown: ValidationResult, options: BrowserContextOptions = {}) => {
+  const file = join(folder, 'report.html');
+  writeFileSync(file, renderValidationPage(shown, client));
+  const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
+  const troubles: string[] = [];
+  const url = pathToFileURL(file).href;
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) troubles.push(message.text());
+  });
+  page.on('pageerror', (error) => troubles.push(error.message));
+  page.on('request', (request) => {
+    if (request.url() !== url && request.url() !== 'data:,') troubles.push(request.url());
+  });
+  await page.goto(url);
+  await page.waitForSelector('main[data-ready] .symbol');
+  return { page, troubles };
+};
+
+beforeAll(async () => {
+  client = buildClient('validation');
+  browser = await openChromium();
+}, openTimeoutMs);
+
+afterAll(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true });
+});
+
+describe('the page of a validation', () => {
+  it('opens without errors or requests, in both themes and on a phone, with a finding and a table a figure', async () => {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      for (const width of [1440, 390]) {
+        const { page, troubles } = await open(result, { colorScheme, viewport: { width, height: 900 } });
+        for (const id of ['scatter', 'residuals', 'ranking', 'operations']) {
+          expect((await page.locator(`figure#${id} figcaption`).textContent())?.length).toBeGreaterThan(20);
+          expect(await page.locator(`figure#${id} table`).count()).toBe(1);
+        }
+        const sideways = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        expect(sideways).toBeLessThanOrEqual(0);
+        expect(troubles).toEqual([]);
+        await page.close();
+      }
+    }
+  });
+
+  it('says what was emulated, stood in for and not run, and marks each case by its regime', async () => {
+    const { page } = await open(result);
+    const text = await page.locator('header.page').textContent();
+    for (const part of [
+      'Some GPU',
+      'nvme is a file',
+      'concat',
+      'Not run: kivi, 4096 tokens, batch 1: no kernel',
+    ])
+      expect(text).toContain(part);
+    expect(await page.locator('#scatter .plot .symbol').count()).toBe(3);
+    for (const regime of [0, 1, 2])
+      expect(await page.locator(`#scatter .plot .series-${regime}`).count()).toBe(1);
+    await page.locator('#scatter .plot .symbol').first().focus();
+    expect(await page.locator('#tip').textContent()).toContain('+5.0 %');
+    await page.close();
+  });
+
+  it('shows strings of a file as text', async () => {
+    const evil = `"'><img src=x onerror="window.hacked=1"><script>window.hacked=1</script></script><!--`;
+    const { page, troubles } = await open({
+      ...result,
+      machine: { ...result.machine, name: evil },
+      refused: [{ policy: evil, context: 1, batch: 1, reason: evil }],
+    });
+    expect(await page.locator('img').count()).toBe(0);
+    expect(await page.evaluate(() => Reflect.has(window, 'hacked'))).toBe(false);
+    expect(troubles).toEqual([]);
+    await page.close();
+  });
+});
