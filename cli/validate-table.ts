@@ -29,6 +29,7 @@ const orDash = (value: number | null, write: (value: number) => string): string 
 const LEGEND = [
   'predicted: the model, from the machine profile alone. measured: median of all repeats. error: of the prediction.',
   'bytes: what the calls touch. output: error of attention against exact attention over the same choice.',
+  'sets: Jaccard of what kernels select against what the policy selects.',
   'stand-ins: operations without a kernel of their own, run as work of the same bytes, flops and launches.',
 ];
 
@@ -53,6 +54,7 @@ export const renderValidation = (validation: ValidationDocument, columns: number
     formatBytes(one.measuredBytes),
     signed(one.predictedBytes / one.measuredBytes - 1),
     orDash(one.outputError, (x) => x.toPrecision(2)),
+    orDash(one.jaccard, (x) => x.toFixed(3)),
     one.standIns.map(({ what }) => what).join(', ') || '–',
   ]);
   return [
@@ -71,10 +73,11 @@ export const renderValidation = (validation: ValidationDocument, columns: number
         'bytes',
         'bytes error',
         'output',
+        'sets',
         'stand-ins',
       ],
       rows,
-      { columns, right: [1, 2, 3, 4, 5, 6, 7, 8, 9] },
+      { columns, right: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] },
     ),
     '',
     ...summaryLines(validation),

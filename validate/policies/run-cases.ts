@@ -8,6 +8,7 @@ import { type BoundStep, bindStep } from '../execute/bind.ts';
 import { allocateFor, type Timing, timeStep, writeTables } from '../execute/execute.ts';
 import type { Memory } from '../execute/memory.ts';
 import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
+import { checkSelection } from '../selection/checks.ts';
 import type { PreparedCase } from './pack.ts';
 import type { CaseSamples, ValidationSamples } from './samples.ts';
 
@@ -31,6 +32,8 @@ interface Running {
   readonly bound: BoundStep;
   readonly timings: Timing[];
   check: OutputCheck;
+  /** Of sets selected by kernels against those of the policy; null where it selects none by a kernel. */
+  jaccard: number | null;
   failure: string | null;
 }
 
@@ -102,12 +105,17 @@ const check = async (
   try {
     await writeTables(memory, one.bound);
     one.check = await checkOutput(backend, memory, one.bound, rows);
+    const { workload } = one.prepared;
+    const layer = workload.program.layers.findLast(({ replayedLayer }) => replayedLayer !== null);
+    const { replayedHeads } = workload.dimensions;
+    if (layer?.replayedLayer !== null && layer !== undefined)
+      one.jaccard = await checkSelection(backend, workload, rows(layer.replayedLayer, replayedHeads[0]));
   } catch (error) {
     one.failure = reasonOf(error);
   }
 };
 
-const samplesOf = ({ prepared, bound, timings, check: output }: Running): CaseSamples => {
+const samplesOf = ({ prepared, bound, timings, check: output, jaccard }: Running): CaseSamples => {
   const { workload, budget } = prepared;
   const { policy, context, batch, dimensions, program } = workload;
   return {
@@ -126,7 +134,7 @@ const samplesOf = ({ prepared, bound, timings, check: output }: Running): CaseSa
     bytes: { ...bound.binding.bytes },
     outputError: output.outputError,
     outputNote: output.note,
-    jaccard: null,
+    jaccard,
     standIns: [...bound.binding.standIns],
   };
 };
@@ -140,7 +148,14 @@ export const runCases = async (
   const running = cases.map((prepared): Running => {
     const bound = bindStep(prepared.workload);
     const note = { outputError: null, note: null };
-    return { prepared, bound, timings: [], check: note, failure: obstacle(backend, bound, options) };
+    return {
+      prepared,
+      bound,
+      timings: [],
+      check: note,
+      jaccard: null,
+      failure: obstacle(backend, bound, options),
+    };
   });
   const able = running.filter(({ failure }) => failure === null);
   const senses: Readonly<Record<string, number>>[] = [];

@@ -1,0 +1,39 @@
+/** Kernels select what the policies' own arithmetic selects, on generated attention. */
+import { describe, expect, it } from 'vitest';
+import { openReference } from '../../kernels/reference.ts';
+import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
+import { selection as bounds } from './bounds.ts';
+import { selection as centroids } from './centroids.ts';
+import { jaccard, roundedToBf16, SelectionDevice } from './check.ts';
+import { selection as collisions } from './collisions.ts';
+
+const shape = { layers: 30, heads: 9, kvHeads: 3, headDim: 64, ropeTheta: 100_000 };
+const trace = createSyntheticTrace({ preset: 'smollm2-135m', shape, promptTokens: 500, steps: 1, seed: 1 });
+const head = {
+  keys: roundedToBf16(trace.keys(3, 1)),
+  queries: roundedToBf16(trace.queries(3, 0, 1)),
+  tokens: 500,
+  group: 3,
+  headDim: 64,
+};
+
+describe('selected sets', () => {
+  it.each([
+    ['bounds of pages', bounds, { of: 32, k: 8 }, 3],
+    ['collisions', collisions, { of: 500, k: 20 }, 1],
+    ['centroids', centroids, { of: 40, k: 10 }, 1],
+  ])('by %s are those of the policy', async (_, check, size, selections) => {
+    const pairs = await check.run(new SelectionDevice(openReference()), head, size);
+    expect(pairs).toHaveLength(selections);
+    for (const { byKernel, byPolicy } of pairs) {
+      expect(byKernel.length).toBe(size.k);
+      expect(jaccard(byKernel, byPolicy)).toBeGreaterThanOrEqual(0.99);
+    }
+  });
+
+  it('are compared as sets', () => {
+    expect(jaccard([1, 2, 3], [3, 2, 1])).toBe(1);
+    expect(jaccard([1, 2], [2, 3])).toBeCloseTo(1 / 3, 12);
+    expect(jaccard([], [])).toBe(1);
+  });
+});
