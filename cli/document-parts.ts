@@ -3,10 +3,14 @@
  * `<!-- made: NAME -->` and `<!-- end -->`, and a test fails when one is stale.
  */
 
+import { fileURLToPath } from 'node:url';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { catalog as combinators } from '../sim/policy/combine/catalog.generated.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
+import { packageRoot } from '../traces/package-root.ts';
+import { judge, readRecords } from '../validate/policies/evidence.ts';
 import { flagSpecs } from './flags.ts';
+import { formatRatio } from './format.ts';
 import { policyTemplate } from './new-policy.ts';
 
 const table = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
@@ -50,10 +54,37 @@ const combinatorTable = (): string =>
     ]),
   );
 
+const evidenceTable = (): string => {
+  const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
+  const rows = readRecords(folder).map((record) => {
+    const { machine, summary } = judge(folder, record);
+    const { n, mape, medianApe, p95Ape, bias, kendallTau, bytesMape, noiseApe, signAccuracy } = summary;
+    const orDash = (value: number | null, write: (value: number) => string): string =>
+      value === null ? '–' : write(value);
+    return [
+      record.title,
+      `${machine.name}, ${machine.date}`,
+      record.profile,
+      String(n),
+      formatRatio(mape),
+      formatRatio(medianApe),
+      formatRatio(p95Ape),
+      formatRatio(bias),
+      orDash(kendallTau, (tau) => tau.toFixed(2)),
+      orDash(signAccuracy, formatRatio),
+      orDash(noiseApe, formatRatio),
+      formatRatio(bytesMape),
+    ];
+  });
+  const header = ['evidence', 'machine', 'profile', 'cases', 'mean error', 'median', 'P95', 'bias'];
+  return table([...header, 'Kendall τ', 'pairs in order', 'noise', 'bytes'], rows);
+};
+
 export const documentParts: Readonly<Record<string, () => string>> = {
   'policy-template': () => `\`\`\`ts\n${policyTemplate('every-other.ts', 'every-other')}\`\`\``,
   'policy-table': policyTable,
   'combinator-table': combinatorTable,
+  'evidence-table': evidenceTable,
 };
 
 const MADE = /(<!-- made: ([\w-]+) -->\n)[\s\S]*?(\n<!-- end -->)/g;

@@ -1,0 +1,31 @@
+/** The model does not get worse on recorded measurements of real machines. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { root } from '../../test/scan.ts';
+import { judge, readRecords } from './evidence.ts';
+
+const folder = join(root, 'validate/evidence');
+const records = readRecords(folder);
+/** Rounding of the recorded numbers. */
+const SLACK = 2e-4;
+
+describe('shipped evidence', () => {
+  it.each(records)(
+    '$name is predicted no worse than recorded (else `npm run evidence` says so openly)',
+    (record) => {
+      const { summary } = judge(folder, record);
+      expect(summary.mape).toBeLessThanOrEqual(record.mape + SLACK);
+      expect(summary.p95Ape).toBeLessThanOrEqual(record.p95Ape + SLACK);
+      expect(Math.abs(summary.bias)).toBeLessThanOrEqual(Math.abs(record.bias) + SLACK);
+      expect(summary.kendallTau ?? 1).toBeGreaterThanOrEqual((record.kendallTau ?? 0) - SLACK);
+    },
+  );
+
+  it('has no file that no record names', () => {
+    const named = new Set(records.flatMap(({ samples, hardware, stack }) => [samples, hardware, stack]));
+    const files = readdirSync(folder).filter((name) => name !== 'records.json');
+    expect(files.filter((name) => !named.has(name))).toEqual([]);
+    for (const { samples } of records) expect(existsSync(join(folder, samples))).toBe(true);
+  });
+});
