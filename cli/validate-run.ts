@@ -21,6 +21,7 @@ export interface RunFlags {
   readonly memory: number;
   readonly repeats: number;
   readonly rounds: number;
+  readonly once: boolean;
   readonly seed: number;
 }
 
@@ -66,6 +67,7 @@ export const runPrepared = async (
       warmups: 2,
       repeats: given.repeats,
       rounds: given.rounds,
+      once: given.once,
       seed: given.seed,
       date: new Date().toISOString().slice(0, 10),
       rowsOf: createRows(given.trace),

@@ -95,6 +95,7 @@ const flags = z.object({
     .max(20)
     .default(2)
     .describe('times that the whole suite is run, in another order each'),
+  once: z.boolean().default(false).describe('run each case once and check nothing (under a profiler)'),
   prepare: z.string().optional().describe('write the workloads to this file (.json.gz) and run nothing'),
   from: z.string().optional().describe('run the workloads of this file'),
   samples: z.string().optional().describe('keep the raw samples in this file (.json.gz)'),

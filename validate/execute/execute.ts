@@ -43,6 +43,12 @@ export const writeTables = async (memory: Memory, { binding }: BoundStep): Promi
 export const realCalls = (memory: Memory, { binding }: BoundStep): readonly Call[] =>
   binding.calls.map((call) => withRefs(call, (ref) => memory.real(ref)));
 
+/** Runs a step once, nothing before and nothing after. */
+export const runOnce = async (backend: Backend, memory: Memory, step: BoundStep): Promise<Timing> => {
+  const { totalNs, graph } = await backend.run(realCalls(memory, step), { warmups: 0, repeats: 1 });
+  return { totalNs: [...totalNs], operationNs: [], graph };
+};
+
 /** Times a step whose tables are written. Throws KernelError when a call fails. */
 export const timeStep = async (
   backend: Backend,

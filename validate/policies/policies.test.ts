@@ -87,6 +87,7 @@ describe('a run', () => {
     warmups: 0,
     repeats: 1,
     rounds: 2,
+    once: false,
     seed: 1,
     date: '2026-01-01',
     rowsOf: () => (layer: number, kvHead: number) => ({

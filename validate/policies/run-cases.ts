@@ -5,7 +5,7 @@
 import { type Backend, KernelError } from '../../kernels/backend.ts';
 import { createRandom } from '../../kernels/random.ts';
 import { type BoundStep, bindStep } from '../execute/bind.ts';
-import { allocateFor, type Timing, timeStep, writeTables } from '../execute/execute.ts';
+import { allocateFor, runOnce, type Timing, timeStep, writeTables } from '../execute/execute.ts';
 import type { Memory } from '../execute/memory.ts';
 import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
 import { checkSelection } from '../selection/checks.ts';
@@ -19,6 +19,8 @@ export interface RunCasesOptions {
   readonly warmups: number;
   readonly repeats: number;
   readonly rounds: number;
+  /** Runs each case once and checks nothing: for a profiler that counts what a run does. */
+  readonly once: boolean;
   readonly seed: number;
   /** Date of the run, for the record. */
   readonly date: string;
@@ -82,8 +84,12 @@ const round = async (
     if (one.failure !== null) continue;
     try {
       await writeTables(memory, one.bound);
-      const { warmups, repeats } = options;
-      one.timings.push(await timeStep(backend, memory, one.bound, { warmups, repeats, graph: true }));
+      const { warmups, repeats, once } = options;
+      one.timings.push(
+        once
+          ? await runOnce(backend, memory, one.bound)
+          : await timeStep(backend, memory, one.bound, { warmups, repeats, graph: true }),
+      );
     } catch (error) {
       one.failure = reasonOf(error);
     }
@@ -167,11 +173,11 @@ export const runCases = async (
     );
     let done = 0;
     const report = (): void => options.onProgress(done++ / (able.length * (options.rounds + 1)));
-    for (let at = 0; at < options.rounds; at++) {
+    for (let at = 0; at < (options.once ? 1 : options.rounds); at++) {
       senses.push(await backend.sense());
       await round(backend, memory, able, options, options.seed + at, report);
     }
-    for (const one of able) {
+    for (const one of options.once ? [] : able) {
       report();
       await check(backend, memory, one, options);
     }
