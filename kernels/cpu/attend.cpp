@@ -1,5 +1,5 @@
-// Decode attention over paged KV on the CPU; arguments in calls/attend.ts. Rows are cut into runs of tokens that threads
-// share; a run is done in tiles that stay in the L1, and the runs of a row are merged at the end.
+// Decode attention over paged KV on the CPU; arguments in calls/attend.ts. Rows are cut into runs of tokens that
+// threads share; a run is done in tiles that stay in the L1, and the runs of a row are merged at the end.
 #include <atomic>
 #include <memory>
 #include <new>
@@ -11,8 +11,16 @@ namespace {
 using namespace kvt;
 
 constexpr int kTile = 32;
+// Numbers of one register at this instruction set level; the head dimension is padded to 16.
+#if defined(__AVX512F__)
 constexpr int kLanes = 16;
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+constexpr int kPad = 16;
 
 struct Attention {
   const uint8_t* q;
@@ -50,12 +58,18 @@ inline float exp2_of(float x) {
 
 inline const Lanes& at(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 
-inline float total(const Lanes& lanes) {
-  float x[kLanes];
-  std::memcpy(x, &lanes, sizeof x);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) x[i] += x[i + half];
-  return x[0];
+inline float total(const Lanes& x) {
+  typedef float Quarter __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+  Quarter sum = (__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)) +
+                (__builtin_shufflevector(x, x, 8, 9, 10, 11) + __builtin_shufflevector(x, x, 12, 13, 14, 15));
+#elif defined(__AVX__)
+  Quarter sum = __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
+#else
+  Quarter sum = x;
+#endif
+  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1);
+  return sum[0] + sum[1];
 }
 
 // s [4, kTile] = products of four queries with the tile's keys.
@@ -118,6 +132,7 @@ void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int toke
   for (int h = 0; h < a.group; h++) {
     float* row = s + h * kTile;
     float top = sums.most[h];
+#pragma omp simd reduction(max : top)
     for (int t = 0; t < tokens; t++) {
       row[t] = reads[t] >> h & 1 ? row[t] * a.scale_log2 : -INFINITY;
       top = row[t] > top ? row[t] : top;
@@ -133,6 +148,7 @@ void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int toke
       sums.most[h] = top;
     }
     float sum = 0;
+#pragma omp simd reduction(+ : sum)
     for (int t = 0; t < tokens; t++) {
       const float weight = exp2_of(row[t] - top);
       row[t] = row[t] == -INFINITY ? 0 : weight;
@@ -163,10 +179,12 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
       reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
       decode_row(a.keys, pages[t], places[t], scratch.k + t * a.width);
     }
-    for (int h = 0; h < heads; h += 4) products(scratch.q + h * a.width, a.width, scratch.k, tokens, scratch.s + h * kTile);
+    for (int h = 0; h < heads; h += 4)
+      products(scratch.q + h * a.width, a.width, scratch.k, tokens, scratch.s + h * kTile);
     weigh(a, sums, reads, tokens, scratch.s);
     for (int t = 0; t < tokens; t++) decode_row(a.values, pages[t], places[t], scratch.v + t * a.width);
-    for (int h = 0; h < heads; h += 4) accumulate(scratch.s + h * kTile, a.width, scratch.v, tokens, sums.o + h * a.width);
+    for (int h = 0; h < heads; h += 4)
+      accumulate(scratch.s + h * kTile, a.width, scratch.v, tokens, sums.o + h * a.width);
   }
 }
 
@@ -209,7 +227,8 @@ void finish_row(const Attention& a, float* memory, int64_t row, int64_t first, i
 kvt_status check_table(const CpuCall& call, const Attention& a, int64_t page_bytes) {
   const uint64_t entries = a.offsets[a.rows];
   if (4 * entries > call.bytes[KVT_ATTEND_REF_TABLE] || (a.mask && 4 * entries > call.bytes[KVT_ATTEND_REF_MASK]))
-    return fail(KVT_INVALID, "attend: offsets end at entry %llu, past the table", static_cast<unsigned long long>(entries));
+    return fail(KVT_INVALID, "attend: offsets end at entry %llu, past the table",
+                static_cast<unsigned long long>(entries));
   for (int64_t row = 0; row < a.rows; row++)
     if (a.offsets[row] > a.offsets[row + 1] || a.tokens[row] > (a.offsets[row + 1] - a.offsets[row]) * a.page_tokens)
       return fail(KVT_INVALID, "attend: row %lld has %u tokens and %lld pages of %lld", static_cast<long long>(row),
@@ -245,13 +264,14 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   a.tokens = call.at<const uint32_t>(KVT_ATTEND_REF_TOKENS);
   a.mask = call.at<const uint32_t>(KVT_ATTEND_REF_MASK);
   a.out = call.at<void>(KVT_ATTEND_REF_OUT);
-  a.width = static_cast<int>(padded(a.dim, kLanes));
+  a.width = static_cast<int>(padded(a.dim, kPad));
   a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
   a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));
   a.part = static_cast<int>(call.integer(KVT_ATTEND_INT_PART));
   a.q_f16 = call.integer(KVT_ATTEND_INT_Q_TYPE) == 1;
   const double scale = call.real(KVT_ATTEND_REAL_SCALE);
-  a.scale_log2 = static_cast<float>((scale == 0 ? 1 / std::sqrt(static_cast<double>(a.dim)) : scale) * 1.4426950408889634);
+  const double root = std::sqrt(static_cast<double>(a.dim));
+  a.scale_log2 = static_cast<float>((scale == 0 ? 1 / root : scale) * 1.4426950408889634);
   a.keys = side_of(a.format, a.dim, a.page_tokens, false);
   a.values = side_of(a.format, a.dim, a.page_tokens, true);
   return check_table(call, a, bytes);
@@ -266,13 +286,15 @@ kvt_status attend(const CpuCall& call) {
   for (int64_t row = 0; row < a.rows; row++) all += a.tokens[row];
   const int64_t length = padded(std::max<int64_t>(256, all / (4 * call.threads.count()) + 1), kTile);
   std::unique_ptr<int64_t[]> first(new (std::nothrow) int64_t[a.rows + 1]);
-  if (first == nullptr) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
+  if (first == nullptr)
+    return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
   first[0] = 0;
   for (int64_t row = 0; row < a.rows; row++)
     first[row + 1] = first[row] + std::max<int64_t>(1, (a.tokens[row] + length - 1) / length);
   const int64_t runs = first[a.rows];
   std::unique_ptr<float[]> memory(new (std::nothrow) float[runs * padded(a.group, 4) * (a.width + 2)]);
-  if (memory == nullptr) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld parts", static_cast<long long>(runs));
+  if (memory == nullptr)
+    return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld parts", static_cast<long long>(runs));
   std::atomic<bool> starved = false;
   call.threads.run(runs, [&](int64_t from, int64_t to) {
     const Scratch scratch(a);
@@ -283,7 +305,8 @@ kvt_status attend(const CpuCall& call) {
     for (int64_t run = from; run < to; run++) {
       const int64_t row = std::upper_bound(first.get(), first.get() + a.rows, run) - first.get() - 1;
       const int64_t start = (run - first[row]) * length;
-      attend_run(a, row, start, std::min<int64_t>(a.tokens[row], start + length), scratch, sums_at(a, memory.get(), run));
+      const int64_t end = std::min<int64_t>(a.tokens[row], start + length);
+      attend_run(a, row, start, end, scratch, sums_at(a, memory.get(), run));
     }
   });
   if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for a thread's tile");

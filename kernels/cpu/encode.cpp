@@ -20,46 +20,66 @@ Group group_of(const HalfFormat& half, float least, float most, uint16_t* to, in
   return {scale, half.symmetric ? 0 : of_f16(to[apart]), scale == 0 ? 0 : 1 / scale};
 }
 
-// Code of a number: halves round up, as Math.round does.
-inline int code_of(const HalfFormat& half, const Group& group, float x) {
-  const int highest = half.symmetric ? (1 << (half.bits - 1)) - 1 : (1 << half.bits) - 1;
-  const int code = static_cast<int>(std::floor((x - group.offset) * group.inverse + 0.5f));
-  return std::min(highest, std::max(half.symmetric ? -highest : 0, code));
+// What a thread works with: by channel, then by group.
+struct Scratch {
+  std::vector<float> least, most, offset, inverse;
+  std::vector<int> codes;
+
+  explicit Scratch(int dim) : least(dim), most(dim), offset(dim), inverse(dim), codes(dim) {}
+};
+
+// Codes of a row, halves rounded up as Math.round does. Numbers are positive where they are cut to integers.
+void code_row(const HalfFormat& half, const Scratch& scratch, const float* numbers, int dim, int* codes) {
+  const float highest = static_cast<float>(half.symmetric ? (1 << (half.bits - 1)) - 1 : (1 << half.bits) - 1);
+  const float lowest = half.symmetric ? -highest : 0;
+  const float *offset = scratch.offset.data(), *inverse = scratch.inverse.data();
+  for (int d = 0; d < dim; d++) {
+    float x = (numbers[d] - offset[d]) * inverse[d];
+    x = x < lowest ? lowest : x;
+    x = x > highest ? highest : x;
+    codes[d] = static_cast<int>(x + 128.5f) - 128;
+  }
 }
 
-void put_row(const PageSide& side, const Group* groups, int group_size, const float* numbers, uint8_t* row) {
-  for (int d = 0; d < side.dim; d++) {
-    const int code = code_of(side.half, groups[d / group_size], numbers[d]);
-    if (side.half.bits == 8) {
-      row[d] = static_cast<uint8_t>(code);
-      continue;
-    }
-    const int nibble = nibble_of(d);
-    uint8_t& byte = row[4 * (d / 8) + nibble / 2];
-    const int shift = 4 * (nibble & 1);
-    byte = static_cast<uint8_t>((byte & ~(15 << shift)) | code << shift);
+void put_row(const PageSide& side, const int* codes, uint8_t* row) {
+  if (side.half.bits == 8) {
+    for (int d = 0; d < side.dim; d++) row[d] = static_cast<uint8_t>(codes[d]);
+    return;
+  }
+  for (int d = 0; d < side.dim; d += 8) {
+    uint32_t word = 0;
+    for (int j = 0; j < 8; j++) word |= static_cast<uint32_t>(codes[d + j]) << 4 * nibble_of(j);
+    std::memcpy(row + d / 2, &word, sizeof word);
   }
 }
 
 // A group of tokens by channel, or one token.
 void encode_group(const PageSide& side, const float* numbers, int64_t first, int64_t tokens, uint8_t* page,
-                  std::vector<Group>& groups) {
+                  Scratch& scratch) {
+  float *least = scratch.least.data(), *most = scratch.most.data();
+  std::copy(numbers, numbers + side.dim, least);
+  std::copy(numbers, numbers + side.dim, most);
+  for (int64_t t = 1; t < tokens; t++)
+    for (int d = 0; d < side.dim; d++) {
+      const float x = numbers[t * side.dim + d];
+      least[d] = x < least[d] ? x : least[d];
+      most[d] = x > most[d] ? x : most[d];
+    }
   uint16_t* scales = reinterpret_cast<uint16_t*>(page + side.scales);
-  const int across = side.half.groups_across(side.dim);
-  const int size = side.half.group_channels == 0 ? side.dim : std::min(side.half.group_channels, side.dim);
-  for (int g = 0; g < across; g++) {
-    float least = INFINITY, most = -INFINITY;
-    for (int64_t t = 0; t < tokens; t++)
-      for (int d = g * size; d < std::min(side.dim, (g + 1) * size); d++) {
-        least = std::min(least, numbers[t * side.dim + d]);
-        most = std::max(most, numbers[t * side.dim + d]);
-      }
-    const ScalePlace place = scale_place(side.half, side.dim, first, g * size);
-    groups[g] = group_of(side.half, least, most, scales + place.at, place.apart);
+  const int size = side.half.group_channels == 0 ? side.dim : side.half.group_channels;
+  for (int from = 0; from < side.dim; from += size) {
+    const int to = std::min(side.dim, from + size);
+    const ScalePlace place = scale_place(side.half, side.dim, first, from);
+    const Group group = group_of(side.half, *std::min_element(least + from, least + to),
+                                 *std::max_element(most + from, most + to), scales + place.at, place.apart);
+    std::fill(scratch.offset.begin() + from, scratch.offset.begin() + to, group.offset);
+    std::fill(scratch.inverse.begin() + from, scratch.inverse.begin() + to, group.inverse);
   }
   const int64_t row_bytes = side.half.row_bytes(side.dim);
-  for (int64_t t = 0; t < tokens; t++)
-    put_row(side, groups.data(), size, numbers + t * side.dim, page + side.rows + (first + t) * row_bytes);
+  for (int64_t t = 0; t < tokens; t++) {
+    code_row(side.half, scratch, numbers + t * side.dim, side.dim, scratch.codes.data());
+    put_row(side, scratch.codes.data(), page + side.rows + (first + t) * row_bytes);
+  }
 }
 
 kvt_status encode(const CpuCall& call) {
@@ -69,7 +89,7 @@ kvt_status encode(const CpuCall& call) {
   const bool f16 = c.from == FORMAT_F16;
   call.threads.run(c.pages, [&](int64_t from, int64_t to) {
     std::vector<float> numbers(c.tokens * c.dim);
-    std::vector<Group> groups(c.dim);
+    Scratch scratch(c.dim);
     for (int64_t page = from; page < to; page++)
       for (const bool values : {false, true}) {
         const PageSide side = side_of(c.to, c.dim, c.tokens, values);
@@ -78,7 +98,7 @@ kvt_status encode(const CpuCall& call) {
         const int64_t step = side.half.group_tokens == 0 ? c.tokens : side.half.group_tokens;
         for (int64_t first = 0; first < c.tokens; first += step)
           encode_group(side, numbers.data() + first * c.dim, first, std::min(step, c.tokens - first),
-                       c.target_page(page), groups);
+                       c.target_page(page), scratch);
       }
   });
   return KVT_OK;

@@ -1,5 +1,5 @@
-// Projection of a few tokens on the CPU; arguments in calls/gemm.ts. Threads share the columns; a row of weights is widened
-// once and multiplied with every token.
+// Projection of a few tokens on the CPU; arguments in calls/gemm.ts. Threads share the columns; a row of weights is
+// widened once and multiplied with every token.
 #include <vector>
 
 #include "row-scores.h"
@@ -12,7 +12,8 @@ kvt_status gemm(const CpuCall& call) {
   const int64_t m = call.integer(KVT_GEMM_INT_M);
   const int64_t n = call.integer(KVT_GEMM_INT_N);
   const int64_t k = call.integer(KVT_GEMM_INT_K);
-  if (m < 1 || n < 1 || k < 8 || k % 8 != 0) return fail(KVT_INVALID, "gemm: m and n must be 1 or more, k a multiple of 8");
+  if (m < 1 || n < 1 || k < 8 || k % 8 != 0)
+    return fail(KVT_INVALID, "gemm: m and n must be 1 or more, k a multiple of 8");
   const uint16_t* weights = call.at<const uint16_t>(KVT_GEMM_REF_WEIGHTS);
   const bool half = call.integer(KVT_GEMM_INT_OUT_TYPE) == 1;
   std::vector<float> x(m * k);

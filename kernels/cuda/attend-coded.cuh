@@ -1,4 +1,4 @@
-// Coded KV of a tile in registers: loaded as codes and scales, turned into half precision on the way to the tensor cores.
+// Coded KV of a tile in registers: loaded as codes and scales, halves on the way to the tensor cores.
 // Codes become numbers by their bits: 0x6400 | code is the half 1024 + code. Formats in formats.ts.
 // Source of the bit forms: Kim et al., Who Says Elephants Can't Run, arXiv 2211.10017, section 3.
 #ifndef KVTIER_ATTEND_CODED_CUH
@@ -128,7 +128,10 @@ struct CodedStore {
     if constexpr (!kByChannel) {
       const uint32_t pair = key_pair[t][s][i / Keys::kUnitChunks];
 #pragma unroll
-      for (int w = 0; w < 4; w++) scale[w] = __byte_perm(pair, pair, 0x1010), offset[w] = __byte_perm(pair, pair, 0x3232);
+      for (int w = 0; w < 4; w++) {
+        scale[w] = __byte_perm(pair, pair, 0x1010);
+        offset[w] = __byte_perm(pair, pair, 0x3232);
+      }
     } else if constexpr (Uniform) {
 #pragma unroll
       for (int w = 0; w < 4; w++) {

@@ -144,8 +144,10 @@ template <int Heads>
 __device__ __forceinline__ void zero_empty_rows(const AttendArguments& a) {
   for (uint32_t row = blockIdx.x * blockDim.x + threadIdx.x; row < a.rows; row += gridDim.x * blockDim.x) {
     if (__ldg(a.tokens + row) > 0) continue;
-    for (int head = blockIdx.y * Heads; head < min(a.group, static_cast<int>(blockIdx.y + 1) * Heads); head++)
-      for (int channel = 0; channel < a.shape.dim; channel += 4) write_result(a, row, head, channel, {0, 0, 0, 0}, 0, 0);
+    const int first = blockIdx.y * Heads, last = min(a.group, first + Heads);
+    for (int head = first; head < last; head++)
+      for (int channel = 0; channel < a.shape.dim; channel += 4)
+        write_result(a, row, head, channel, {0, 0, 0, 0}, 0, 0);
   }
 }
 
@@ -233,7 +235,8 @@ __device__ __forceinline__ void merge_parts(const AttendArguments& a, float* sha
 // The block's sums of a row: its result when no other block has part in it, else a part; the last one merges.
 template <int Dim, int Heads, int Warps>
 __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split& split,
-                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row, const RowRange& range) {
+                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row,
+                                           const RowRange& range) {
   constexpr int kRow = Dim + 4;
   const int heads = min(a.group - split.first_head, Heads);
   const uint32_t first = range.start / split.per;

@@ -1,4 +1,4 @@
-// Split-KV decode attention in one launch. Tokens of all rows stand on one line (row r from offsets[r] * pageTokens on);
+// Split-KV decode attention in one launch. Tokens of all rows stand on one line (row r from offsets[r] * pageTokens);
 // each block takes an equal stretch of it, its warps 16 tokens in turn, straight from memory into tensor-core operands:
 // S^T = K Q^T, O^T = V^T P^T, so that up to 8 query heads fill a tile. The block that ends a row last merges its parts.
 // Source: Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html); Stream-K, arXiv 2301.03598.

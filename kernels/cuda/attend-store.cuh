@@ -1,6 +1,6 @@
-// KV of a tile of tokens in a warp's registers, and its turning into operands of the tensor cores. Lane (g, c) holds, of
-// each 16 tokens, its share of the key rows g and g + 8 and of the value rows 2c, 2c + 1, 2c + 8, 2c + 9. Which channels
-// that share is doesn't matter to a sum over channels, so loads stay contiguous and queries follow (key_chunk).
+// KV of a tile of tokens in a warp's registers, and its turning into operands of the tensor cores. Lane (g, c) holds,
+// of each 16 tokens, its share of the key rows g and g + 8 and of the value rows 2c, 2c + 1, 2c + 8, 2c + 9. Which
+// channels that share is doesn't matter to a sum over channels: loads stay contiguous, queries follow (key_chunk).
 #ifndef KVTIER_ATTEND_STORE_CUH
 #define KVTIER_ATTEND_STORE_CUH
 
@@ -82,7 +82,8 @@ struct RawStore {
     }
   }
   // Pairs of channels (0, 1), (2, 3), (4, 5), (6, 7) of the lane's i-th chunk of key row s.
-  __device__ __forceinline__ void keys(int, int s, int i, const Slot&, int, const PageShape&, uint32_t (&out)[4]) const {
+  __device__ __forceinline__ void keys(int, int s, int i, const Slot&, int, const PageShape&,
+                                       uint32_t (&out)[4]) const {
 #pragma unroll
     for (int w = 0; w < 4; w++) out[w] = k[s][i][w];
   }

@@ -1,5 +1,5 @@
-// Raw pages to coded ones on CUDA; arguments in calls/encode.ts, arithmetic as encodePage of formats.ts. A block codes a
-// slab of tokens of one half of a page: by channel a group of tokens, read twice (the second time from the cache).
+// Raw pages to coded ones on CUDA; arguments in calls/encode.ts, arithmetic as encodePage of formats.ts. A block codes
+// a slab of tokens of one half of a page: by channel a group of tokens, read twice (the second time from the cache).
 #include "page-calls.cuh"
 
 namespace {
@@ -33,7 +33,8 @@ __device__ Group write_group(const CodedHalf& half, const Range& range, char* to
 }
 
 // Codes of 8 channels, halves rounded up as Math.round does.
-__device__ void write_codes(char* row, const CodedHalf& half, int chunk, const float (&x)[8], const Group (&groups)[8]) {
+__device__ void write_codes(char* row, const CodedHalf& half, int chunk, const float (&x)[8],
+                            const Group (&groups)[8]) {
   const int highest = half.symmetric ? (1 << (half.bits - 1)) - 1 : (1 << half.bits) - 1;
   uint32_t codes[8];
 #pragma unroll

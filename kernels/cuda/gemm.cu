@@ -1,7 +1,7 @@
 // Projection of a few tokens on CUDA; arguments in calls/gemm.ts. Weights stream from memory straight into tensor-core
-// operands (out^T = W x^T); a lane's 16 bytes of a row are two operands of m16n8k16, the tokens follow in the same order.
-// Blocks take equal stretches of all (tile of rows, step of k), so that any shape fills the machine; whoever ends a tile
-// last adds up its parts, in order.
+// operands (out^T = W x^T); a lane's 16 bytes of a row are two operands of m16n8k16, the tokens follow in that order.
+// Blocks take equal stretches of all (tile of rows, step of k), so that any shape fills the machine; whoever ends a
+// tile last adds up its parts, in order.
 #include "kernel.h"
 #include "mma.cuh"
 
@@ -86,38 +86,91 @@ __device__ __forceinline__ void write(const GemmArguments& a, int row, int token
   else static_cast<float*>(a.out)[at] = sum;
 }
 
-// Rows run fastest in a tile's sums, as they do in a row of out.
+// Sums of one tile by one warp, over the steps [first, past) that are its own.
 template <int RowTiles, int TokenTiles>
-__global__ __launch_bounds__(32 * kWarps, Gemm<RowTiles, TokenTiles>::kBlocks) void gemm_kernel(const __grid_constant__ GemmArguments a) {
+__device__ __forceinline__ void sum_steps(const GemmArguments& a, int tile, int first, int past, int warp, int g, int c,
+                                          float (&sums)[RowTiles][TokenTiles][4]) {
   using Tile = Gemm<RowTiles, TokenTiles>;
   constexpr int depth = Tile::kDepth;
-  extern __shared__ float shared[];
+  Tile gemm;
+#pragma unroll
+  for (int d = 0; d < depth; d++)
+    if (first + warp + d * kWarps < past) gemm.load(d, a, tile, first + warp + d * kWarps, g, c);
+  for (int step = first + warp; step < past; step += depth * kWarps) {
+#pragma unroll
+    for (int d = 0; d < depth; d++) {
+      const int now = step + d * kWarps;
+      if (now >= past) break;
+      gemm.multiply(d, a, now, g, c, sums);
+      if (now + depth * kWarps < past) gemm.load(d, a, tile, now + depth * kWarps, g, c);
+    }
+  }
+}
+
+// The parts of a tile, each of Tile floats in order of its blocks.
+template <int Tile>
+struct Parts {
+  const GemmArguments& a;
+  int64_t first_block;
+  int count;
+
+  // The tile starts in its first block (second slot of it) and goes on from the start of the later ones (first slot).
+  __device__ float* at(int64_t block) const {
+    return a.partials + (2 * block + (block == first_block ? 1 : 0)) * static_cast<int64_t>(Tile);
+  }
+};
+
+// True in the block that comes last of `count`; the counter is zero again then.
+__device__ __forceinline__ bool comes_last(uint32_t* counter, uint32_t count) {
   __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last = atomicAdd(counter, 1) + 1 == count;
+    if (last) *counter = 0;
+  }
+  __syncthreads();
+  if (last) __threadfence();
+  return last;
+}
+
+// Adds up the block's warps, `shared` [warp][token][row], and when the tile is shared the blocks.
+template <int Rows, int Tile>
+__device__ __forceinline__ void finish_tile(const GemmArguments& a, int tile, const float* shared,
+                                            const Parts<Tile>& parts) {
+  const auto write_sum = [&](int at, float sum) { write(a, tile * Rows + at % Rows, a.first_token + at / Rows, sum); };
+  for (int at = threadIdx.x; at < Tile; at += 32 * kWarps) {
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; w++) sum += shared[w * Tile + at];
+    if (parts.count == 1) write_sum(at, sum);
+    else __stcg(parts.at(blockIdx.x) + at, sum);
+  }
+  if (parts.count == 1 || !comes_last(a.counters + tile, parts.count)) return;
+  for (int at = threadIdx.x; at < Tile; at += 32 * kWarps) {
+    float sum = 0;
+    for (int i = 0; i < parts.count; i++) sum += __ldcg(parts.at(parts.first_block + i) + at);
+    write_sum(at, sum);
+  }
+}
+
+template <int RowTiles, int TokenTiles>
+__global__ __launch_bounds__(32 * kWarps, Gemm<RowTiles, TokenTiles>::kBlocks) void gemm_kernel(
+    const __grid_constant__ GemmArguments a) {
+  using Tile = Gemm<RowTiles, TokenTiles>;
+  extern __shared__ float shared[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
   const int steps = (a.k + kStep - 1) / kStep;
   const int tiles = (a.n + Tile::kRows - 1) / Tile::kRows;
   const int64_t total = static_cast<int64_t>(tiles) * steps;
   const int64_t per = (total + gridDim.x - 1) / gridDim.x;
-  const int64_t begin = blockIdx.x * per, end = min(total, begin + per);
-  Tile gemm;
-  for (int64_t start = begin; start < end;) {
+  const int64_t end = min(total, (blockIdx.x + 1) * per);
+  for (int64_t start = blockIdx.x * per; start < end;) {
     const int tile = static_cast<int>(start / steps);
     const int first = static_cast<int>(start % steps);
     const int past = static_cast<int>(min(static_cast<int64_t>(steps), first + end - start));
     float sums[RowTiles][TokenTiles][4] = {};
-#pragma unroll
-    for (int d = 0; d < depth; d++)
-      if (first + warp + d * kWarps < past) gemm.load(d, a, tile, first + warp + d * kWarps, g, c);
-    for (int step = first + warp; step < past; step += depth * kWarps) {
-#pragma unroll
-      for (int d = 0; d < depth; d++) {
-        const int now = step + d * kWarps;
-        if (now >= past) break;
-        gemm.multiply(d, a, now, g, c, sums);
-        if (now + depth * kWarps < past) gemm.load(d, a, tile, now + depth * kWarps, g, c);
-      }
-    }
-    // Warps' sums: [warp][token][row].
+    sum_steps(a, tile, first, past, warp, g, c, sums);
 #pragma unroll
     for (int r = 0; r < RowTiles; r++)
 #pragma unroll
@@ -127,34 +180,8 @@ __global__ __launch_bounds__(32 * kWarps, Gemm<RowTiles, TokenTiles>::kBlocks) v
           shared[warp * Tile::kTile + (8 * t + 2 * c + j % 2) * Tile::kRows + 16 * r + 8 * (j / 2) + g] = sums[r][t][j];
     __syncthreads();
     const int64_t line = static_cast<int64_t>(tile) * steps;
-    const int64_t first_block = line / per;
-    const int blocks = static_cast<int>((line + steps - 1) / per - first_block) + 1;
-    float* const slot = a.partials + (2 * blockIdx.x + (line < begin ? 0 : 1)) * static_cast<int64_t>(Tile::kTile);
-    for (int at = threadIdx.x; at < Tile::kTile; at += 32 * kWarps) {
-      float sum = 0;
-#pragma unroll
-      for (int w = 0; w < kWarps; w++) sum += shared[w * Tile::kTile + at];
-      if (blocks == 1) write(a, tile * Tile::kRows + at % Tile::kRows, a.first_token + at / Tile::kRows, sum);
-      else __stcg(slot + at, sum);
-    }
-    if (blocks > 1) {
-      __threadfence();
-      __syncthreads();
-      if (threadIdx.x == 0) {
-        last = atomicAdd(a.counters + tile, 1) + 1 == static_cast<uint32_t>(blocks);
-        if (last) a.counters[tile] = 0;
-      }
-      __syncthreads();
-      if (last) {
-        __threadfence();
-        for (int at = threadIdx.x; at < Tile::kTile; at += 32 * kWarps) {
-          float sum = 0;
-          for (int i = 0; i < blocks; i++)
-            sum += __ldcg(a.partials + (2 * (first_block + i) + (i == 0 ? 1 : 0)) * static_cast<int64_t>(Tile::kTile) + at);
-          write(a, tile * Tile::kRows + at % Tile::kRows, a.first_token + at / Tile::kRows, sum);
-        }
-      }
-    }
+    const int count = static_cast<int>((line + steps - 1) / per - line / per) + 1;
+    finish_tile<Tile::kRows, Tile::kTile>(a, tile, shared, Parts<Tile::kTile>{a, line / per, count});
     __syncthreads();
     start += past - first;
   }

@@ -32,7 +32,9 @@ struct PageCall {
   __device__ const char* source_page(int64_t i) const {
     return source + (source_pages ? source_pages[i] : i) * source_stride;
   }
-  __device__ char* target_page(int64_t i) const { return target + (target_pages ? target_pages[i] : i) * target_stride; }
+  __device__ char* target_page(int64_t i) const {
+    return target + (target_pages ? target_pages[i] : i) * target_stride;
+  }
 };
 
 // Bytes from the scales' start to the scale of a token's channel, and from there to its offset.
@@ -71,8 +73,9 @@ inline kvt_status read_page_call(const CudaCall& call, const char* name, bool en
   const PageFormat format = format_of(coded);
   const PageLayout layout = layout_of(format, c.dim, tokens);
   const int64_t raw_bytes = 4 * tokens * c.dim;
-  if (c.source_stride % 16 != 0 || c.target_stride % 16 != 0 || c.source_stride < (encodes ? raw_bytes : layout.bytes) ||
-      c.target_stride < (encodes ? layout.bytes : raw_bytes))
+  const bool apart = c.source_stride >= (encodes ? raw_bytes : layout.bytes) &&
+                     c.target_stride >= (encodes ? layout.bytes : raw_bytes);
+  if (!apart || c.source_stride % 16 != 0 || c.target_stride % 16 != 0)
     return fail(KVT_INVALID, "%s: strides %lld and %lld, expected multiples of 16, at least a page", name,
                 static_cast<long long>(c.source_stride), static_cast<long long>(c.target_stride));
   c.halves[0] = coded_half(format.keys, c.tokens, 0, layout.key_scales, 0);

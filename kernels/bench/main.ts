@@ -1,0 +1,101 @@
+/**
+ * `npm run bench:kernels -- [--backend cuda|cpu] [--kernels a,b] [--json]`: time of each site, GB/s, and the share of the
+ * bandwidth of a copy (bytes read and written) that was measured just before, on the same machine.
+ */
+import { parseArgs } from 'node:util';
+import { BACKENDS, type Backend, type BackendName, KernelError } from '../backend.ts';
+import { load } from '../load.ts';
+import { bench as attendBench } from './attend.ts';
+import { decodeBench, encodeBench } from './codecs.ts';
+import { bench as gemmBench } from './gemm.ts';
+import { callOf, type KernelBench, memoryOf, rotations, type Site } from './site.ts';
+
+const BENCHES: readonly KernelBench[] = [attendBench, decodeBench, encodeBench, gemmBench];
+const REPEATS = 20;
+/** A CPU is given sites of this size at most, so that the run ends in seconds. */
+const CPU_BYTES = 2 ** 29;
+
+const median = (values: Float64Array): number => values.toSorted()[values.length >> 1];
+
+/** Time of one call, ns: the calls of a site take turns. */
+const timeOf = async (backend: Backend, site: Site): Promise<number> => {
+  const memory = memoryOf(backend);
+  try {
+    const calls = await site.build(memory);
+    const { totalNs } = await backend.run(calls, { warmups: 3, repeats: REPEATS, graph: true });
+    return median(totalNs) / calls.length;
+  } finally {
+    memory.free();
+  }
+};
+
+const copySite = (backend: Backend): Site => {
+  const bytes = backend.name === 'cuda' ? 2 ** 30 : 2 ** 26;
+  return {
+    label: 'copy',
+    bytes: 2 * bytes,
+    footprint: 2 * bytes * rotations(backend, bytes),
+    async build(memory) {
+      const [source, target] = [await memory.fill(bytes, 'bytes'), await memory.fill(bytes, 'poison')];
+      const ints = { count: 1, bytes, sourceStride: bytes, targetStride: bytes, mode: 0 };
+      return [callOf('copy', { source, target }, ints)];
+    },
+  };
+};
+
+const { values: flags } = parseArgs({
+  options: {
+    backend: { type: 'string' },
+    kernels: { type: 'string' },
+    json: { type: 'boolean', default: false },
+  },
+});
+
+const isBackend = (name: string | undefined): name is BackendName | undefined =>
+  name === undefined || BACKENDS.some((known) => known === name);
+
+const main = async (): Promise<void> => {
+  if (!isBackend(flags.backend))
+    throw new KernelError('invalid', `backend ${flags.backend}: expected one of ${BACKENDS.join(', ')}`);
+  const { backend, tried } = await load(flags.backend);
+  for (const { kind, reason } of tried) process.stderr.write(`not ${kind}: ${reason}\n`);
+  const copy = copySite(backend);
+  const ceiling = copy.bytes / (await timeOf(backend, copy));
+  const say = (text: string): boolean => flags.json || process.stdout.write(`${text}\n`);
+  say(`${backend.device.name}: copy ${ceiling.toFixed(1)} GB/s`);
+  const rows = [];
+  const fits = backend.name === 'cuda' ? backend.device.hbmBytes * 0.9 : CPU_BYTES;
+  for (const { kernel, sites } of BENCHES) {
+    if (!(flags.kernels?.split(',').includes(kernel) ?? true)) continue;
+    if (!backend.device.kernels.includes(kernel)) continue;
+    for (const site of sites(backend).filter(({ footprint }) => footprint <= fits)) {
+      const timeNs = await timeOf(backend, site);
+      const rate = site.bytes / timeNs;
+      rows.push({
+        kernel,
+        site: site.label,
+        bytes: site.bytes,
+        timeNs,
+        rateBytesPerNs: rate,
+        ratio: rate / ceiling,
+      });
+      const cells = [(timeNs / 1000).toFixed(1).padStart(10), rate.toFixed(0).padStart(6)];
+      say(
+        `${kernel.padEnd(8)} ${site.label.padEnd(60)} ${cells.join(' us ')} GB/s ${(rate / ceiling).toFixed(2)}`,
+      );
+    }
+  }
+  if (flags.json)
+    process.stdout.write(
+      `${JSON.stringify({ device: backend.device.name, copyBytesPerNs: ceiling, rows })}\n`,
+    );
+  backend.close();
+};
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof KernelError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 2;
+}
