@@ -19,7 +19,10 @@ export const groupRows = (
 ): Float32Array => (group === 'per-query' ? rows : reduceGroup(rows, groupSize, length, group));
 
 /** The mean of a group's queries [groupSize, headDim], for policies that search once per KV head. */
-export const meanQuery = (q: Float32Array, { groupSize, headDim }: World): Float64Array => {
+export const meanQuery = (
+  q: Float32Array,
+  { groupSize, headDim }: Pick<World, 'groupSize' | 'headDim'>,
+): Float64Array => {
   const mean = new Float64Array(headDim);
   for (let g = 0; g < groupSize; g++)
     for (let c = 0; c < headDim; c++) mean[c] += q[g * headDim + c] / groupSize;

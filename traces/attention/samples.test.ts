@@ -12,6 +12,10 @@ const samples = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filte
   name.endsWith('.safetensors'),
 );
 
+/** What a sample holds; one of ten thousand steps has to be lean. */
+const lean = ['k', 'q', 'qprompt'] as const;
+const whole = [...lean, 'v', 'prefillMass'] as const;
+
 /** The largest mass that a head of the layer puts on token ranges in one step, by softmax over all keys. */
 function mostMassOn(ranges: readonly (readonly number[])[], trace: RecordedTrace, layer: number): number {
   const { kvHeads, heads, headDim, promptTokens, steps } = trace.shape;
@@ -41,7 +45,7 @@ describe('shipped attention samples', () => {
   it.each(samples)('%s opens, decodes and is described', (name) => {
     const trace = openAttentionFile(join(folder, name));
     const [layer] = trace.shape.recordedLayers;
-    for (const field of ['k', 'v', 'q', 'qprompt', 'prefillMass'] as const) {
+    for (const field of name.startsWith('long-decode/') ? lean : whole) {
       expect(trace.has(field, layer)).toBe(true);
     }
     expect(trace.keys(layer, 0).length).toBe(
@@ -52,7 +56,7 @@ describe('shipped attention samples', () => {
 
   it('keep the folder small enough to ship', () => {
     const sizeBytes = samples.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
-    expect(sizeBytes).toBeLessThan(33e6);
+    expect(sizeBytes).toBeLessThan(38e6);
   });
 
   it('have the facts of the multi-hop prompt looked at by a head of layer 16', () => {

@@ -7,7 +7,7 @@ import { weightBytes } from '../../sim/model/ledger.ts';
 import type { ModelShape } from '../../sim/model/shape.ts';
 import type { Timeline } from '../../sim/timing/timeline.ts';
 
-export const METRICS = [
+export const RUN_METRICS = [
   'prefill',
   'prefill-attention',
   'prefill-rest',
@@ -21,10 +21,20 @@ export const METRICS = [
   'link-in-per-step',
   'hbm-read-per-step',
 ] as const;
-export type Metric = (typeof METRICS)[number];
+export type RunMetric = (typeof RUN_METRICS)[number];
 
 /** ns, bytes, or plain numbers. */
-export type Measured = Readonly<Record<Metric, number>>;
+export type Measured = Readonly<Record<RunMetric, number>>;
+
+/** Recall@100 of an index over a recorded decode, and over its first and last 1,000 steps (retrieval.ts); ratios. */
+export const RECALL_METRICS = ['recall-at-100', 'recall-at-100-first-1k', 'recall-at-100-last-1k'] as const;
+export type RecallMetric = (typeof RECALL_METRICS)[number];
+
+export const METRICS = [...RUN_METRICS, ...RECALL_METRICS] as const;
+export type Metric = (typeof METRICS)[number];
+
+export const isRecall = (metric: Metric): metric is RecallMetric =>
+  RECALL_METRICS.some((name) => name === metric);
 
 /** The prompt's place among the steps of a timeline. */
 const PROMPT = -1;

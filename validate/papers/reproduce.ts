@@ -7,8 +7,9 @@ import { SimError } from '../../sim/error.ts';
 import type { MachineDescription } from '../overlay.ts';
 import { EvenRows } from './even-trace.ts';
 import { machineOf } from './machine.ts';
-import type { Measured } from './metrics.ts';
+import { isRecall, type Measured, type Metric } from './metrics.ts';
 import { loadPaperStack, resolveSetup } from './papers.ts';
+import { measureRecall, type Recall } from './retrieval.ts';
 import type { Cell, Paper, Setup } from './schema.ts';
 import { replayKey, setupKey, simulate, type TimingSetup } from './simulate.ts';
 import { inUnit } from './units.ts';
@@ -62,6 +63,7 @@ const refusal = <T>(run: () => T): T | SimError => {
 export class Replays {
   private readonly rows = new EvenRows();
   private readonly done = new Map<string, Timed | SimError>();
+  private readonly recalls = new Map<string, Recall>();
 
   /** Throws the SimError with which the run was refused. */
   of(setup: Setup): Timed {
@@ -69,6 +71,14 @@ export class Replays {
     const known = this.done.get(key) ?? refusal(() => simulate(setup, this.rows));
     this.done.set(key, known);
     if (known instanceof SimError) throw known;
+    return known;
+  }
+
+  /** Throws SimError or TraceError where set-up and trace do not fit. */
+  recall(setup: Setup): Recall {
+    const key = replayKey(setup);
+    const known = this.recalls.get(key) ?? measureRecall(setup);
+    this.recalls.set(key, known);
     return known;
   }
 }
@@ -88,7 +98,11 @@ export class Runs {
   }
 
   /** Throws the SimError with which the run was refused. */
-  of(setup: Setup): Measured {
+  value(setup: Setup, metric: Metric): number {
+    return isRecall(metric) ? this.replays.recall(setup)[metric] : this.timed(setup)[metric];
+  }
+
+  private timed(setup: Setup): Measured {
     const key = setupKey(setup);
     const known = this.done.get(key) ?? this.replays.of(setup)(this.machineFor(setup.stack), setup);
     this.done.set(key, known);
@@ -103,10 +117,10 @@ export const simulateCell = (
   runs: Runs,
   change: (setup: Setup) => Setup = (setup) => setup,
 ): number => {
-  const value = runs.of(change(resolveSetup(paper, cell.setup)))[cell.metric];
+  const value = runs.value(change(resolveSetup(paper, cell.setup)), cell.metric);
   if (cell.against === undefined) return inUnit(value, cell.unit);
   const { setup, as, metric = cell.metric } = cell.against;
-  const other = runs.of(resolveSetup(paper, setup))[metric];
+  const other = runs.value(resolveSetup(paper, setup), metric);
   switch (as) {
     case 'ratio':
       return inUnit(value / other, cell.unit);

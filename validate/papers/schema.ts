@@ -33,7 +33,7 @@ const setupFields = {
   steps: z.int().min(1).default(3),
   /**
    * What the policy chooses from: `even` keys without structure (enough where bytes depend on lengths and parameters
-   * alone), or a preset of the synthetic generator.
+   * alone), a preset of the synthetic generator, or for recall a shipped trace (traces/samples/long-decode).
    */
   attention: text.default('even'),
   layers: z.union([z.literal('auto'), z.array(z.int().min(0)).min(1)]).default('auto'),
