@@ -99,7 +99,7 @@ std::string describe_device(int device) {
                 properties.multiProcessorCount, properties.l2CacheSize, properties.totalGlobalMem, dram);
   return "{\"name\": " + json_quoted(properties.name) + ", \"driver\": " + json_quoted(driver_version()) +
          ", \"runtime\": " + json_quoted("CUDA " + version(runtime)) + ", " + numbers + ", \"kernels\": " + kernels() +
-         ", \"emulated\": [\"nvme is a file of this machine's disk, read through pinned memory\"]}";
+         ", \"emulated\": [\"nvme is a file on this machine's disk, which the CPU reads into host memory and the link carries from there\"]}";
 }
 
 std::string sense_device(kvt_context* context) {

@@ -40,11 +40,13 @@ class Run {
   kvt_status reserve();
   kvt_status enqueue(Kind kind);
   kvt_status enqueue_gpu(int32_t at, Kind kind);
-  void enqueue_host(int32_t at);
+  // Gives the host threads all their calls of one iteration; they wait in words for what comes before.
+  void start_host();
   void run_on_host(int32_t at, uint32_t epoch);
   kvt_status fork();
   kvt_status join();
   kvt_status record_graph();
+  kvt_status replay_graph();
   kvt_status flush(uint64_t bytes);
   // Waits for the GPU and the host threads; the first thing that went wrong.
   kvt_status finish(kvt_status status);
@@ -64,6 +66,8 @@ class Run {
   bool uses_host_ = false, one_stream_ = false;
   int32_t origin_ = KVT_COMPUTE;
   cudaEvent_t start_ = nullptr, end_ = nullptr, fork_ = nullptr, join_[kGpuStreams] = {};
+  // What words show when a call of this iteration has ended; in a graph it is part of the recorded nodes.
+  uint32_t epoch_ = 0;
   cudaGraphExec_t graph_ = nullptr;
   // Host work inside GPU streams; stands until the run ends, as a graph may call it again.
   std::deque<std::function<void()>> closures_;

@@ -1,19 +1,14 @@
 // Holds a stream for a time (calls/spin.ts) by the GPU's nanosecond clock, on one thread.
+#include "clock.h"
 #include "kernel.h"
 
 namespace {
 
 using namespace kvt;
 
-__device__ int64_t now_ns() {
-  int64_t ns;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
-  return ns;
-}
-
 __global__ void spin_for(int64_t ns) {
-  const int64_t start = now_ns();
-  while (now_ns() - start < ns) __nanosleep(100);
+  const int64_t start = gpu_now_ns();
+  while (gpu_now_ns() - start < ns) __nanosleep(100);
 }
 
 kvt_status spin(const CudaCall& call) {
