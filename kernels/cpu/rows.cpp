@@ -104,7 +104,15 @@ kvt_status move_through_files(const Rows& from, const Rows& to, int64_t rows, in
   return fail(static_cast<kvt_status>(failed.load()), "%s", message.c_str());
 }
 
-kvt_status check(const char* kernel, const char* side, const Rows& place, int64_t rows, int64_t bytes) {
+bool dense(const Rows& side, int64_t bytes) { return side.index == nullptr && side.stride == bytes; }
+
+}  // namespace
+
+Rows rows_of(const CpuCall& call, int ref, int64_t stride) {
+  return {call.at<char>(ref), call.files[ref], call.call.offset[ref], call.bytes[ref], stride, nullptr, call.tiers[ref]};
+}
+
+kvt_status check_rows(const char* kernel, const char* side, const Rows& place, int64_t rows, int64_t bytes) {
   if (place.stride < 0) return fail(KVT_INVALID, "%s: %s stride %" PRId64 " is negative", kernel, side, place.stride);
   uint64_t highest = static_cast<uint64_t>(rows - 1);
   if (place.index != nullptr) highest = *std::max_element(place.index, place.index + rows);
@@ -115,20 +123,12 @@ kvt_status check(const char* kernel, const char* side, const Rows& place, int64_
   return KVT_OK;
 }
 
-bool dense(const Rows& side, int64_t bytes) { return side.index == nullptr && side.stride == bytes; }
-
-}  // namespace
-
-Rows rows_of(const CpuCall& call, int ref, int64_t stride) {
-  return {call.at<char>(ref), call.files[ref], call.call.offset[ref], call.bytes[ref], stride, nullptr, call.tiers[ref]};
-}
-
 kvt_status move_rows(const char* kernel, const Rows& from, const Rows& to, int64_t rows, int64_t bytes,
                      Threads& threads, Threads& io) {
   if (rows < 0 || bytes < 0) return fail(KVT_INVALID, "%s: rows and bytes must be 0 or more", kernel);
   if (rows == 0 || bytes == 0) return KVT_OK;
-  if (const kvt_status status = check(kernel, "source", from, rows, bytes)) return status;
-  if (const kvt_status status = check(kernel, "target", to, rows, bytes)) return status;
+  if (const kvt_status status = check_rows(kernel, "source", from, rows, bytes)) return status;
+  if (const kvt_status status = check_rows(kernel, "target", to, rows, bytes)) return status;
   if (from.file != nullptr || to.file != nullptr) return move_through_files(from, to, rows, bytes, io);
   const bool stream = to.tier != KVT_HBM && rows * bytes >= kStreamBytes && bytes >= 64;
   if (dense(from, bytes) && dense(to, bytes)) {

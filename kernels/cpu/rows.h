@@ -20,6 +20,9 @@ struct Rows {
 // The place of a ref of a call, without an index.
 Rows rows_of(const CpuCall& call, int ref, int64_t stride);
 
+// KVT_INVALID when a row does not lie in its buffer; `side` names the place in the line.
+kvt_status check_rows(const char* kernel, const char* side, const Rows& place, int64_t rows, int64_t row_bytes);
+
 // Moves `rows` rows of `row_bytes` bytes. Every row is checked to lie in its buffer before any is moved.
 kvt_status move_rows(const char* kernel, const Rows& from, const Rows& to, int64_t rows, int64_t row_bytes,
                      Threads& threads, Threads& io);

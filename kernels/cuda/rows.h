@@ -52,7 +52,7 @@ __device__ __forceinline__ uint4 load_once(const uint4* from) {
 }
 
 template <typename V, Chosen chosen>
-__global__ void __launch_bounds__(1024) move_rows(RowJob r) {
+__global__ void __launch_bounds__(1024) move_row_job(RowJob r) {
   const int64_t tile = static_cast<int64_t>(blockDim.x) * kRowsUnroll;
   int64_t first = blockIdx.x * tile;
   int64_t row = first / r.row_vectors.divisor;
@@ -111,7 +111,7 @@ void launch_rows(RowJob r, int64_t row_bytes, int units, const CudaCall& call) {
   const int64_t blocks = tiles < most ? tiles : most;
   r.step_rows = blocks * tile / r.row_vectors.divisor;
   r.step_vectors = static_cast<uint32_t>(blocks * tile % r.row_vectors.divisor);
-  move_rows<V, chosen><<<static_cast<unsigned>(blocks), threads, 0, call.stream>>>(r);
+  move_row_job<V, chosen><<<static_cast<unsigned>(blocks), threads, 0, call.stream>>>(r);
 }
 
 // Enqueues the move. Rows that lie one behind the other are one row. `units` = multiprocessors to use, 0 = all.
