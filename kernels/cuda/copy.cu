@@ -26,7 +26,8 @@ kvt_status copy(const CudaCall& call) {
     case KVT_COPY_2D:
       return copy_2d(call, "copy", target, to_stride, source, from_stride, bytes, count);
     case KVT_COPY_KERNEL:
-      return move_rows_on<Chosen::none>(call, "copy", {source, target, nullptr, count, from_stride, to_stride}, bytes, 0);
+      return move_rows_on<Chosen::none>(call, "copy", {source, target, nullptr, count, from_stride, to_stride}, bytes, 0,
+                                         over_link(call, KVT_COPY_REF_SOURCE, KVT_COPY_REF_TARGET));
     default:
       return fail(KVT_INVALID, "copy: mode %lld is none of 0 to 3", (long long)call.integer(KVT_COPY_INT_MODE));
   }

@@ -20,7 +20,8 @@ kvt_status gather(const CudaCall& call) {
   if (rows == 0 || row_bytes == 0) return KVT_OK;
   if (mode == KVT_ROWS_KERNEL)
     return move_rows_on<Chosen::source>(call, "gather", {source, target, index, rows, from_stride, to_stride}, row_bytes,
-                                        static_cast<int>(call.integer(KVT_GATHER_INT_UNITS)));
+                                        call.integer(KVT_GATHER_INT_UNITS),
+                                        over_link(call, KVT_GATHER_REF_SOURCE, KVT_GATHER_REF_TARGET));
   if (call.tiers[KVT_GATHER_REF_INDEX] == KVT_HBM)
     return fail(KVT_INVALID, "gather: modes 1 to 3 read the index on the host; expected it in dram");
   // A copy by the host outside a buffer would end the process.

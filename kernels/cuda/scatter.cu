@@ -20,7 +20,8 @@ kvt_status scatter(const CudaCall& call) {
   if (rows == 0 || row_bytes == 0) return KVT_OK;
   if (mode == KVT_ROWS_KERNEL)
     return move_rows_on<Chosen::target>(call, "scatter", {source, target, index, rows, from_stride, to_stride}, row_bytes,
-                                        static_cast<int>(call.integer(KVT_SCATTER_INT_UNITS)));
+                                        call.integer(KVT_SCATTER_INT_UNITS),
+                                        over_link(call, KVT_SCATTER_REF_SOURCE, KVT_SCATTER_REF_TARGET));
   if (call.tiers[KVT_SCATTER_REF_INDEX] == KVT_HBM)
     return fail(KVT_INVALID, "scatter: modes 1 to 3 read the index on the host; expected it in dram");
   // A copy by the host outside a buffer would end the process.
