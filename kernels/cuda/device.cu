@@ -99,7 +99,7 @@ std::string describe_device(int device) {
                 properties.multiProcessorCount, properties.l2CacheSize, properties.totalGlobalMem, dram);
   return "{\"name\": " + json_quoted(properties.name) + ", \"driver\": " + json_quoted(driver_version()) +
          ", \"runtime\": " + json_quoted("CUDA " + version(runtime)) + ", " + numbers + ", \"kernels\": " + kernels() +
-         ", \"emulated\": [\"nvme is a file on this machine's disk, which the CPU reads into host memory and the link carries from there\"]}";
+         ", \"emulated\": [\"nvme is a file on this machine's disk; the CPU reads it into host memory\"]}";
 }
 
 std::string sense_device(kvt_context* context) {
@@ -113,13 +113,17 @@ std::string sense_device(kvt_context* context) {
   if (handle != nullptr) {
     unsigned value = 0;
     unsigned long long reasons = 0;
+    const auto ask = [&](int (*function)(Management::Handle, unsigned*), const char* name, double scale) {
+      if (function != nullptr && function(handle, &value) == 0) add(json, name, value * scale);
+    };
     constexpr unsigned kSmClock = 1, kMemoryClock = 2, kGpuSensor = 0;
     if (nvml.clock != nullptr && nvml.clock(handle, kSmClock, &value) == 0) add(json, "smClockMhz", value);
     if (nvml.clock != nullptr && nvml.clock(handle, kMemoryClock, &value) == 0) add(json, "memoryClockMhz", value);
-    if (nvml.temperature != nullptr && nvml.temperature(handle, kGpuSensor, &value) == 0) add(json, "temperatureC", value);
-    if (nvml.power != nullptr && nvml.power(handle, &value) == 0) add(json, "powerW", value / 1000.0);
-    if (nvml.link_generation != nullptr && nvml.link_generation(handle, &value) == 0) add(json, "pcieGeneration", value);
-    if (nvml.link_width != nullptr && nvml.link_width(handle, &value) == 0) add(json, "pcieLanes", value);
+    if (nvml.temperature != nullptr && nvml.temperature(handle, kGpuSensor, &value) == 0)
+      add(json, "temperatureC", value);
+    ask(nvml.power, "powerW", 1e-3);
+    ask(nvml.link_generation, "pcieGeneration", 1);
+    ask(nvml.link_width, "pcieLanes", 1);
     if (nvml.throttle != nullptr && nvml.throttle(handle, &reasons) == 0)
       add(json, "throttleReasons", static_cast<double>(reasons));
   }

@@ -24,8 +24,8 @@ kvt_status dma_rows(const CudaCall& call, const char* name, int64_t rows, int64_
   return KVT_OK;
 }
 
-inline kvt_status copy_2d(const CudaCall& call, const char* name, void* target, int64_t target_stride, const void* source,
-                          int64_t source_stride, int64_t row_bytes, int64_t rows) {
+inline kvt_status copy_2d(const CudaCall& call, const char* name, void* target, int64_t target_stride,
+                          const void* source, int64_t source_stride, int64_t row_bytes, int64_t rows) {
   if (target_stride == row_bytes && source_stride == row_bytes)
     return checked(cudaMemcpyAsync(target, source, row_bytes * rows, cudaMemcpyDefault, call.stream), name);
   return checked(cudaMemcpy2DAsync(target, target_stride, source, source_stride, row_bytes, rows, cudaMemcpyDefault,

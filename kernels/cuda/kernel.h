@@ -1,4 +1,4 @@
-// What a CUDA kernel is: a function that enqueues work on a stream, registered by name from its own file (cuda/NAME.cu).
+// What a CUDA kernel is: a function that enqueues work on a stream; its file (cuda/NAME.cu) registers it by name.
 #ifndef KVTIER_CUDA_KERNEL_H
 #define KVTIER_CUDA_KERNEL_H
 

@@ -95,7 +95,8 @@ CpuEntry cpu_kernel(int32_t kernel) {
 }
 
 kvt_status device_ready() {
-  if (device_lost) return fail(KVT_FAULT, "the GPU faulted earlier in this process; restart the process to use it again");
+  if (device_lost)
+    return fail(KVT_FAULT, "the GPU faulted earlier in this process; restart the process to use it again");
   int driver = 0, runtime = 0, devices = 0;
   cudaDriverGetVersion(&driver);
   cudaRuntimeGetVersion(&runtime);

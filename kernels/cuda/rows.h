@@ -130,7 +130,8 @@ kvt_status move_rows_on(const CudaCall& call, const char* name, RowJob r, int64_
                         bool link) {
   if (r.rows == 0 || row_bytes == 0) return KVT_OK;
   for (const int32_t tier : call.tiers)
-    if (tier == KVT_PAGEABLE) return fail(KVT_INVALID, "%s: a kernel reads and writes hbm or dram, not pageable memory", name);
+    if (tier == KVT_PAGEABLE)
+      return fail(KVT_INVALID, "%s: a kernel reads and writes hbm or dram, not pageable memory", name);
   const bool packed = r.source_stride == row_bytes && r.target_stride == row_bytes;
   if (chosen == Chosen::none && packed && r.rows * row_bytes < (int64_t{1} << 30)) {
     row_bytes *= r.rows;

@@ -46,7 +46,7 @@ kvt_status Run::resolve(int32_t at) {
     step.tiers[r] = buffer->tier;
     if (buffer->file) {
       if (gpu || !cpu_kernel(call.kernel).takes_files)
-        return fail(KVT_UNSUPPORTED, "call %d: the nvme tier is reached by copy, gather and scatter on a host stream", at);
+        return fail(KVT_UNSUPPORTED, "call %d: only copy, gather and scatter on a host stream reach the nvme tier", at);
       step.files[r] = buffer->file.get();
       continue;
     }
@@ -91,8 +91,9 @@ kvt_status Run::reserve() {
     context_->word_count = 0;
     const int32_t room = words < 4096 ? 4096 : 2 * words;
     void* made = nullptr;
+    const uint64_t bytes = room * sizeof(uint32_t);
     const kvt_status status =
-        checked(cudaHostAlloc(&made, room * sizeof(uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "run: words");
+        checked(cudaHostAlloc(&made, bytes, cudaHostAllocMapped | cudaHostAllocPortable), "run: words");
     if (status != KVT_OK) return status;
     context_->words = static_cast<uint32_t*>(made);
     context_->word_count = room;

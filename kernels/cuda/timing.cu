@@ -46,8 +46,8 @@ kvt_status Run::record_graph() {
   return status == KVT_OK ? checked(cudaGraphUpload(graph_, origin()), "run: graph") : status;
 }
 
-// The recorded nodes wait for the epoch of the recording: between replays, which are over when this is called, the words
-// step back behind it.
+// The recorded nodes wait for the epoch of the recording: between replays, which are over when this is called, the
+// words step back behind it.
 kvt_status Run::replay_graph() {
   if (uses_host_) {
     for (int32_t w = 0; w < count_ + 2; w++) *static_cast<volatile uint32_t*>(word(w)) = epoch_ - 1;
@@ -69,8 +69,9 @@ kvt_status Run::flush(uint64_t bytes) {
     context_->flush = static_cast<uint8_t*>(made);
     context_->flush_bytes = bytes;
   }
-  sweep<<<context_->multiprocessors * 8, 256, 0, origin()>>>(reinterpret_cast<const uint4*>(context_->flush), bytes / 16,
-                                                            reinterpret_cast<uint32_t*>(context_->flush));
+  void* memory = context_->flush;
+  sweep<<<context_->multiprocessors * 8, 256, 0, origin()>>>(static_cast<const uint4*>(memory), bytes / 16,
+                                                            static_cast<uint32_t*>(memory));
   const kvt_status status = after_launch("run: flush");
   return status == KVT_OK ? wait_for(context_, origin_) : status;
 }
@@ -139,8 +140,8 @@ kvt_status Run::time_calls(const kvt_run_options& options, kvt_run_times* times)
 
 }  // namespace kvt
 
-extern "C" kvt_status kvt_run(kvt_context* context, const kvt_call* calls, int32_t count, const kvt_run_options* options,
-                              kvt_run_times* times) {
+extern "C" kvt_status kvt_run(kvt_context* context, const kvt_call* calls, int32_t count,
+                              const kvt_run_options* options, kvt_run_times* times) {
   using namespace kvt;
   std::lock_guard<std::mutex> lock(context->mutex);
   if (device_lost) return device_ready();

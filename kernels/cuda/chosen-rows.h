@@ -1,0 +1,79 @@
+// What gather and scatter share: rows of a pool that an index chooses, and rows one behind the other on the other
+// side; moved by a kernel that addresses both, by copies, or by the host (calls/gather.ts, calls/scatter.ts).
+#ifndef KVTIER_CUDA_CHOSEN_ROWS_H
+#define KVTIER_CUDA_CHOSEN_ROWS_H
+
+#include "../cpu/rows.h"
+#include "dma.h"
+#include "rows.h"
+
+namespace kvt {
+
+// Arguments of both stand at the same places.
+static_assert(KVT_GATHER_REF_SOURCE == KVT_SCATTER_REF_SOURCE && KVT_GATHER_REF_INDEX == KVT_SCATTER_REF_INDEX &&
+              KVT_GATHER_REF_TARGET == KVT_SCATTER_REF_TARGET && KVT_GATHER_REF_STAGING == KVT_SCATTER_REF_STAGING &&
+              KVT_GATHER_INT_SOURCE_STRIDE == KVT_SCATTER_INT_SOURCE_STRIDE &&
+              KVT_GATHER_INT_TARGET_STRIDE == KVT_SCATTER_INT_TARGET_STRIDE &&
+              KVT_GATHER_INT_MODE == KVT_SCATTER_INT_MODE && KVT_GATHER_INT_UNITS == KVT_SCATTER_INT_UNITS);
+
+inline bool on_host(int32_t tier) { return tier == KVT_DRAM || tier == KVT_PAGEABLE; }
+
+inline Rows host_rows(void* memory, uint64_t bytes, int64_t stride, const uint32_t* index) {
+  return {static_cast<char*>(memory), nullptr, 0, bytes, stride, index, KVT_DRAM};
+}
+
+// The host packs the chosen rows of a gather before the copy, and distributes those of a scatter after it.
+template <Chosen chosen>
+kvt_status move_staged(const CudaCall& call, const char* name, const RowJob& job, int64_t row_bytes, const Rows& pool) {
+  const int pool_ref = chosen == Chosen::source ? KVT_GATHER_REF_SOURCE : KVT_GATHER_REF_TARGET;
+  void* staging = call.pointers[KVT_GATHER_REF_STAGING];
+  if (!on_host(call.tiers[KVT_GATHER_REF_STAGING]) || !on_host(call.tiers[pool_ref]))
+    return fail(KVT_INVALID, "%s: mode staged wants staging and the pool of rows in dram", name);
+  const int64_t rows = job.rows;
+  const Rows packed = host_rows(staging, static_cast<uint64_t>(rows * row_bytes), row_bytes, nullptr);
+  const auto work = [=](Threads& threads) {
+    move_rows(name, chosen == Chosen::source ? pool : packed, chosen == Chosen::source ? packed : pool, rows, row_bytes,
+              threads, threads);
+  };
+  if (chosen == Chosen::source) {
+    const kvt_status status = call.on_host(work);
+    if (status != KVT_OK) return status;
+    return copy_2d(call, name, job.target, job.target_stride, staging, row_bytes, row_bytes, rows);
+  }
+  const kvt_status status = copy_2d(call, name, staging, row_bytes, job.source, job.source_stride, row_bytes, rows);
+  return status == KVT_OK ? call.on_host(work) : status;
+}
+
+template <Chosen chosen>
+kvt_status move_chosen(const CudaCall& call, const char* name) {
+  const int64_t row_bytes = call.integer(KVT_GATHER_INT_ROW_BYTES);
+  const RowJob job{call.at<const uint8_t>(KVT_GATHER_REF_SOURCE), call.at<uint8_t>(KVT_GATHER_REF_TARGET),
+                   call.at<const uint32_t>(KVT_GATHER_REF_INDEX), call.integer(KVT_GATHER_INT_ROWS),
+                   call.integer(KVT_GATHER_INT_SOURCE_STRIDE),    call.integer(KVT_GATHER_INT_TARGET_STRIDE)};
+  const int64_t mode = call.integer(KVT_GATHER_INT_MODE);
+  if (job.rows == 0 || row_bytes == 0) return KVT_OK;
+  if (mode == KVT_ROWS_KERNEL)
+    return move_rows_on<chosen>(call, name, job, row_bytes, call.integer(KVT_GATHER_INT_UNITS),
+                                over_link(call, KVT_GATHER_REF_SOURCE, KVT_GATHER_REF_TARGET));
+  if (!on_host(call.tiers[KVT_GATHER_REF_INDEX]))
+    return fail(KVT_INVALID, "%s: modes 1 to 3 read the index on the host; expected it in dram", name);
+  // Checked, because a copy by the host outside a buffer would end the process.
+  const bool source = chosen == Chosen::source;
+  const int pool_ref = source ? KVT_GATHER_REF_SOURCE : KVT_GATHER_REF_TARGET;
+  const Rows pool = host_rows(call.pointers[pool_ref], call.bytes[pool_ref],
+                              source ? job.source_stride : job.target_stride, job.index);
+  const kvt_status inside = check_rows(name, source ? "source" : "target", pool, job.rows, row_bytes);
+  if (inside != KVT_OK) return inside;
+  const auto row = [&](int64_t i) {
+    return RowMove{job.target + (source ? i : job.index[i]) * job.target_stride,
+                   job.source + (source ? job.index[i] : i) * job.source_stride};
+  };
+  if (mode == KVT_ROWS_DMA) return dma_rows(call, name, job.rows, row_bytes, row);
+  if (mode == KVT_ROWS_BATCH) return dma_batch(call, name, job.rows, row_bytes, row);
+  if (mode == KVT_ROWS_STAGED) return move_staged<chosen>(call, name, job, row_bytes, pool);
+  return fail(KVT_INVALID, "%s: mode %lld is none of 0 to 3", name, static_cast<long long>(mode));
+}
+
+}  // namespace kvt
+
+#endif
