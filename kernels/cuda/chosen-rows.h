@@ -68,6 +68,8 @@ kvt_status move_chosen(const CudaCall& call, const char* name) {
     return RowMove{job.target + (source ? i : job.index[i]) * job.target_stride,
                    job.source + (source ? job.index[i] : i) * job.source_stride};
   };
+  if (mode == KVT_ROWS_DMA && call.recording)
+    return fail(KVT_UNSUPPORTED, "%s: a graph can't hold copies of rows that are chosen anew each time", name);
   if (mode == KVT_ROWS_DMA) return dma_rows(call, name, job.rows, row_bytes, row);
   if (mode == KVT_ROWS_BATCH) return dma_batch(call, name, job.rows, row_bytes, row);
   if (mode == KVT_ROWS_STAGED) return move_staged<chosen>(call, name, job, row_bytes, pool);
