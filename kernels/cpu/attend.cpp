@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 
+#include "lanes.h"
 #include "pages.h"
 
 namespace {
@@ -11,17 +12,6 @@ namespace {
 using namespace kvt;
 
 constexpr int kTile = 32;
-// Numbers of one register at this instruction set level; the head dimension is padded to 16.
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-constexpr int kPad = 16;
-
 struct Attention {
   const uint8_t* q;
   const uint8_t* pool;
@@ -56,41 +46,13 @@ inline float exp2_of(float x) {
   return y * power;
 }
 
-inline const Lanes& at(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
-
-inline float total(const Lanes& x) {
-  typedef float Quarter __attribute__((vector_size(16)));
-#if defined(__AVX512F__)
-  Quarter sum = (__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)) +
-                (__builtin_shufflevector(x, x, 8, 9, 10, 11) + __builtin_shufflevector(x, x, 12, 13, 14, 15));
-#elif defined(__AVX__)
-  Quarter sum = __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
-#else
-  Quarter sum = x;
-#endif
-  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1);
-  return sum[0] + sum[1];
-}
-
-// s [4, kTile] = products of four queries with the tile's keys.
-void products(const float* q, int width, const float* k, int tokens, float* s) {
-  for (int t = 0; t < tokens; t++) {
-    Lanes sums[4] = {};
-    for (int d = 0; d < width; d += kLanes) {
-      const Lanes key = at(k + t * width + d);
-      for (int h = 0; h < 4; h++) sums[h] += at(q + h * width + d) * key;
-    }
-    for (int h = 0; h < 4; h++) s[h * kTile + t] = total(sums[h]);
-  }
-}
-
 // o [4, width] += p [4, kTile] v.
 void accumulate(const float* p, int width, const float* v, int tokens, float* o) {
   for (int d = 0; d < width; d += kLanes) {
     Lanes sums[4];
-    for (int h = 0; h < 4; h++) sums[h] = at(o + h * width + d);
+    for (int h = 0; h < 4; h++) sums[h] = lanes_at(o + h * width + d);
     for (int t = 0; t < tokens; t++) {
-      const Lanes value = at(v + t * width + d);
+      const Lanes& value = lanes_at(v + t * width + d);
       for (int h = 0; h < 4; h++) sums[h] += p[h * kTile + t] * value;
     }
     for (int h = 0; h < 4; h++) *reinterpret_cast<Lanes*>(o + h * width + d) = sums[h];
@@ -180,7 +142,8 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
       decode_row(a.keys, pages[t], places[t], scratch.k + t * a.width);
     }
     for (int h = 0; h < heads; h += 4)
-      products(scratch.q + h * a.width, a.width, scratch.k, tokens, scratch.s + h * kTile);
+      for (int t = 0; t < tokens; t++)
+        four_products(scratch.q + h * a.width, a.width, scratch.k + t * a.width, scratch.s + h * kTile + t, kTile);
     weigh(a, sums, reads, tokens, scratch.s);
     for (int t = 0; t < tokens; t++) decode_row(a.values, pages[t], places[t], scratch.v + t * a.width);
     for (int h = 0; h < heads; h += 4)
