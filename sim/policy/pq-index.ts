@@ -18,7 +18,8 @@ export class PqIndex {
   private readonly headDim: number;
   /** Row-major [tokens, subspaces]. */
   private readonly codes: Uint8Array;
-  private readonly books: RowSet[] = [];
+  /** Centroids of each subspace, once trained. */
+  readonly books: RowSet[] = [];
 
   /** `bits` is at most 8; `subspaces` divides `headDim`. */
   constructor(maxTokens: number, headDim: number, subspaces: number, bits: number, from: number) {

@@ -6,9 +6,11 @@ import type { Workload } from '../execute/workload.ts';
 import { selection as bounds } from './bounds.ts';
 import { selection as centroids } from './centroids.ts';
 import { jaccard, roundedToBf16, type SelectionCheck, SelectionDevice } from './check.ts';
+import { selection as codes } from './codes.ts';
 import { selection as collisions } from './collisions.ts';
+import { selection as hashes } from './hashes.ts';
 
-const CHECKS: readonly SelectionCheck[] = [bounds, centroids, collisions];
+const CHECKS: readonly SelectionCheck[] = [bounds, centroids, codes, collisions, hashes];
 
 /** The check of a policy, by its name without parameters; undefined where none of its scorers has kernels. */
 const checkOf = (label: string): SelectionCheck | undefined => {

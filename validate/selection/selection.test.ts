@@ -5,7 +5,9 @@ import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
 import { selection as bounds } from './bounds.ts';
 import { selection as centroids } from './centroids.ts';
 import { jaccard, roundedToBf16, SelectionDevice } from './check.ts';
+import { selection as codes } from './codes.ts';
 import { selection as collisions } from './collisions.ts';
+import { selection as hashes } from './hashes.ts';
 
 const shape = { layers: 30, heads: 9, kvHeads: 3, headDim: 64, ropeTheta: 100_000 };
 const trace = createSyntheticTrace({ preset: 'smollm2-135m', shape, promptTokens: 500, steps: 1, seed: 1 });
@@ -22,11 +24,22 @@ describe('selected sets', () => {
     ['bounds of pages', bounds, { of: 32, k: 8 }, 3],
     ['collisions', collisions, { of: 500, k: 20 }, 1],
     ['centroids', centroids, { of: 40, k: 10 }, 1],
+    ['product codes', codes, { of: 500, k: 20 }, 1],
   ])('by %s are those of the policy', async (_, check, size, selections) => {
     const pairs = await check.run(new SelectionDevice(openReference()), head, size);
     expect(pairs).toHaveLength(selections);
     for (const { byKernel, byPolicy } of pairs) {
       expect(byKernel.length).toBe(size.k);
+      expect(jaccard(byKernel, byPolicy)).toBeGreaterThanOrEqual(0.99);
+    }
+  });
+
+  it('by hashes are those of the policy, neither empty nor everything', async () => {
+    const pairs = await hashes.run(new SelectionDevice(openReference()), head);
+    expect(pairs).toHaveLength(head.group);
+    for (const { byKernel, byPolicy } of pairs) {
+      expect(byPolicy.length).toBeGreaterThan(0);
+      expect(byPolicy.length).toBeLessThan(head.tokens);
       expect(jaccard(byKernel, byPolicy)).toBeGreaterThanOrEqual(0.99);
     }
   });
