@@ -21,8 +21,12 @@ const has = ({ name }: KernelSpec): boolean => backends[0]?.device.kernels.inclu
 
 describeNative('kernels of the CPU backend', () => {
   it.each(kernels.filter(has))('agree with the reference: $name', async ({ name }) => {
-    for (const backend of backends)
-      for (const { failure } of await compareKernel(backend, name, 12, 42)) expect(failure).toBeNull();
+    const [best, baseline] = backends;
+    const differences = [
+      ...(await compareKernel(best, name, 8, 42)),
+      ...(await compareKernel(baseline, name, 4, 43)),
+    ];
+    for (const { failure } of differences) expect(failure).toBeNull();
   });
 
   it.each(kernels.filter((spec) => has(spec) && spec.extents !== undefined))(
