@@ -83,7 +83,8 @@ const char* kvt_message(void);
 // Describes the device as one JSON object with the fields of `Device` (backend.ts); also says whether it can be used.
 kvt_status kvt_probe(char* json, size_t capacity);
 // `options` is JSON: { "file": what paths of the nvme tier begin with, "threads": of a host stream, 0 = one a core,
-// "queueDepth": requests in flight at a file, "level": highest instruction set level of the CPU backend }.
+// "queueDepth": requests in flight at a file, "level": highest instruction set level of the CPU backend,
+// "fences": 1 = its memory ends where untouchable pages begin }.
 kvt_status kvt_open(const char* options, kvt_context** context);
 void kvt_close(kvt_context* context);
 kvt_status kvt_allocate(kvt_context* context, int32_t tier, uint64_t bytes, int32_t* buffer);

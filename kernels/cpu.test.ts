@@ -1,6 +1,6 @@
 /**
  * Every kernel of the CPU backend against the reference, at the lowest and the highest instruction set level that this
- * processor has; and every kernel refuses buffers that are too short for what its arguments say.
+ * processor has, between fences, so that reading or writing past a buffer is a fault; and every kernel refuses buffers that are too short for what its arguments say.
  */
 import { afterAll, expect, it } from 'vitest';
 import { describeNative, missing, openCpu } from '../test/native.ts';
@@ -11,7 +11,7 @@ import { compareKernel } from './differential.ts';
 import { createRandom } from './random.ts';
 
 const backends: readonly Backend[] =
-  missing === null ? await Promise.all([openCpu(), openCpu({ level: 0 })]) : [];
+  missing === null ? await Promise.all([openCpu({ fences: 1 }), openCpu({ level: 0, fences: 1 })]) : [];
 afterAll(() => {
   for (const backend of backends) backend.close();
 });

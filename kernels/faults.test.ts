@@ -116,13 +116,15 @@ describeNative('faults', () => {
     await expect(other.sense()).rejects.toMatchObject({ code: 'invalid', message: 'the backend is closed' });
   });
 
-  it('a kernel that touches foreign memory, on any thread', () => {
+  it('a kernel that touches foreign memory, on any thread, or leaves a fenced buffer', () => {
     const program = join(folder, 'touch');
     const source = `
       #include <cstdio>
       #include <stdexcept>
       #include "${join(import.meta.dirname, 'cpu/faults.h')}"
-      #include "${join(import.meta.dirname, 'cpu/common.h')}"
+      #include "${join(import.meta.dirname, 'cpu/machine.h')}"
+      kvt_status kvt::fail(kvt_status status, const char*, ...) { return status; }
+      kvt::File::~File() {}
       int main() {
         kvt::install_fault_handler();
         const auto threads = kvt::make_threads(3);
@@ -136,16 +138,27 @@ describeNative('faults', () => {
             });
           } catch (const std::runtime_error& error) { std::puts(error.what()); }
         }
+        kvt::Buffer fenced;
+        if (kvt::allocate_fenced(100, &fenced) != KVT_OK) return 1;
+        for (int at : {0, 99, 112, -4096}) {
+          try {
+            kvt::run_guarded([&] { static_cast<volatile char*>(fenced.memory)[at] = 1; });
+            std::printf("%d is inside\\n", at);
+          } catch (const std::runtime_error& error) { std::printf("%d is outside\\n", at); }
+        }
         std::fflush(stdout);
         *nowhere = 1;
       }`;
-    const parts = ['faults', 'threads'].map((name) => join(import.meta.dirname, `cpu/${name}.cpp`));
-    const parameters = ['-std=c++20', '-x', 'c++', '-', ...parts, '-pthread', '-o', program];
+    const objects = ['faults', 'threads', 'memory', 'common'].map((name) =>
+      join(import.meta.dirname, `build/cpu/${name}.o`),
+    );
+    const parameters = ['-std=c++20', '-x', 'c++', '-', '-x', 'none', ...objects, '-pthread', '-o', program];
     const built = spawnSync(process.env.CXX ?? 'c++', parameters, { input: source, encoding: 'utf8' });
     expect(built.stderr).toBe('');
     const { stdout, signal } = spawnSync(program, { encoding: 'utf8' });
     const line = 'access to memory outside every buffer (at 0x40)';
-    expect(stdout.trimEnd().split('\n')).toEqual([line, line, line, line]);
+    const fenced = ['0 is inside', '99 is inside', '112 is outside', '-4096 is outside'];
+    expect(stdout.trimEnd().split('\n')).toEqual([line, line, line, line, ...fenced]);
     // Outside of kernels a fault is what it was.
     expect(signal).toBe('SIGSEGV');
   });

@@ -144,6 +144,8 @@ export interface NativeOptions {
   readonly queueDepth?: number;
   /** Highest instruction set level (cpu/kernel.h) that the CPU backend may use; default what the processor has. */
   readonly level?: number;
+  /** 1 = a CPU kernel that leaves a buffer faults (KernelError 'fault') instead of reading on; for tests. */
+  readonly fences?: 0 | 1;
 }
 
 const DEFAULTS: NativeOptions = { file: join(tmpdir(), `kvtier-${process.pid}`), threads: 0 };

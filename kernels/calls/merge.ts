@@ -11,6 +11,10 @@ export const call = {
   refs: ['partials', 'out'],
   ints: ['rows', 'parts', 'headDim'],
   reals: [],
+  extents: ({ rows, parts, headDim }) => ({
+    partials: 4 * rows * parts * (headDim + 2),
+    out: 4 * rows * headDim,
+  }),
   reference({ ints: { rows, parts, headDim }, bytes }) {
     const partials = f32View(bytes('partials'));
     const out = f32View(bytes('out'));

@@ -166,6 +166,7 @@ kvt_status kvt_open(const char* options, kvt_context** context) {
     const int threads = static_cast<int>(json_number(options, "threads", 0));
     made->file = json_string(options, "file", "/tmp/kvtier-nvme");
     made->level = std::min(processor_level(), static_cast<int>(json_number(options, "level", kLevels - 1)));
+    made->fences = json_number(options, "fences", 0) != 0;
     made->streams = make_streams(threads > 0 ? threads : cores,
                                  std::max(1, static_cast<int>(json_number(options, "queueDepth", 16))));
     *context = made.release();
@@ -183,9 +184,10 @@ kvt_status kvt_allocate(kvt_context* context, int32_t tier, uint64_t bytes, int3
     buffer->tier = tier;
     buffer->bytes = bytes;
     const std::string path = context->file + "-" + std::to_string(now_ns());
-    const kvt_status status = tier == KVT_NVME_FILE
-                                  ? File::create(path, (bytes + kPage - 1) / kPage * kPage, &buffer->file)
-                                  : allocate_memory(tier, bytes, buffer.get());
+    const kvt_status status =
+        tier == KVT_NVME_FILE ? File::create(path, (bytes + kPage - 1) / kPage * kPage, &buffer->file)
+        : context->fences     ? allocate_fenced(bytes, buffer.get())
+                              : allocate_memory(tier, bytes, buffer.get());
     if (status != KVT_OK) return status;
     *id = context->next++;
     context->buffers.emplace(*id, std::move(buffer));

@@ -36,6 +36,8 @@ struct Buffer {
 
 // Memory is touched before it is returned, so that no page fault falls into a timed run.
 kvt_status allocate_memory(int32_t tier, uint64_t bytes, Buffer* buffer);
+// Memory that ends where a page begins that nobody may touch: a kernel that leaves its buffer faults. For tests.
+kvt_status allocate_fenced(uint64_t bytes, Buffer* buffer);
 // Bytes that can be allocated now without swapping.
 uint64_t available_bytes();
 
@@ -67,6 +69,7 @@ kvt_status run_once(Streams& streams, const std::vector<Resolved>& calls, double
 struct kvt_context {
   std::string file;
   int level = 0;
+  bool fences = false;
   kvt::StreamsPointer streams;
   std::unordered_map<int32_t, std::unique_ptr<kvt::Buffer>> buffers;
   int32_t next = 0;
