@@ -56,6 +56,10 @@ export const findBinary = (file: string): string | null => {
   return places.find((path) => existsSync(path)) ?? null;
 };
 
+/** The command that builds the binaries: from a clone, or for a package that was installed. */
+export const buildCommand = (): string =>
+  packageFolder().includes('node_modules') ? 'npm explore kvtier -- npm run kernels' : 'npm run kernels';
+
 export const ADDON_FILE = 'kvtier.node';
 export const CUDA_FILE = 'libkvtier-cuda.so';
 
@@ -64,7 +68,7 @@ export const loadAddon = (path: string | null = findBinary(ADDON_FILE)): Addon =
   if (path === null)
     throw new KernelError(
       'unsupported',
-      'the addon is not built; run `npm run kernels` (needs a C++ compiler)',
+      `the addon is not built; run \`${buildCommand()}\` (needs a C++ compiler)`,
     );
   let addon: Addon;
   try {
@@ -73,7 +77,7 @@ export const loadAddon = (path: string | null = findBinary(ADDON_FILE)): Addon =
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new KernelError(
       'unsupported',
-      `the addon can't be loaded: ${reason}; run \`npm run kernels\` again`,
+      `the addon can't be loaded: ${reason}; run \`${buildCommand()}\` again`,
     );
   }
   addon.initialize(KernelError);

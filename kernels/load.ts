@@ -2,7 +2,7 @@
  * Picks a backend: cuda, else cpu, else the TypeScript reference. Says for each that was passed over why, so that no
  * fallback is silent. A GPU is asked in a child process first (probe.ts).
  */
-import { ADDON_FILE, type Addon, CUDA_FILE, findBinary, loadAddon } from './addon.ts';
+import { ADDON_FILE, type Addon, buildCommand, CUDA_FILE, findBinary, loadAddon } from './addon.ts';
 import { BACKENDS, type Backend, type BackendName, KernelError } from './backend.ts';
 import { digest } from './calls.generated.ts';
 import { deviceOf, type NativeOptions, openNative } from './native.ts';
@@ -32,7 +32,7 @@ const openCuda = async (addon: Addon, addonPath: string, options: LoadOptions): 
   if (cudaLibrary === null)
     throw new KernelError(
       'unsupported',
-      'the CUDA library is not built; run `npm run kernels` where nvcc is, or set KVTIER_CUDA_LIBRARY',
+      `the CUDA library is not built; run \`${buildCommand()}\` where nvcc is, or set KVTIER_CUDA_LIBRARY`,
     );
   const device = deviceOf(await probe(addonPath, cudaLibrary), digest);
   return openNative('cuda', addon, cudaLibrary, device, options);

@@ -4,7 +4,7 @@
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Addon, Handle } from './addon.ts';
+import { type Addon, buildCommand, type Handle } from './addon.ts';
 import {
   type Backend,
   type BackendName,
@@ -174,7 +174,7 @@ export const deviceOf = (answer: { digest: string; device: string }, digest: str
   if (answer.digest !== digest)
     throw new KernelError(
       'unsupported',
-      'built from other kernel calls than these; run `npm run kernels` again',
+      `built from other kernel calls than these; run \`${buildCommand()}\` again`,
     );
   const device: Device = JSON.parse(answer.device);
   const missing = DEVICE_FIELDS.find((field) => device[field] === undefined);

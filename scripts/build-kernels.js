@@ -2,10 +2,12 @@
 // and with --cuda the CUDA backend (nvcc). Needs no network, no Python and no make; compiles what changed, in parallel.
 //   --soft      say what is missing in one line and exit 0: npm runs it so while installing
 //   --cuda      also the CUDA library; without --soft this is said when nvcc is missing, but is no failure
+//   --prebuild  put what was built, for every instruction set level, into prebuilds/PLATFORM-ARCH/ as well: a package that
+//               is packed then brings it along, and installing it builds nothing
 //   --all       every instruction set level, for binaries that move to other machines (otherwise: baseline and this one's)
 //   --arch sm_90   only this GPU architecture (otherwise sm_80, sm_89, sm_90, sm_100 and PTX)
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -17,6 +19,8 @@ const kernels = join(root, 'kernels');
 const folder = join(kernels, 'build');
 const args = process.argv.slice(2);
 const soft = args.includes('--soft');
+const prebuild = args.includes('--prebuild');
+const prebuilt = join(root, 'prebuilds', `${process.platform}-${process.arch}`);
 
 /** Ends with one line; while installing that is no failure, because everything but real kernels works without. */
 const stop = (line) => {
@@ -112,7 +116,7 @@ const CPU_MACHINE = new Set(['machine', 'memory', 'streams', 'processor', 'fill'
 const cpuKernelJobs = (compiler) => {
   const names = callNames();
   const isKernel = (file) => names.has(basename(file, '.cpp'));
-  const levels = args.includes('--all') ? LEVELS.keys() : [...new Set([0, hostLevel()])];
+  const levels = args.includes('--all') || prebuild ? LEVELS.keys() : [...new Set([0, hostLevel()])];
   const files = filesOf('cpu', '.cpp').filter((file) => !CPU_MACHINE.has(basename(file, '.cpp')));
   return [
     ...files.filter((file) => !isKernel(file)).map((file) => hostJob(compiler, file, [], 'cpu')),
@@ -140,10 +144,18 @@ const addonJobs = (compiler, include) => {
   ];
 };
 
-const cudaJobs = (compiler) => {
+/** GPU architectures to compile for, of those that this nvcc knows: sm_100 came with CUDA 12.8. */
+const gpuArchitectures = (compiler) => {
   const at = args.indexOf('--arch');
-  const only = at >= 0 ? args[at + 1].replace(/^sm_/, '') : null;
-  const architectures = only === null ? ['80', '89', '90', '100'] : [only];
+  const wanted = at >= 0 ? [args[at + 1] ?? ''] : ['sm_80', 'sm_89', 'sm_90', 'sm_100'];
+  const known = spawnSync(compiler.program, ['--list-gpu-code'], { encoding: 'utf8' }).stdout.split(/\s+/);
+  const found = wanted.filter((name) => known.includes(name));
+  if (found.length === 0) stop(`nvcc does not know ${wanted.join(', ')}; expected one of ${known.join(' ')}`);
+  return found.map((name) => name.replace('sm_', ''));
+};
+
+const cudaJobs = (compiler) => {
+  const architectures = gpuArchitectures(compiler);
   const newest = architectures.at(-1);
   const flags = [
     ...['-std=c++17', '-O3', '-lineinfo', '-Xcompiler', '-fPIC,-Wall'],
@@ -165,6 +177,10 @@ const build = async (name, jobs, compiler, flags) => {
   const warnings = jobs.map((job) => job.warnings).filter((text) => text);
   if (!soft && warnings.length > 0) process.stderr.write(`${warnings.join('\n')}\n`);
   const seconds = ((Date.now() - start) / 1000).toFixed(1);
+  if (prebuild) {
+    mkdirSync(prebuilt, { recursive: true });
+    copyFileSync(join(folder, name), join(prebuilt, name));
+  }
   if (!soft)
     process.stderr.write(
       `kernels: kernels/build/${name} is ready, ${compiled} files compiled, ${seconds} s\n`,
@@ -199,6 +215,7 @@ const buildCuda = async () => {
   await build('libkvtier-cuda.so', jobs, compiler, ['-cudart', 'static', '-Xlinker', '-z,defs']);
 };
 
+if (soft && existsSync(join(prebuilt, 'kvtier.node'))) process.exit(0);
 try {
   await lock(folder);
   await buildCpu();
