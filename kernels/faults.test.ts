@@ -163,6 +163,34 @@ describeNative('faults', () => {
     expect(signal).toBe('SIGSEGV');
   });
 
+  it('workers and a process that end in the middle of work', () => {
+    const script = `
+      const { Worker, isMainThread } = require('node:worker_threads');
+      const work = async () => {
+        const addon = require(${JSON.stringify(findBinary(ADDON_FILE))});
+        addon.initialize(Error);
+        const handle = await addon.open('', '{"threads":2}');
+        const buffer = addon.allocate(handle, 1, 1 << 20);
+        for (let i = 0; ; i++) {
+          const filled = addon.fill(handle, buffer, 0, 1 << 20, 1, i);
+          if (isMainThread && i === 3) process.exit(0);
+          await filled;
+        }
+      };
+      if (isMainThread)
+        for (const ms of [5, 40, 1000]) {
+          const worker = new Worker(process.execArgv.at(-1), { eval: true, execArgv: [] });
+          setTimeout(() => worker.terminate(), ms);
+        }
+      if (isMainThread) setTimeout(work, 100);
+      else work();`;
+    for (let round = 0; round < 4; round++) {
+      const { status, stderr } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
+      expect(stderr).toBe('');
+      expect(status).toBe(0);
+    }
+  });
+
   it('a process killed in the middle of a run leaves no file behind', async () => {
     const script = `
       const addon = require(${JSON.stringify(findBinary(ADDON_FILE))});

@@ -135,6 +135,8 @@ const addonJobs = (compiler, include) => {
     '-DNAPI_VERSION=8',
     '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS',
     '-DNAPI_DISABLE_CPP_EXCEPTIONS',
+    // Work may end while a worker's environment is being torn down, where nothing can be thrown any more.
+    '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
     ...include.flatMap((folder) => ['-isystem', folder]),
   ];
   return [
