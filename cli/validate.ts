@@ -5,8 +5,7 @@
 import * as z from 'zod';
 import { replaySteps } from '../sim/decode/step-program.ts';
 import { loadProfile, loadStack } from '../sim/hardware/load.ts';
-import { type Machine, resolveMachine } from '../sim/timing/cost.ts';
-import { evaluate } from '../validate/policies/evaluate.ts';
+import { evaluate, type MachineOf, machineFor } from '../validate/policies/evaluate.ts';
 import { type PreparedCase, readWorkloads, writeWorkloads } from '../validate/policies/pack.ts';
 import { casesOf } from '../validate/policies/prepare-cases.ts';
 import {
@@ -106,8 +105,8 @@ const flags = z.object({
 
 type ValidateFlags = z.infer<typeof flags>;
 
-const machineOf = ({ hardware, stack }: ValidateFlags): Machine =>
-  resolveMachine(
+const machineOf = ({ hardware, stack }: ValidateFlags): MachineOf =>
+  machineFor(
     loadProfile(nameOrJson(hardware, 'hardware'), hardware),
     loadStack(nameOrJson(stack, 'stack'), stack),
   );

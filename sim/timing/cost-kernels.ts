@@ -135,7 +135,12 @@ interface Streamed {
 
 /** The law of a kernel that the stack has measured, or the roofline that stands for one. */
 const lawOf = (machine: Machine, names: readonly string[], timeRatio: number): KernelLaw => {
-  for (const name of names) if (Object.hasOwn(machine.kernels, name)) return machine.kernels[name];
+  const measured = names.find((name) => Object.hasOwn(machine.kernels, name));
+  if (measured !== undefined) {
+    // Measured in graphs, as all laws are.
+    const law = machine.kernels[measured];
+    return { ...law, startNs: law.startNs + machine.launch.extraNs };
+  }
   const rateRatio = 1 / timeRatio;
   return {
     ...ROOFLINE_TRUST,

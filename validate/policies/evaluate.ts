@@ -3,8 +3,9 @@
  * Nothing is fitted here.
  */
 import { quantiles } from '../../sim/engine/stats.ts';
+import type { Profile, Stack } from '../../sim/hardware/schema.ts';
 import type { Operation } from '../../sim/program/operation.ts';
-import type { Machine } from '../../sim/timing/cost.ts';
+import { type Machine, resolveMachine } from '../../sim/timing/cost.ts';
 import type { TouchedBytes } from '../execute/binding.ts';
 import { programBytes, sumOfBytes } from '../execute/program-bytes.ts';
 import { medianOf } from '../samples.ts';
@@ -80,9 +81,9 @@ const kindsOf = (
   return [...kinds.values()];
 };
 
-const resultOf = (samples: CaseSamples, machine: Machine): CaseResult => {
+const resultOf = (samples: CaseSamples, machineOf: MachineOf): CaseResult => {
   const { policy, model, context, batch, budget, layers, rounds, graph, calls, operations } = samples;
-  const { totalNs, startNs, endNs, calibrated } = predictStep(operations, machine);
+  const { totalNs, startNs, endNs, calibrated } = predictStep(operations, machineOf(graph));
   const predicted = programBytes(operations);
   const all = rounds.flat();
   const [low, high] = quantiles(Float64Array.from(all), [0.05, 0.95]);
@@ -115,9 +116,22 @@ const pairOf = (result: CaseResult): Pair => ({
   group: `${result.model} ${result.context} ${result.batch} ${result.budget ?? 'own'}`,
 });
 
+/**
+ * The machine as it runs a list of calls: recorded as a graph, or each call launched into its stream. Lists with copies of
+ * rows that are chosen anew in each step, or with work of the host, cannot be recorded.
+ */
+export type MachineOf = (graph: boolean) => Machine;
+
+export const machineFor = (hardware: Profile, stack: Stack): MachineOf => {
+  const [recorded, launched] = (['graph', 'stream'] as const).map((launch) =>
+    resolveMachine(hardware, { ...stack, launch }),
+  );
+  return (graph) => (graph ? recorded : launched);
+};
+
 /** Holds the samples to the model on a machine. Throws RangeError where no case was measured. */
-export const evaluate = (samples: ValidationSamples, machine: Machine): Validation => {
-  const cases = samples.cases.map((one) => resultOf(one, machine));
+export const evaluate = (samples: ValidationSamples, machineOf: MachineOf): Validation => {
+  const cases = samples.cases.map((one) => resultOf(one, machineOf));
   return {
     machine: samples.machine,
     cases,

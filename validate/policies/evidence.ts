@@ -6,8 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
-import { resolveMachine } from '../../sim/timing/cost.ts';
-import { evaluate, type Validation } from './evaluate.ts';
+import { evaluate, machineFor, type Validation } from './evaluate.ts';
 import { readValidationSamples } from './samples.ts';
 
 const recordSchema = z.object({
@@ -40,10 +39,7 @@ const nameOrFile = (folder: string, text: string): string | object => {
 export const judge = (folder: string, record: EvidenceRecord): Validation =>
   evaluate(
     readValidationSamples(join(folder, record.samples)),
-    resolveMachine(
-      loadProfile(nameOrFile(folder, record.hardware)),
-      loadStack(nameOrFile(folder, record.stack)),
-    ),
+    machineFor(loadProfile(nameOrFile(folder, record.hardware)), loadStack(nameOrFile(folder, record.stack))),
   );
 
 const rounded = (value: number): number => Number(value.toFixed(4));

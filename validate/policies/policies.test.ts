@@ -8,9 +8,8 @@ import { openReference } from '../../kernels/reference.ts';
 import { replaySteps } from '../../sim/decode/step-program.ts';
 import { compareExperimentSchema } from '../../sim/experiment.ts';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
-import { resolveMachine } from '../../sim/timing/cost.ts';
 import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
-import { evaluate } from './evaluate.ts';
+import { evaluate, machineFor } from './evaluate.ts';
 import { readWorkloads, writeWorkloads } from './pack.ts';
 import { casesOf } from './prepare-cases.ts';
 import { runCases } from './run-cases.ts';
@@ -56,7 +55,7 @@ const replay = replaySteps({
 const prepare = (memoryBytes: number) =>
   casesOf(replay, { context: 128, batches: [1], budget: null, trace: origin, layers: 4, memoryBytes });
 
-const machine = resolveMachine(loadProfile('h100-sxm'), loadStack('kvtier-kernels'));
+const machine = machineFor(loadProfile('h100-sxm'), loadStack('kvtier-kernels'));
 
 describe('workloads', () => {
   it('are the same after a file, transfers of whole layers included', () => {
