@@ -5,6 +5,8 @@
 export { type CompareInput, type CompareRun, compare } from './sim/decode/compare.ts';
 export { SimError } from './sim/error.ts';
 export { type CompareExperiment, compareExperimentSchema } from './sim/experiment.ts';
+export { flexgenPlacement, type PlacementInput } from './sim/plan/flexgen-machine.ts';
+export type { Placement } from './sim/plan/flexgen-placement.ts';
 export type { Codec, CodedBlock } from './sim/policy/codec.ts';
 export { createPolicy } from './sim/policy/create-policy.ts';
 export { type ExtraPolicies, findPolicy } from './sim/policy/find-policy.ts';

@@ -4,7 +4,7 @@
  * lies on NVMe comes to DRAM first, ahead of its layer. arXiv 2303.06865 (sections 3 and 4); FMInference/FlexLLMGen
  * flex_opt.py (--percent: GPU and CPU shares of the cache, the rest on disk; OPT-30B: 0 and 100, attention on the CPU;
  * compressed: attention on the GPU). Shares are of every head's tokens here, of whole sequences of a batch there; the
- * linear program that finds them for a machine is no policy's matter, which sees no time.
+ * linear program that finds them for a machine is sim/plan/flexgen-machine.ts: a policy sees no time.
  */
 import * as z from 'zod';
 import type { KvTier } from '../../memory/head-cache.ts';
