@@ -3,6 +3,7 @@
  * (P95 of its hold-out, wider where its numbers are assumed) and whether it is anchored in measurements at all.
  */
 import type { Profile, Stack } from '../hardware/schema.ts';
+import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 
@@ -109,31 +110,6 @@ export interface Machine extends SharedResources {
     readonly latencyNs: number;
   } | null;
 }
-
-const FLOPS_PER_TFLOP_NS = 1000;
-
-/** Rates of all element types from the types that the profile states: a missing one runs as the next wider. */
-const byType = (
-  compute: Profile['accelerator']['compute'],
-  rate: (type: 'bf16' | 'fp8' | 'int8' | 'fp32') => number,
-) => {
-  const bf16 = rate('bf16');
-  const fp8 = compute.fp8 ? rate('fp8') : bf16;
-  const int8 = compute.int8 ? rate('int8') : fp8;
-  return { bf16, fp16: bf16, fp8, int8, fp32: rate('fp32') };
-};
-
-const computeRates = ({ compute, gemm }: Profile['accelerator']) => {
-  const achieved = byType(compute, (type) => (compute[type]?.achievedTflops.value ?? 0) * FLOPS_PER_TFLOP_NS);
-  // The GEMM law is fitted on bf16; other types keep its share of what they achieve at best.
-  const bf16Best = compute.bf16.achievedTflops.value / compute.bf16.peakTflops.value;
-  const shareOfBest = Math.min(1, gemm.computeEfficiency.value / bf16Best);
-  const products = byType(
-    compute,
-    (type) => (compute[type]?.achievedTflops.value ?? 0) * FLOPS_PER_TFLOP_NS * shareOfBest,
-  );
-  return { achieved, products };
-};
 
 /** Read-capacity bytes that one written byte costs, from the read rate and the rate of equal reads and writes. */
 const writeWeight = (readRate: number, mixedRate: number): number =>
