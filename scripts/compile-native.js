@@ -2,7 +2,7 @@
 // A job is { compiler, version, file, flags, object }. Failures throw a BuildError of one line.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 
@@ -99,13 +99,17 @@ const link = async (output, jobs, compiler, flags) => {
   renameSync(temporary, output);
 };
 
-/** Newer than every object, and made of exactly these. */
+const digestOf = (text) => createHash('sha256').update(text).digest('hex');
+
+/** What a library is: its own content, and the objects that it was made of. */
+const recordOf = (output, jobs) =>
+  [output, ...jobs.map(({ object }) => object)]
+    .map((file) => `${file} ${digestOf(readFileSync(file))}`)
+    .join('\n');
+
 const upToDate = (output, jobs) => {
-  const list = `${output}.objects`;
-  if (!existsSync(output) || !existsSync(list)) return false;
-  if (readFileSync(list, 'utf8') !== jobs.map(({ object }) => object).join('\n')) return false;
-  const made = statSync(output).mtimeMs;
-  return jobs.every(({ object }) => statSync(object).mtimeMs <= made);
+  const record = `${output}.objects`;
+  return existsSync(output) && existsSync(record) && readFileSync(record, 'utf8') === recordOf(output, jobs);
 };
 
 /** Makes the library `output` of the jobs' objects where it is not up to date; resolves to how many were compiled. */
@@ -113,7 +117,7 @@ export const make = async (output, jobs, compiler, flags) => {
   const compiled = await compile(jobs);
   if (compiled === 0 && upToDate(output, jobs)) return 0;
   await link(output, jobs, compiler, flags);
-  writeFileSync(`${output}.objects`, jobs.map(({ object }) => object).join('\n'));
+  writeFileSync(`${output}.objects`, recordOf(output, jobs));
   return compiled;
 };
 
