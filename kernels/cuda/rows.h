@@ -36,16 +36,19 @@ struct RowJob {
   uint32_t step_vectors = 0;
 };
 
+// Nothing is read unless `there`: reads of one line of host memory by many threads would follow each other.
 template <typename V>
-__device__ __forceinline__ V load_once(const V* from) {
-  return __ldg(from);
+__device__ __forceinline__ V load_once(const V* from, bool there) {
+  return there ? __ldg(from) : V{};
 }
 template <>
-__device__ __forceinline__ uint4 load_once(const uint4* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from));
+__device__ __forceinline__ uint4 load_once(const uint4* from, bool there) {
+  uint4 v = {};
+  asm volatile(
+      "{ .reg .pred p; setp.ne.u32 p, %5, 0;"
+      " @p ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+      : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+      : "l"(from), "r"(static_cast<uint32_t>(there)));
   return v;
 }
 
@@ -55,7 +58,6 @@ __global__ void __launch_bounds__(1024) move_row_job(RowJob r) {
   int64_t first = blockIdx.x * tile;
   int64_t row = first / r.row_vectors.divisor;
   uint32_t column = static_cast<uint32_t>(first % r.row_vectors.divisor);
-  const int64_t last_row = r.rows - 1;
   // Rows of this thread's vectors, and the chosen rows behind them, of the coming tile.
   int64_t rows[unroll];
   uint32_t columns[unroll];
@@ -67,22 +69,22 @@ __global__ void __launch_bounds__(1024) move_row_job(RowJob r) {
       const uint32_t whole = r.row_vectors.quotient(at);
       rows[u] = row + whole;
       columns[u] = at - whole * r.row_vectors.divisor;
-      if (rows[u] > last_row) rows[u] = last_row;  // beyond the end: loads something valid, stores nothing
-      if (chosen != Chosen::none) ids[u] = __ldg(r.index + rows[u]);
+      if (chosen != Chosen::none) ids[u] = rows[u] < r.rows ? __ldg(r.index + rows[u]) : 0;
     }
   };
   if (first < r.vectors) locate();
   while (first < r.vectors) {
     V values[unroll];
     V* targets[unroll];
+    bool there[unroll];
 #pragma unroll
     for (int u = 0; u < unroll; u++) {
       const int64_t from = chosen == Chosen::source ? ids[u] : rows[u];
       const int64_t to = chosen == Chosen::target ? ids[u] : rows[u];
-      values[u] = load_once(reinterpret_cast<const V*>(r.source + from * r.source_stride) + columns[u]);
+      there[u] = rows[u] < r.rows;
+      values[u] = load_once(reinterpret_cast<const V*>(r.source + from * r.source_stride) + columns[u], there[u]);
       targets[u] = reinterpret_cast<V*>(r.target + to * r.target_stride) + columns[u];
     }
-    const int64_t left = r.vectors - first;
     first += gridDim.x * tile;
     row += r.step_rows;
     column += r.step_vectors;
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(1024) move_row_job(RowJob r) {
     if (first < r.vectors) locate();
 #pragma unroll
     for (int u = 0; u < unroll; u++)
-      if (threadIdx.x + u * blockDim.x < left) *targets[u] = values[u];
+      if (there[u]) *targets[u] = values[u];
   }
 }
 

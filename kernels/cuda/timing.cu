@@ -81,7 +81,7 @@ kvt_status Run::time_total(const kvt_run_options& options, kvt_run_times* times)
   kvt_status status = KVT_OK;
   const int inner = options.inner < 1 ? 1 : options.inner;
   // Replays that share words with host threads can't follow each other without a pause.
-  if (options.graph != 0 && !uses_host_) {
+  if (options.graph != 0 && (inner == 1 || !uses_host_)) {
     status = record_graph();
     if (status != KVT_OK) return status;
     times->used_graph = graph_ != nullptr ? 1 : 0;
