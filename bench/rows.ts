@@ -77,7 +77,12 @@ const measure = async (backend: Backend) => {
     shares.push(rate / ceiling);
   }
   const text = ROW_BYTES.map((rowBytes, i) => `${rowBytes} B ${shares[i].toFixed(2)}`).join(', ');
-  return { share: shares[0], ok, detail: `copy ${ceiling.toFixed(1)} GB/s; share at rows of ${text}` };
+  return {
+    share: shares[0],
+    bytesPerS: shares[0] * ceiling * 1e9,
+    ok,
+    detail: `copy ${ceiling.toFixed(1)} GB/s; share at rows of ${text}`,
+  };
 };
 
 export const bench: Bench = {
@@ -92,8 +97,8 @@ export const bench: Bench = {
       const reason = error instanceof KernelError ? error.message : String(error);
       return { value: 0, ratio: 0, ok: true, detail: `not measured: ${reason}` };
     }
-    const { share, ok, detail } = await measure(backend);
+    const { share, bytesPerS, ok, detail } = await measure(backend);
     backend.close();
-    return { value: share, ratio: share / iterationsPerS, ok, detail };
+    return { value: share, ratio: bytesPerS / iterationsPerS, ok, detail };
   },
 };
