@@ -9,7 +9,7 @@ import { openAttentionFile } from '../traces/attention/node-file.ts';
 import { syntheticSpecSchema } from '../traces/attention/synthetic/spec.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
 import type { PreparedCase } from '../validate/policies/pack.ts';
-import { type RunCasesOptions, runCases } from '../validate/policies/run-cases.ts';
+import { GIVEN_UP, type RunCasesOptions, runCases } from '../validate/policies/run-cases.ts';
 import type { ValidationSamples } from '../validate/policies/samples.ts';
 import { samplePath } from './compare-setup.ts';
 import type { VerbContext } from './verb.ts';
@@ -22,6 +22,9 @@ export interface RunFlags {
   readonly repeats: number;
   readonly rounds: number;
   readonly once: boolean;
+  readonly verbose: boolean;
+  readonly timeLimit: number;
+  readonly caseLimit: number;
   readonly seed: number;
 }
 
@@ -60,21 +63,30 @@ export const runPrepared = async (
   const { backend, tried } = await load(given.backend);
   for (const { kind, reason } of tried) context.note(`${kind}: ${reason}`);
   const progress = context.progress(`running on ${backend.device.name} (${backend.name})`, 1);
+  let answers = true;
   try {
-    return await runCases(backend, cases, {
+    const samples = await runCases(backend, cases, {
       hbmBytes: given.memory,
       dramBytes: given.memory,
       warmups: 2,
       repeats: given.repeats,
       rounds: given.rounds,
       once: given.once,
+      limitMs: 1000 * given.timeLimit,
+      caseLimitMs: 1000 * given.caseLimit,
+      say: (line) => {
+        if (given.verbose) context.note(line);
+      },
       seed: given.seed,
       date: new Date().toISOString().slice(0, 10),
       rowsOf: createRows(given.trace),
       onProgress: (share) => progress.update(share),
     });
+    answers = !samples.refused.some(({ reason }) => reason.endsWith(GIVEN_UP));
+    return samples;
   } finally {
     progress.end();
-    backend.close();
+    // To close a backend that hangs would hang as well.
+    if (answers) backend.close();
   }
 };

@@ -94,6 +94,17 @@ const flags = z.object({
     .max(20)
     .default(2)
     .describe('times that the whole suite is run, in another order each'),
+  timeLimit: z
+    .number()
+    .positive()
+    .default(86_400)
+    .describe('seconds after which no case is begun; what was measured is kept'),
+  caseLimit: z
+    .number()
+    .positive()
+    .default(600)
+    .describe('seconds after which a case, and the backend, is given up'),
+  verbose: z.boolean().default(false).describe('say each case on stderr as it ends'),
   once: z.boolean().default(false).describe('run each case once and check nothing (under a profiler)'),
   prepare: z.string().optional().describe('write the workloads to this file (.json.gz) and run nothing'),
   from: z.string().optional().describe('run the workloads of this file'),

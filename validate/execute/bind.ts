@@ -86,15 +86,17 @@ class StepBinder {
     const attended: Attended[] = [];
     operations.forEach((operation, at) => {
       if (operation.kind !== 'attend' || operation.layer !== layer) return;
-      const forms = program.forms.map(
-        ({ name }, form): FormRows => ({
-          form,
-          format: formatOfForm(name),
-          pageTokens: this.pools.pageTokens[layer][form],
-          pool: operation.where === 'cpu' ? this.pools.regions[layer][form] : this.pools.pools[form],
-          slotBytes: this.pools.slotBytes(layer, form),
-          rows: this.pools.rowsOf(operation, form),
-        }),
+      const forms = program.forms.flatMap(({ name }, form) =>
+        this.pools.piecesOf(operation, form).map(
+          ({ rows: segments }): FormRows => ({
+            form,
+            format: formatOfForm(name),
+            pageTokens: this.pools.pageTokens[layer][form],
+            pool: operation.where === 'cpu' ? this.pools.regions[layer][form] : this.pools.pools[form],
+            slotBytes: this.pools.slotBytes(layer, form),
+            rows: segments,
+          }),
+        ),
       );
       attended.push({ at, operation, forms });
     });

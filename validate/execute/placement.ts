@@ -123,9 +123,7 @@ export class Placement {
   }
 
   /** Slot of the first token that the first sequence's first head holds. */
-  residentBase(layer: number): number {
-    return this.residentSlots[layer][0];
-  }
+  readonly residentBase = (layer: number): number => this.residentSlots[layer][0];
 
   /** Slot of each row's newest token. */
   newestSlots(layer: number): readonly number[] {
@@ -141,11 +139,11 @@ export class Placement {
 
   /** Slots that the CPU attends to, in the layer's host region. */
   onHost(layer: number, form: number): readonly (readonly Segment[])[] {
-    const { heads } = this.layers[layer];
+    const { heads, copies } = this.layers[layer];
     const held = this.hostSlotsPerHead(layer, form);
     return this.perSequence((sequence) =>
       heads.map((head, at) => {
-        const base = (sequence * heads.length + at) * held;
+        const base = this.hostHead(sequence, at, heads.length, copies) * held;
         return joined(
           runsAt(head, 'cpu', form).map(({ slot, count, queries }) => ({
             slot: base + slot,
@@ -165,7 +163,8 @@ export class Placement {
   }
 
   hostSlots(layer: number, form: number): number {
-    return this.workload.batch * this.layers[layer].heads.length * this.hostSlotsPerHead(layer, form);
+    const { heads, copies } = this.layers[layer];
+    return this.workload.batch * (heads.length / copies) * this.hostSlotsPerHead(layer, form);
   }
 
   /** Plans one copy of chosen tokens and remembers where they land. */
@@ -204,6 +203,11 @@ export class Placement {
     return out.map(joined);
   }
 
+  /** Position of an entry's KV head among all of the batch in host memory. */
+  private hostHead(sequence: number, at: number, heads: number, copies: number): number {
+    return (sequence * heads) / copies + Math.floor(at / copies);
+  }
+
   private perSequence<T>(of: (sequence: number) => readonly T[]): readonly T[] {
     return Array.from({ length: this.workload.batch }, (_, sequence) => of(sequence)).flat();
   }
@@ -233,13 +237,14 @@ export class Placement {
   private fetchRows(layer: number, form: number, share: Share, firstSlot: number, rowTokens: number) {
     const halves = this.workload.program.transfer.joinKv ? 1 : 2;
     const blocksPerHead = this.hostSlotsPerHead(layer, form) / rowTokens;
+    const { heads, copies } = this.layers[layer];
     const index: number[] = [];
     let slots = 0;
     const segments = this.perSequence((sequence) =>
-      this.layers[layer].heads.map((head, at) => {
+      heads.map((head, at) => {
         const runs = runsAt(head, 'fetched', form);
         const blocks = shareOf(blocksOf(runs, rowTokens), share);
-        const first = (sequence * this.layers[layer].heads.length + at) * blocksPerHead * halves;
+        const first = this.hostHead(sequence, at, heads.length, copies) * blocksPerHead * halves;
         const landing = firstSlot + slots;
         for (const block of blocks)
           for (let half = 0; half < halves; half++) index.push(first + half * blocksPerHead + block);

@@ -10,8 +10,20 @@ import { pageTokensFor, type Segment } from './segments.ts';
 import type { Workload } from './workload.ts';
 
 const whole = [0, 1] as const;
-const nothing = [0, 0] as const;
 const LARGEST_PAGE = 64;
+/** Kernels address pages from this size on at no cost, so a second call is worth it. */
+const SMALL_PAGE = 16;
+
+/** Rows of an attention with the page in which they can be addressed. */
+export interface Piece {
+  readonly rows: readonly (readonly Segment[])[];
+  readonly pageTokens: number;
+}
+
+const pieceOf = (rows: Piece['rows'], limit: number): Piece => ({
+  rows,
+  pageTokens: pageTokensFor(rows, limit),
+});
 
 export class Pools {
   /** Tokens of a page, [layer][form]: raw pages differ by layer, a coded pool has one page size. */
@@ -22,38 +34,49 @@ export class Pools {
   regions: readonly (readonly Ref[])[] = [];
   private readonly workload: Workload;
   private readonly placement: Placement;
+  /** Largest page of what copies bring: no more than a row of theirs. */
+  private readonly limit: number;
 
   /** After the placement has planned its copies. */
   constructor(workload: Workload, placement: Placement, layout: Layout) {
     this.workload = workload;
     this.placement = placement;
+    const { rowTokens } = workload.program.transfer;
+    this.limit = rowTokens === Infinity ? LARGEST_PAGE : rowTokens;
     this.choosePages(workload.program.operations);
     this.placePools(layout);
   }
 
-  /** Slots of one form that an attention reads, per (sequence, head). */
-  rowsOf({ layer, where, covers }: AttendOperation, form: number): readonly (readonly Segment[])[] {
-    if (where === 'cpu') return this.placement.onHost(layer, form);
+  /**
+   * Slots of one form that an attention reads, per (sequence, head): all at once, or what lies ready apart from what was
+   * copied where together they could only be addressed in small pages.
+   */
+  piecesOf({ layer, where, covers }: AttendOperation, form: number): readonly Piece[] {
+    if (where === 'cpu') return [pieceOf(this.placement.onHost(layer, form), LARGEST_PAGE)];
     const { resident = true, far = whole } = covers ?? {};
-    const near = resident ? this.placement.resident(layer, form) : null;
-    const landed = far[1] > far[0] ? this.placement.landed(layer, form, far) : null;
-    if (near === null) return landed ?? this.placement.landed(layer, form, nothing);
-    return landed === null ? near : near.map((row, at) => [...row, ...landed[at]]);
+    const limit = this.placement.fetches(layer, form) ? this.limit : LARGEST_PAGE;
+    const near = resident ? this.placement.resident(layer, form) : [];
+    const landed = far[1] > far[0] ? this.placement.landed(layer, form, far) : [];
+    if (near.length === 0 || landed.length === 0) return [pieceOf(near.length === 0 ? landed : near, limit)];
+    const together = pieceOf(
+      near.map((row, at) => [...row, ...landed[at]]),
+      limit,
+    );
+    const apart = [pieceOf(near, limit), pieceOf(landed, limit)];
+    const smallest = Math.min(...apart.map(({ pageTokens }) => pageTokens));
+    return together.pageTokens < SMALL_PAGE && smallest >= SMALL_PAGE ? apart : [together];
   }
 
   /** Pages of raw rows as large as a layer's attention allows; coded pools have one page size. */
   private choosePages(operations: readonly Operation[]): void {
-    const { forms, transfer } = this.workload.program;
-    const limit = transfer.rowTokens === Infinity ? LARGEST_PAGE : transfer.rowTokens;
+    const { forms } = this.workload.program;
     this.placement.layers.forEach((_, layer) => {
       this.pageTokens[layer] = forms.map(() => LARGEST_PAGE);
       for (const operation of operations) {
         if (operation.kind !== 'attend' || operation.layer !== layer) continue;
         forms.forEach((_form, form) => {
-          const rows = this.rowsOf(operation, form);
-          const isFetched = rows.length > 0 && this.placement.fetches(layer, form);
-          const size = pageTokensFor(rows, isFetched ? limit : LARGEST_PAGE);
-          this.pageTokens[layer][form] = Math.min(this.pageTokens[layer][form], size);
+          for (const { pageTokens } of this.piecesOf(operation, form))
+            this.pageTokens[layer][form] = Math.min(this.pageTokens[layer][form], pageTokens);
         });
       }
     });

@@ -32,6 +32,8 @@ export interface Workload {
 export interface LayerHeads {
   /** Query heads that share one of the entries. */
   readonly group: number;
+  /** Entries that share one KV head's rows in host memory. */
+  readonly copies: number;
   readonly heads: readonly HeadChoice[];
 }
 
@@ -98,9 +100,10 @@ export const headsOf = ({ dimensions, program }: Workload, layer: number): Layer
       ? denseHead(kvHead, denseTokens, program.forms.length)
       : choices[nearest(kvHead, replayedHeads)],
   );
-  if (!all.some(({ isCopied }) => isCopied)) return { group, heads: all };
+  if (!all.some(({ isCopied }) => isCopied)) return { group, copies: 1, heads: all };
   return {
     group: 1,
+    copies: group,
     heads: all.flatMap((head) => Array.from({ length: group }, (_, query) => ofQuery(head, query))),
   };
 };

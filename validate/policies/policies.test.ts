@@ -79,24 +79,27 @@ describe('workloads', () => {
   });
 });
 
-describe('a run', () => {
-  const options = {
-    hbmBytes: 2 ** 28,
-    dramBytes: 2 ** 28,
-    warmups: 0,
-    repeats: 1,
-    rounds: 2,
-    once: false,
-    seed: 1,
-    date: '2026-01-01',
-    rowsOf: () => (layer: number, kvHead: number) => ({
-      keys: trace.keys(layer, kvHead),
-      values: trace.values(layer, kvHead),
-      queries: trace.queries(layer, 1, kvHead),
-    }),
-    onProgress: () => {},
-  };
+const options = {
+  hbmBytes: 2 ** 28,
+  dramBytes: 2 ** 28,
+  warmups: 0,
+  repeats: 1,
+  rounds: 2,
+  once: false,
+  seed: 1,
+  date: '2026-01-01',
+  rowsOf: () => (layer: number, kvHead: number) => ({
+    keys: trace.keys(layer, kvHead),
+    values: trace.values(layer, kvHead),
+    queries: trace.queries(layer, 1, kvHead),
+  }),
+  onProgress: () => {},
+  say: () => {},
+  limitMs: 60_000,
+  caseLimitMs: 60_000,
+};
 
+describe('a run', () => {
   it('keeps what was measured, and judges it the same after a file', async () => {
     const samples = await runCases(openReference(), prepare(2 ** 30), options);
     expect(samples.cases.map(({ rounds }) => rounds.length)).toEqual([2, 2, 2]);
@@ -172,6 +175,38 @@ describe('statistics', () => {
         },
       ),
       { seed: 42 },
+    );
+  });
+});
+
+describe('a backend that hangs', () => {
+  it('is given up with a reason, and what was measured before is kept', async () => {
+    const reference = openReference();
+    let runs = 0;
+    const backend = {
+      name: reference.name,
+      device: reference.device,
+      allocate: reference.allocate.bind(reference),
+      free: reference.free.bind(reference),
+      write: reference.write.bind(reference),
+      read: reference.read.bind(reference),
+      fill: reference.fill.bind(reference),
+      sense: reference.sense.bind(reference),
+      close: () => {},
+      run: (...given: Parameters<typeof reference.run>) =>
+        runs++ < 2 ? reference.run(...given) : new Promise<never>(() => {}),
+    };
+    const { cases, refused } = await runCases(backend, prepare(2 ** 30), {
+      ...options,
+      rounds: 1,
+      caseLimitMs: 800,
+    });
+    expect(cases).toHaveLength(1);
+    expect(refused.map(({ reason }) => reason)).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^did not end within 0\.8 s/),
+        'no time was left for it',
+      ]),
     );
   });
 });

@@ -8,6 +8,7 @@ import { type BoundStep, bindStep } from '../execute/bind.ts';
 import { allocateFor, runOnce, type Timing, timeStep, writeTables } from '../execute/execute.ts';
 import type { Memory } from '../execute/memory.ts';
 import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
+import { medianOf } from '../samples.ts';
 import { checkSelection } from '../selection/checks.ts';
 import type { PreparedCase } from './pack.ts';
 import type { CaseSamples, ValidationSamples } from './samples.ts';
@@ -27,6 +28,12 @@ export interface RunCasesOptions {
   /** Rows of the case's trace for the check of its output; null = none are to be had. */
   rowsOf(prepared: PreparedCase): ((layer: number, kvHead: number) => RealRows) | null;
   onProgress(share: number): void;
+  /** A line as each case begins or ends. */
+  say(line: string): void;
+  /** No case is begun after this much time, ms since the run began; what was measured by then is kept. */
+  readonly limitMs: number;
+  /** A case that takes longer is given up, and with it the backend, ms. */
+  readonly caseLimitMs: number;
 }
 
 interface Running {
@@ -63,6 +70,45 @@ const reasonOf = (error: unknown): string => {
   throw error;
 };
 
+/** Watches the time of a run, and gives up on a backend that does not come back. */
+interface Clock {
+  isOver(): boolean;
+  isStuck(): boolean;
+  /** Rejects with KernelError 'fault' when the work takes longer than a case may. */
+  watched(work: () => Promise<void>): Promise<void>;
+}
+
+/** How the reason of a case ends after which its backend answers no more. */
+export const GIVEN_UP = 'the backend was given up';
+
+const startClock = ({ limitMs, caseLimitMs }: RunCasesOptions): Clock => {
+  const began = performance.now();
+  let stuck = false;
+  return {
+    isOver: () => stuck || performance.now() - began > limitMs,
+    isStuck: () => stuck,
+    watched: async (work) => {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => {
+          stuck = true;
+          reject(new KernelError('fault', `did not end within ${caseLimitMs / 1000} s; ${GIVEN_UP}`));
+        }, caseLimitMs);
+      });
+      try {
+        await Promise.race([work(), late]);
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+  };
+};
+
+const nameOf = ({ prepared: { workload } }: Running): string =>
+  `${workload.policy}, ${workload.context} tokens, batch ${workload.batch}`;
+
+const lastNs = ({ timings }: Running): number => Math.round(medianOf([...(timings.at(-1)?.totalNs ?? [0])]));
+
 const shuffledBy = <T>(list: readonly T[], seed: number): readonly T[] => {
   const random = createRandom(seed);
   return list
@@ -76,22 +122,29 @@ const round = async (
   memory: Memory,
   running: readonly Running[],
   options: RunCasesOptions,
+  clock: Clock,
   seed: number,
   report: () => void,
 ): Promise<void> => {
   for (const one of shuffledBy(running, seed)) {
     report();
-    if (one.failure !== null) continue;
+    if (one.failure !== null || clock.isOver()) continue;
+    options.say(`${nameOf(one)}: begins`);
+    const started = performance.now();
     try {
-      await writeTables(memory, one.bound);
       const { warmups, repeats, once } = options;
-      one.timings.push(
-        once
-          ? await runOnce(backend, memory, one.bound)
-          : await timeStep(backend, memory, one.bound, { warmups, repeats, graph: true }),
-      );
+      await clock.watched(async () => {
+        await writeTables(memory, one.bound);
+        one.timings.push(
+          once
+            ? await runOnce(backend, memory, one.bound)
+            : await timeStep(backend, memory, one.bound, { warmups, repeats, graph: true }),
+        );
+      });
+      options.say(`${nameOf(one)}: ${lastNs(one)} ns, took ${Math.round(performance.now() - started)} ms`);
     } catch (error) {
       one.failure = reasonOf(error);
+      options.say(`${nameOf(one)}: ${one.failure}`);
     }
   }
 };
@@ -100,9 +153,10 @@ const check = async (
   backend: Backend,
   memory: Memory,
   one: Running,
+  clock: Clock,
   options: RunCasesOptions,
 ): Promise<void> => {
-  if (one.failure !== null) return;
+  if (one.failure !== null || clock.isOver()) return;
   const rows = options.rowsOf(one.prepared);
   if (rows === null) {
     one.check = { outputError: null, note: 'no rows of the trace' };
@@ -163,6 +217,7 @@ export const runCases = async (
       failure: obstacle(backend, bound, options),
     };
   });
+  const clock = startClock(options);
   const able = running.filter(({ failure }) => failure === null);
   const senses: Readonly<Record<string, number>>[] = [];
   if (able.length > 0) {
@@ -174,17 +229,21 @@ export const runCases = async (
     let done = 0;
     const report = (): void => options.onProgress(done++ / (able.length * (options.rounds + 1)));
     for (let at = 0; at < (options.once ? 1 : options.rounds); at++) {
+      if (clock.isOver()) break;
       senses.push(await backend.sense());
-      await round(backend, memory, able, options, options.seed + at, report);
+      await round(backend, memory, able, options, clock, options.seed + at, report);
     }
     for (const one of options.once ? [] : able) {
       report();
-      await check(backend, memory, one, options);
+      await check(backend, memory, one, clock, options);
     }
-    senses.push(await backend.sense());
-    memory.free();
+    if (!clock.isStuck()) {
+      senses.push(await backend.sense());
+      memory.free();
+    }
   }
   const { name, driver, runtime, units, emulated } = backend.device;
+  for (const one of able) if (one.timings.length === 0) one.failure ??= 'no time was left for it';
   const refused = running.flatMap(({ prepared: { workload }, failure }) =>
     failure === null
       ? []
