@@ -4,6 +4,7 @@
 #define KVTIER_ATTEND_FINISH_CUH
 
 #include "attend-store.cuh"
+#include "last-block.cuh"
 
 namespace kvt {
 
@@ -46,11 +47,12 @@ struct Split {
   uint32_t begin, limit, per;
   int first_head;
 
-  // False when nothing is left for this block; `row` is where its stretch begins.
-  __device__ __forceinline__ bool cut(const AttendArguments& a, uint32_t quantum, int lane, uint32_t& row) {
-    // The first probes go out with the load of the total, because each load is a trip to memory.
-    uint32_t step = (a.rows + 31) / 32;
-    const uint32_t first_probe = __ldg(a.offsets + min(lane * step, a.rows));
+  // False when nothing is left for this block; else the row where its stretch begins. Every load is a trip to memory, so
+  // rows are probed 32 at a time, with what is needed of them, and the first probes go out with the load of the total.
+  __device__ __forceinline__ bool cut(const AttendArguments& a, uint32_t quantum, int lane, uint32_t& row,
+                                      RowRange& range) {
+    uint32_t low = 0, high = a.rows, step = (a.rows + 31) / 32;
+    Probe probe(a, lane * step);
     const uint32_t total = __ldg(a.offsets + a.rows) * a.page_tokens;
     const uint32_t quanta = total / quantum + (total % quantum != 0);
     per = max(1u, (quanta + gridDim.x - 1) / gridDim.x) * quantum;
@@ -58,39 +60,39 @@ struct Split {
     if (from >= total) return false;
     begin = static_cast<uint32_t>(from);
     limit = static_cast<uint32_t>(min(static_cast<uint64_t>(total), from + per));
-    // The last row that starts at or before the stretch; 32 probes at a time.
+    // The last row that starts at or before the stretch.
     const uint32_t entry = begin / a.page_tokens;
-    uint32_t low = 0, high = a.rows;
-    uint32_t value = first_probe;
     while (true) {
-      const uint32_t probe = low + lane * step;
-      low += (31 - __clz(__ballot_sync(~0u, probe < high && value <= entry))) * step;
+      const bool before = low + lane * step < high && probe.offset <= entry;
+      const int last = 31 - __clz(__ballot_sync(~0u, before));
+      low += last * step;
       high = min(high, low + step);
-      if (high - low <= 1) break;
+      if (high - low <= 1) {
+        row = low;
+        range = range_of(__shfl_sync(~0u, probe.offset, last) * a.page_tokens, __shfl_sync(~0u, probe.tokens, last));
+        return true;
+      }
       step = (high - low + 31) / 32;
-      value = __ldg(a.offsets + min(low + lane * step, a.rows));
+      probe = Probe(a, low + lane * step);
     }
-    row = low;
-    return true;
   }
 
   __device__ __forceinline__ RowRange row(const AttendArguments& a, uint32_t row) const {
-    const uint32_t start = __ldg(a.offsets + row) * a.page_tokens;
-    const uint32_t ends = start + __ldg(a.tokens + row);
-    return {start, ends, max(begin, start), min(limit, ends)};
+    return range_of(__ldg(a.offsets + row) * a.page_tokens, __ldg(a.tokens + row));
+  }
+
+ private:
+  struct Probe {
+    uint32_t offset, tokens;
+
+    __device__ __forceinline__ Probe(const AttendArguments& a, uint32_t row)
+        : offset(__ldg(a.offsets + min(row, a.rows))), tokens(__ldg(a.tokens + min(row, a.rows - 1))) {}
+  };
+
+  __device__ __forceinline__ RowRange range_of(uint32_t start, uint32_t tokens) const {
+    return {start, start + tokens, max(begin, start), min(limit, start + tokens)};
   }
 };
-
-// Over the lanes that hold other tokens of the same heads.
-template <bool Max>
-__device__ __forceinline__ float across_tokens(float x) {
-#pragma unroll
-  for (int apart = 4; apart < 32; apart *= 2) {
-    const float other = __shfl_xor_sync(~0u, x, apart);
-    x = Max ? fmaxf(x, other) : x + other;
-  }
-  return x;
-}
 
 template <typename T>
 __device__ __forceinline__ uint32_t query_pair(uint32_t pair, int f16) {
@@ -98,18 +100,21 @@ __device__ __forceinline__ uint32_t query_pair(uint32_t pair, int f16) {
   return f16 ? T::pack(F16::low(pair), F16::high(pair)) : T::pack(Bf16::low(pair), Bf16::high(pair));
 }
 
-// Sums of a block's warps in shared memory.
+// Sums of a block's warps in shared memory. Maxima have two places that rows take in turn: warps that are done with a row
+// write the next one's while others still read.
 template <int Dim, int Heads, int Warps>
 struct BlockSums {
   // Rows are 4 longer than needed, so that heads fall into different banks.
   static constexpr int kRow = Dim + 4;
-  static constexpr int kFloats = Warps * Heads * (kRow + 2);
+  static constexpr int kFloats = Warps * Heads * (kRow + 3);
   float* const memory;
+  float* const maxima;
 
-  __device__ explicit BlockSums(float* shared) : memory(shared) {}
+  __device__ BlockSums(float* shared, int turn)
+      : memory(shared), maxima(shared + Warps * Heads * (kRow + 1 + turn)) {}
   __device__ float* o(int warp, int head) const { return memory + (warp * Heads + head) * kRow; }
-  __device__ float& most(int warp, int head) const { return memory[Warps * Heads * kRow + warp * Heads + head]; }
-  __device__ float& sum(int warp, int head) const { return (&most(0, 0))[(Warps + warp) * Heads + head]; }
+  __device__ float& sum(int warp, int head) const { return memory[Warps * Heads * kRow + warp * Heads + head]; }
+  __device__ float& most(int warp, int head) const { return maxima[warp * Heads + head]; }
   __device__ float top(int head) const {
     float x = most(0, head);
 #pragma unroll
@@ -262,17 +267,8 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
     if (channel == 0) __stcg(reinterpret_cast<float2*>(slot + head * kRow + Dim), make_float2(most, sum));
   }
   if (count == 1) return;
-  __shared__ bool last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    uint32_t* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * a.rows + row;
-    last = atomicAdd(counter, 1) + 1 == count;
-    if (last) *counter = 0;
-  }
-  __syncthreads();
-  if (!last) return;
-  __threadfence();
+  uint32_t* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * a.rows + row;
+  if (!comes_last(counter, count)) return;
   merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, first, count);
 }
 

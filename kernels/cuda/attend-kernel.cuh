@@ -7,11 +7,9 @@
 
 #include "attend-finish.cuh"
 #include "attend-store.cuh"
+#include "attend-weights.cuh"
 
 namespace kvt {
-
-// A maximum may grow by this much (log2) before sums are scaled to it: weights stay under 2^8.
-constexpr float kLazyGrowth = 8;
 
 // The next tile of a warp: tokens [flat, end) of the line, in a row; row = rows when there is none.
 struct Stretch {
@@ -46,8 +44,7 @@ class Attend {
   Store store;
   uint32_t q[HeadTiles][kDim / 32][4];
   float o[HeadTiles][kDim / 16][4];
-  // By head 2c and 2c + 1: what sums are scaled to, the true maximum, the sum of weights.
-  float base[HeadTiles][2], most[HeadTiles][2], sum[HeadTiles][2];
+  Weights<kTiles, HeadTiles, kDim / 16> weights;
 
  public:
   __device__ explicit Attend(const AttendArguments& arguments)
@@ -56,17 +53,19 @@ class Attend {
   __device__ __forceinline__ void run(float* shared) {
     split.first_head = blockIdx.y * kHeads;
     uint32_t row;
-    if (split.cut(a, kTile, lane, row)) {
-      run(shared, row);
-    }
+    RowRange range;
+    if (split.cut(a, kTile, lane, row, range)) run(shared, row, range);
     zero_empty_rows<kHeads>(a);
   }
 
  private:
   // Two tiles ahead, where the tokens lie; one ahead, keys and values in registers.
-  __device__ __forceinline__ void run(float* shared, uint32_t row) {
-    Stretch now{row, 0, 0};
-    enter(now);
+  __device__ __forceinline__ void run(float* shared, uint32_t row, RowRange range) {
+    Stretch now{row, range.from + warp * kTile, range.to};
+    if (now.flat >= now.end) {
+      now.row++;
+      enter(now);
+    }
     Where where, next_where;
     locate(now, where);
     load_keys(where);
@@ -74,23 +73,28 @@ class Attend {
     Stretch next = now;
     advance(next);
     locate(next, next_where);
-    for (; row < a.rows; row++) {
-      const RowRange range = split.row(a, row);
-      if (range.start >= split.limit) break;
-      if (range.from >= range.to) continue;
-      start(row);
-      while (now.row == row) {
-        Stretch after = next;
-        advance(after);
-        Where after_where;
-        locate(after, after_where);
-        attend_tile(now, where, next_where);
-        now = next;
-        next = after;
-        where = next_where;
-        next_where = after_where;
+    for (int turn = 0; range.start < split.limit;) {
+      const bool more = row + 1 < a.rows;
+      const RowRange next_range = split.row(a, more ? row + 1 : row);
+      if (range.from < range.to) {
+        start(row);
+        while (now.row == row) {
+          Stretch after = next;
+          advance(after);
+          Where after_where;
+          locate(after, after_where);
+          attend_tile(now, where, next_where);
+          now = next;
+          next = after;
+          where = next_where;
+          next_where = after_where;
+        }
+        finish(shared, turn, row, range);
+        turn ^= 1;
       }
-      finish(shared, row, range);
+      if (!more) break;
+      row++;
+      range = next_range;
     }
   }
 
@@ -153,6 +157,7 @@ class Attend {
   }
 
   __device__ __forceinline__ void start(uint32_t row) {
+    weights.clear();
 #pragma unroll
     for (int ht = 0; ht < HeadTiles; ht++) {
       const int head = split.first_head + 8 * ht + g;
@@ -169,11 +174,6 @@ class Attend {
       }
 #pragma unroll
       for (int m = 0; m < kDim / 16; m++) o[ht][m][0] = o[ht][m][1] = o[ht][m][2] = o[ht][m][3] = 0;
-#pragma unroll
-      for (int j = 0; j < 2; j++) {
-        base[ht][j] = most[ht][j] = -INFINITY;
-        sum[ht][j] = 0;
-      }
     }
   }
 
@@ -197,7 +197,9 @@ class Attend {
       }
     }
     load_keys(next);
-    weigh(now, where, s);
+    uint32_t reads[kTiles][2];
+    reads_of(now, where, reads);
+    weights.weigh(s, reads, c, a.scale_log2, o);
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
       uint32_t p[HeadTiles][2];
@@ -222,82 +224,26 @@ class Attend {
     load_values(next);
   }
 
-  // Logits to weights exp2(x - base), in place.
-  __device__ __forceinline__ void weigh(const Stretch& now, const Where& where, float (&s)[kTiles][HeadTiles][4]) {
-    float tile_most[HeadTiles][2];
-    bool grows = false;
+  // Which heads read tokens g and g + 8 of each 16.
+  __device__ __forceinline__ void reads_of(const Stretch& now, const Where& where, uint32_t (&reads)[kTiles][2]) {
 #pragma unroll
-    for (int t = 0; t < kTiles; t++) {
-      uint32_t reads[2] = {~0u, ~0u};
-      if (a.mask != nullptr) {
-        reads[0] = __shfl_sync(~0u, where.mask[t], g);
-        reads[1] = __shfl_sync(~0u, where.mask[t], g + 8);
+    for (int t = 0; t < kTiles; t++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        reads[t][half] = a.mask == nullptr ? ~0u : __shfl_sync(~0u, where.mask[t], g + 8 * half);
+        if (now.flat + 16 * t + 8 * half + g >= now.end) reads[t][half] = 0;
       }
-#pragma unroll
-      for (int half = 0; half < 2; half++)
-        if (now.flat + 16 * t + 8 * half + g >= now.end) reads[half] = 0;
-#pragma unroll
-      for (int ht = 0; ht < HeadTiles; ht++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-          const bool read = (reads[j / 2] >> (8 * ht + 2 * c + j % 2)) & 1;
-          s[t][ht][j] = read ? s[t][ht][j] * a.scale_log2 : -INFINITY;
-        }
-    }
-#pragma unroll
-    for (int ht = 0; ht < HeadTiles; ht++)
-#pragma unroll
-      for (int j = 0; j < 2; j++) {
-        float top = -INFINITY;
-#pragma unroll
-        for (int t = 0; t < kTiles; t++) top = fmaxf(top, fmaxf(s[t][ht][j], s[t][ht][j + 2]));
-        tile_most[ht][j] = top;
-        most[ht][j] = fmaxf(most[ht][j], top);
-        grows |= top > base[ht][j] + kLazyGrowth;
-      }
-    if (__any_sync(~0u, grows)) rebase(tile_most);
-#pragma unroll
-    for (int ht = 0; ht < HeadTiles; ht++)
-#pragma unroll
-      for (int j = 0; j < 2; j++) {
-        const float shift = base[ht][j] == -INFINITY ? 0 : base[ht][j];
-#pragma unroll
-        for (int t = 0; t < kTiles; t++) {
-          s[t][ht][j] = exp2_fast(s[t][ht][j] - shift);
-          s[t][ht][j + 2] = exp2_fast(s[t][ht][j + 2] - shift);
-          sum[ht][j] += s[t][ht][j] + s[t][ht][j + 2];
-        }
-      }
-  }
-
-  __device__ __forceinline__ void rebase(float (&tile_most)[HeadTiles][2]) {
-#pragma unroll
-    for (int ht = 0; ht < HeadTiles; ht++) {
-      float factor[2];
-#pragma unroll
-      for (int j = 0; j < 2; j++) {
-        const float top = fmaxf(base[ht][j], across_tokens<true>(tile_most[ht][j]));
-        factor[j] = top == base[ht][j] ? 1 : exp2_fast(base[ht][j] - top);
-        base[ht][j] = top;
-        sum[ht][j] *= factor[j];
-      }
-#pragma unroll
-      for (int m = 0; m < kDim / 16; m++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) o[ht][m][j] *= factor[j % 2];
-    }
   }
 
   // Sums of the block's warps, relative to their common maximum, and on to the row's result.
-  __device__ __forceinline__ void finish(float* shared, uint32_t row, const RowRange& range) {
-    BlockSums<kDim, kHeads, Warps> block(shared);
+  __device__ __forceinline__ void finish(float* shared, int turn, uint32_t row, const RowRange& range) {
+    BlockSums<kDim, kHeads, Warps> block(shared, turn);
 #pragma unroll
     for (int ht = 0; ht < HeadTiles; ht++)
 #pragma unroll
       for (int j = 0; j < 2; j++) {
-        most[ht][j] = across_tokens<true>(most[ht][j]);
-        sum[ht][j] = across_tokens<false>(sum[ht][j]);
-        if (g == 0) block.most(warp, 8 * ht + 2 * c + j) = most[ht][j];
+        const float top = across_tokens<true>(weights.most[ht][j]);
+        if (g == 0) block.most(warp, 8 * ht + 2 * c + j) = top;
       }
     __syncthreads();
 #pragma unroll
@@ -305,8 +251,9 @@ class Attend {
 #pragma unroll
       for (int j = 0; j < 2; j++) {
         const int head = 8 * ht + 2 * c + j;
-        const float factor = base[ht][j] == -INFINITY ? 0 : exp2_fast(base[ht][j] - block.top(head));
-        if (g == 0) block.sum(warp, head) = sum[ht][j] * factor;
+        const float factor = weights.factor(ht, j, block.top(head));
+        const float sum = across_tokens<false>(weights.sum[ht][j]) * factor;
+        if (g == 0) block.sum(warp, head) = sum;
 #pragma unroll
         for (int h = 0; h < kDim / 64; h++) {
           float* to = block.o(warp, head) + 8 * Store::value_chunk(h, g);

@@ -3,6 +3,7 @@
 // Blocks take equal stretches of all (tile of rows, step of k), so that any shape fills the machine; whoever ends a
 // tile last adds up its parts, in order.
 #include "kernel.h"
+#include "last-block.cuh"
 #include "mma.cuh"
 
 namespace {
@@ -119,20 +120,6 @@ struct Parts {
     return a.partials + (2 * block + (block == first_block ? 1 : 0)) * static_cast<int64_t>(Tile);
   }
 };
-
-// True in the block that comes last of `count`; the counter is zero again then.
-__device__ __forceinline__ bool comes_last(uint32_t* counter, uint32_t count) {
-  __shared__ bool last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    last = atomicAdd(counter, 1) + 1 == count;
-    if (last) *counter = 0;
-  }
-  __syncthreads();
-  if (last) __threadfence();
-  return last;
-}
 
 // Adds up the block's warps, `shared` [warp][token][row], and when the tile is shared the blocks.
 template <int Rows, int Tile>
