@@ -8,9 +8,10 @@ import { load } from '../load.ts';
 import { bench as attendBench } from './attend.ts';
 import { decodeBench, encodeBench } from './codecs.ts';
 import { bench as gemmBench } from './gemm.ts';
+import { searchBenches } from './searches.ts';
 import { callOf, type KernelBench, memoryOf, rotations, type Site } from './site.ts';
 
-const BENCHES: readonly KernelBench[] = [attendBench, decodeBench, encodeBench, gemmBench];
+const BENCHES: readonly KernelBench[] = [attendBench, decodeBench, encodeBench, gemmBench, ...searchBenches];
 const REPEATS = 20;
 /** A CPU is given sites of this size at most, so that the run ends in seconds. */
 const CPU_BYTES = 2 ** 29;
@@ -81,7 +82,7 @@ const main = async (): Promise<void> => {
       });
       const cells = [(timeNs / 1000).toFixed(1).padStart(10), rate.toFixed(0).padStart(6)];
       say(
-        `${kernel.padEnd(8)} ${site.label.padEnd(60)} ${cells.join(' us ')} GB/s ${(rate / ceiling).toFixed(2)}`,
+        `${kernel.padEnd(13)} ${site.label.padEnd(60)} ${cells.join(' us ')} GB/s ${(rate / ceiling).toFixed(2)}`,
       );
     }
   }

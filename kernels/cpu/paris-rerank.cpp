@@ -32,12 +32,16 @@ kvt_status paris_rerank(const CpuCall& call) {
       const int64_t i = at % count;
       const int64_t token = row * token_stride + candidates[row * id_stride + i];
       float sum = 0;
-      for (int64_t c = 0; c < dim; c++) {
-        const int code = codes[(token * dim + c) / 2] >> (4 * (c & 1));
-        const float size = kCentres[code & 7] * of_f16(weights[(token * dim + c) / kSubspace]);
-        const float value = (code & 8) != 0 ? -size : size;
-        sum += query[row][c] * value;
-        if (decoded != nullptr) decoded[at * dim + c] = bf16_of(value);
+      for (int64_t b = 0; b < dim; b += kSubspace) {
+        const float weight = of_f16(weights[(token * dim + b) / kSubspace]);
+        float dot = 0;
+        for (int64_t c = b; c < b + kSubspace; c++) {
+          const int code = codes[(token * dim + c) / 2] >> (4 * (c & 1));
+          const float value = (code & 8) != 0 ? -kCentres[code & 7] : kCentres[code & 7];
+          dot += query[row][c] * value;
+          if (decoded != nullptr) decoded[at * dim + c] = bf16_of(weight * value);
+        }
+        sum += weight * dot;
       }
       estimates[row * estimate_stride + i] = sum;
     }

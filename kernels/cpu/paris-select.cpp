@@ -28,7 +28,8 @@ kvt_status paris_select(const CpuCall& call) {
       int64_t ties = k;
       for (; least > 0 && counts[least] < ties; least--) ties -= counts[least];
       uint32_t* next = ids + row * id_stride;
-      for (int64_t i = 0; i < of; i++)
+      const uint32_t* end = next + k;
+      for (int64_t i = 0; i < of && next < end; i++)
         if (own[i] > least || (own[i] == least && ties-- > 0)) *next++ = static_cast<uint32_t>(i);
     }
   });

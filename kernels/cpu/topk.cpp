@@ -1,6 +1,7 @@
-// Top-k of rows (calls/topk.ts): the k-th highest by nth_element over a copy, then one pass in order, so that ids ascend
-// and ties go to the earlier positions.
+// Top-k of rows (calls/topk.ts): scores are counted by the upper half of their order-preserving bits, the k-th highest is
+// sought among those of its count alone, and one pass in order writes ids that ascend, ties to the earlier positions.
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -9,6 +10,44 @@
 namespace {
 
 using namespace kvt;
+
+constexpr int kUpperBits = 16;
+constexpr int64_t kCountedFrom = 4096;  // clearing the counts takes as long as sorting fewer
+
+// Orders as the scores do; -0 becomes 0.
+uint32_t key_of(float score) {
+  const float sum = score + 0.0f;
+  uint32_t bits;
+  std::memcpy(&bits, &sum, sizeof bits);
+  return bits ^ ((bits & 0x80000000u) != 0 ? 0xffffffffu : 0x80000000u);
+}
+
+struct Threshold {
+  uint32_t key;
+  int64_t ties;  // of the keys that equal it, how many belong to the best
+};
+
+// The k-th highest key. `counts` has a place for every upper half, `within` is scratch.
+Threshold threshold_of(const float* scores, int64_t of, int64_t k, std::vector<uint32_t>& counts,
+                       std::vector<uint32_t>& within) {
+  within.clear();
+  int64_t left = k;
+  if (of <= kCountedFrom) {
+    for (int64_t i = 0; i < of; i++) within.push_back(key_of(scores[i]));
+  } else {
+    std::fill(counts.begin(), counts.end(), 0);
+    for (int64_t i = 0; i < of; i++) counts[key_of(scores[i]) >> kUpperBits]++;
+    uint32_t upper = (1u << kUpperBits) - 1;
+    for (; upper > 0 && counts[upper] < left; upper--) left -= counts[upper];
+    for (int64_t i = 0; i < of; i++) {
+      const uint32_t key = key_of(scores[i]);
+      if (key >> kUpperBits == upper) within.push_back(key);
+    }
+  }
+  std::nth_element(within.begin(), within.begin() + (left - 1), within.end(), std::greater<uint32_t>());
+  const uint32_t key = within[left - 1];
+  return {key, left - std::count_if(within.begin(), within.begin() + left, [=](uint32_t other) { return other > key; })};
+}
 
 kvt_status topk(const CpuCall& call) {
   const int64_t rows = call.integer(KVT_TOPK_INT_ROWS);
@@ -23,17 +62,15 @@ kvt_status topk(const CpuCall& call) {
   const uint32_t* map = call.at<const uint32_t>(KVT_TOPK_REF_MAP);
   uint32_t* ids = call.at<uint32_t>(KVT_TOPK_REF_IDS);
   call.threads.run(rows, [&](int64_t from, int64_t to) {
-    std::vector<float> order(of);
+    std::vector<uint32_t> counts(size_t{1} << kUpperBits), within;
     for (int64_t row = from; row < to; row++) {
       const float* of_row = scores + row * score_stride;
       const uint32_t* of_map = map == nullptr ? nullptr : map + row * map_stride;
       uint32_t* next = ids + row * id_stride;
-      std::copy(of_row, of_row + of, order.begin());
-      std::nth_element(order.begin(), order.begin() + (k - 1), order.end(), std::greater<float>());
-      const float least = order[k - 1];
-      int64_t ties = k - std::count_if(order.begin(), order.begin() + k, [=](float score) { return score > least; });
+      auto [least, ties] = threshold_of(of_row, of, k, counts, within);
       for (int64_t i = 0; i < of; i++) {
-        if (of_row[i] < least || (of_row[i] == least && ties-- <= 0)) continue;
+        const uint32_t key = key_of(of_row[i]);
+        if (key < least || (key == least && ties-- <= 0)) continue;
         *next++ = of_map == nullptr ? static_cast<uint32_t>(i) : of_map[i];
       }
     }

@@ -18,6 +18,8 @@ struct Hashing {
   int dim, tables, hashes;
 };
 
+// kChannels: channels of a lane, all of a projection on its way at once; 0 = any number.
+template <int kChannels>
 __global__ void __launch_bounds__(32 * kWarps) hash(const Hashing p) {
   extern __shared__ float vectors[];  // [kVectors, dim]
   const int64_t row = blockIdx.z;
@@ -33,14 +35,21 @@ __global__ void __launch_bounds__(32 * kWarps) hash(const Hashing p) {
     __syncthreads();
     if (table >= p.tables) continue;
     uint32_t codes[kVectors] = {};
+#pragma unroll 4
     for (int h = 0; h < p.hashes; h++) {
       const int at = table * p.hashes + h;
       const float* projection = p.projections + static_cast<int64_t>(at) * p.dim;
       float sums[kVectors] = {};
-      for (int c = lane; c < p.dim; c += 32) {
+      const auto multiply = [&](int c) {
         const float value = projection[c];
 #pragma unroll
         for (int v = 0; v < kVectors; v++) sums[v] = fmaf(value, vectors[v * p.dim + c], sums[v]);
+      };
+      if (kChannels > 0) {
+#pragma unroll
+        for (int c = 0; c < kChannels; c++) multiply(32 * c + lane);
+      } else {
+        for (int c = lane; c < p.dim; c += 32) multiply(c);
       }
       const float offset = p.offsets == nullptr ? 0 : p.offsets[row * p.tables * p.hashes + at];
 #pragma unroll
@@ -80,7 +89,13 @@ kvt_status lsh_hash(const CudaCall& call) {
   const int64_t most = (16 * call.multiprocessors + rows * blocks - 1) / (rows * blocks);
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(wanted < most ? wanted : most),
                   static_cast<unsigned>(rows));
-  hash<<<grid, 32 * kWarps, sizeof(float) * kVectors * p.dim, call.stream>>>(p);
+  const size_t shared = sizeof(float) * kVectors * p.dim;
+  if (p.dim == 64)
+    hash<2><<<grid, 32 * kWarps, shared, call.stream>>>(p);
+  else if (p.dim == 128)
+    hash<4><<<grid, 32 * kWarps, shared, call.stream>>>(p);
+  else
+    hash<0><<<grid, 32 * kWarps, shared, call.stream>>>(p);
   return after_launch("lsh-hash");
 }
 

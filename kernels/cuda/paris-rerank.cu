@@ -44,20 +44,35 @@ __global__ void __launch_bounds__(kThreads) rerank(const Rerank p) {
 #pragma unroll
   for (int c = 0; c < kLaneChannels; c++) q[c] = query[own * kLaneChannels + c];
   const uint32_t* candidates = p.candidates + row * p.id_stride;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kTogether;
+  const auto token_at = [&](int64_t i) {
+    return row * p.token_stride + candidates[i < p.count ? i : p.count - 1];
+  };
+  // The codes of the next candidate and the number of the one after it are on their way while one is decoded.
+  int64_t i = static_cast<int64_t>(blockIdx.x) * kTogether + threadIdx.x / kLanes;
+  int64_t token = token_at(i);
+  uint2 next_codes = p.codes[token * kParts + own];
+  __half2 next_weights = p.weights[token * kParts + own];
+  int64_t next_token = token_at(i + step);
   // The same number of rounds for all lanes, so that shuffles meet.
-  const int64_t rounds = (p.count + kTogether * static_cast<int64_t>(gridDim.x) - 1) / (kTogether * static_cast<int64_t>(gridDim.x));
-  for (int64_t round = 0; round < rounds; round++) {
-    const int64_t i = (round * gridDim.x + blockIdx.x) * kTogether + threadIdx.x / kLanes;
+  for (int64_t round = (p.count + step - 1) / step; round > 0; round--, i += step) {
     const bool inside = i < p.count;
-    const int64_t token = row * p.token_stride + candidates[inside ? i : 0];
+    uint2 codes = next_codes;
+    float2 weights = __half22float2(next_weights);
+    const int64_t this_token = token;
+    token = next_token;
+    next_codes = p.codes[token * kParts + own];
+    next_weights = p.weights[token * kParts + own];
+    next_token = token_at(i + 2 * step);
     float sum = 0;
 #pragma unroll
     for (int part = 0; part < kParts; part += kLanes) {
-      if (part > 0)
+      if (kParts > kLanes) {
 #pragma unroll
         for (int c = 0; c < kLaneChannels; c++) q[c] = query[(part + own) * kLaneChannels + c];
-      const uint2 codes = p.codes[token * kParts + part + own];
-      const float2 weights = __half22float2(p.weights[token * kParts + part + own]);
+        codes = p.codes[this_token * kParts + part + own];
+        weights = __half22float2(p.weights[this_token * kParts + part + own]);
+      }
       uint32_t pairs[kLaneChannels / 2];
 #pragma unroll
       for (int b = 0; b < 2; b++) {
@@ -113,7 +128,7 @@ kvt_status paris_rerank(const CudaCall& call) {
   const int dim = padded_dim(p.head_dim);
   const int64_t together = kThreads / (dim / kLaneChannels < 32 ? dim / kLaneChannels : 32);
   const int64_t wanted = (p.count + together - 1) / together;
-  const int64_t most = (8 * call.multiprocessors + rows - 1) / rows;
+  const int64_t most = (4 * call.multiprocessors + rows - 1) / rows;
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));
   const bool known = for_padded_dim(dim, [&](auto per) {
     rerank<decltype(per)::value><<<grid, kThreads, 0, call.stream>>>(p);

@@ -12,15 +12,15 @@ struct Tiers {
   const uint32_t* counts;
   uint8_t* tiers;
   int group, head_dim;
-  double wanted;  // keys that the tiers cover
+  double limits[6];  // keys that tiers 6, 5 .. cover
 };
 
 template <int kPer>
 __global__ void __launch_bounds__(kPatterns) rank_patterns(const Tiers p) {
   constexpr int kDim = 32 * kPer;
   __shared__ float query[kDim];
-  __shared__ float costs[kPatterns];
-  __shared__ uint32_t counts[kPatterns];
+  __shared__ __align__(16) float costs[kPatterns];
+  __shared__ __align__(16) uint32_t counts[kPatterns];
   const int64_t row = blockIdx.y;
   const int pattern = threadIdx.x;
   const int64_t at = (row * gridDim.x + blockIdx.x) * kPatterns + pattern;
@@ -41,12 +41,20 @@ __global__ void __launch_bounds__(kPatterns) rank_patterns(const Tiers p) {
   __syncthreads();
   uint32_t covered = 0;
 #pragma unroll 8
-  for (int other = 0; other < kPatterns; other++) {
-    const bool nearer = costs[other] < cost || (costs[other] == cost && other < pattern);
-    covered += nearer ? counts[other] : 0;
+  for (int other = 0; other < kPatterns; other += 4) {
+    const float4 cost_of = *reinterpret_cast<const float4*>(costs + other);
+    const uint4 count_of = *reinterpret_cast<const uint4*>(counts + other);
+    const auto add = [&](float its_cost, uint32_t count, int its_pattern) {
+      if (its_cost < cost || (its_cost == cost && its_pattern < pattern)) covered += count;
+    };
+    add(cost_of.x, count_of.x, other);
+    add(cost_of.y, count_of.y, other + 1);
+    add(cost_of.z, count_of.z, other + 2);
+    add(cost_of.w, count_of.w, other + 3);
   }
   int tier = 0;
-  for (const double share : {0.05, 0.15, 0.3, 0.5, 0.75, 1.0}) tier += covered < share * p.wanted;
+#pragma unroll
+  for (int i = 0; i < 6; i++) tier += covered < p.limits[i];
   p.tiers[at] = static_cast<uint8_t>(tier);
 }
 
@@ -59,7 +67,9 @@ kvt_status paris_tiers(const CudaCall& call) {
   p.tiers = call.at<uint8_t>(KVT_PARIS_TIERS_REF_TIERS);
   p.group = static_cast<int>(call.integer(KVT_PARIS_TIERS_INT_GROUP));
   p.head_dim = static_cast<int>(call.integer(KVT_PARIS_TIERS_INT_HEAD_DIM));
-  p.wanted = call.real(KVT_PARIS_TIERS_REAL_RHO) * static_cast<double>(call.integer(KVT_PARIS_TIERS_INT_TOKENS));
+  constexpr double kShares[6] = {0.05, 0.15, 0.3, 0.5, 0.75, 1};
+  const double wanted = call.real(KVT_PARIS_TIERS_REAL_RHO) * static_cast<double>(call.integer(KVT_PARIS_TIERS_INT_TOKENS));
+  for (int i = 0; i < 6; i++) p.limits[i] = kShares[i] * wanted;
   if (rows < 1 || rows > 65535 || p.group < 1)
     return fail(KVT_INVALID, "paris-tiers: expected rows 1 to 65535 and group 1 or more");
   const int dim = padded_dim(p.head_dim);

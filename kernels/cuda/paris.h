@@ -49,12 +49,15 @@ __device__ __forceinline__ void rotated_query(float (&x)[kPer], const __nv_bfloa
                                               const float* signs) {
   const int first = (threadIdx.x & 31) * kPer;
 #pragma unroll
-  for (int i = 0; i < kPer; i++) {
-    float sum = 0;
-    if (first + i < head_dim)
-      for (int g = 0; g < group; g++) sum += __bfloat162float(queries[g * head_dim + first + i]);
-    x[i] = sum / group;
-  }
+  for (int i = 0; i < kPer; i++) x[i] = 0;
+  // Queries outside, so that the loads of several are on their way together.
+#pragma unroll 4
+  for (int g = 0; g < group; g++)
+#pragma unroll
+    for (int i = 0; i < kPer; i++)
+      if (first + i < head_dim) x[i] += __bfloat162float(queries[g * head_dim + first + i]);
+#pragma unroll
+  for (int i = 0; i < kPer; i++) x[i] /= group;
   rotate<kPer>(x, signs);
 }
 

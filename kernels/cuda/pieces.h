@@ -15,9 +15,11 @@ struct Pieces {
 
   // Vector i of a row, of `dim` channels.
   __device__ __forceinline__ const __nv_bfloat16* at(int64_t row, int64_t i, int dim) const {
-    const int64_t piece = row * stride + i / vectors;
+    // One piece a row is common, and 64-bit divisions are slow.
+    const int64_t within = i < vectors ? 0 : i / vectors;
+    const int64_t piece = row * stride + within;
     const int64_t place = places == nullptr ? piece : places[piece];
-    return reinterpret_cast<const __nv_bfloat16*>(base + place * bytes) + i % vectors * dim;
+    return reinterpret_cast<const __nv_bfloat16*>(base + place * bytes) + (i - within * vectors) * dim;
   }
 };
 

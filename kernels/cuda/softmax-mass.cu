@@ -9,7 +9,7 @@ using namespace kvt;
 enum Reduce : int { kMax = 1, kMean = 2, kSum = 3 };
 
 constexpr int kThreads = 256;
-constexpr int kPerThread = 16;
+constexpr int kPerThread = 4;
 constexpr int kSlice = kThreads * kPerThread;
 constexpr int kMostGroup = 32;
 constexpr unsigned kAllLanes = ~0u;
@@ -37,33 +37,27 @@ __device__ __forceinline__ float2 joined_in_warp(float2 mine) {
 }
 
 __global__ void __launch_bounds__(kThreads) sum_slices(const SoftmaxMass p) {
-  __shared__ float2 warps[kMostGroup][kThreads / 32];
-  const int64_t row = blockIdx.y;
+  __shared__ float2 warps[kThreads / 32];
+  const int64_t query = blockIdx.y;
+  const float* scores = p.scores + query * p.score_stride;
   const int first = blockIdx.x * kSlice + threadIdx.x;
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x & 31;
-  for (int g = 0; g < p.group; g++) {
-    const float* scores = p.scores + (row * p.group + g) * p.score_stride;
-    float own[kPerThread];
-    float most = -INFINITY;
+  float own[kPerThread];
+  float most = -INFINITY;
 #pragma unroll
-    for (int i = 0; i < kPerThread; i++)
-      own[i] = first + i * kThreads < p.count ? scores[first + i * kThreads] : -INFINITY;
+  for (int i = 0; i < kPerThread; i++)
+    own[i] = first + i * kThreads < p.count ? scores[first + i * kThreads] : -INFINITY;
 #pragma unroll
-    for (int i = 0; i < kPerThread; i++) most = fmaxf(most, own[i]);
-    float sum = 0;
-    if (most > -INFINITY)
+  for (int i = 0; i < kPerThread; i++) most = fmaxf(most, own[i]);
+  float sum = 0;
+  if (most > -INFINITY)
 #pragma unroll
-      for (int i = 0; i < kPerThread; i++) sum += __expf(own[i] - most);
-    const float2 all = joined_in_warp(make_float2(most, sum));
-    if (lane == 0) warps[g][warp] = all;
-  }
+    for (int i = 0; i < kPerThread; i++) sum += __expf(own[i] - most);
+  float2 all = joined_in_warp(make_float2(most, sum));
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = all;
   __syncthreads();
-  for (int g = threadIdx.x; g < p.group; g += kThreads) {
-    float2 all = warps[g][0];
-    for (int w = 1; w < kThreads / 32; w++) all = joined(all, warps[g][w]);
-    p.partials[(row * p.group + g) * p.slices + blockIdx.x] = all;
-  }
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < kThreads / 32; w++) all = joined(all, warps[w]);
+  p.partials[query * p.slices + blockIdx.x] = all;
 }
 
 __global__ void __launch_bounds__(kThreads) write_mass(const SoftmaxMass p) {
@@ -83,6 +77,7 @@ __global__ void __launch_bounds__(kThreads) write_mass(const SoftmaxMass p) {
   const float factor = p.reduce == kMean ? 1.0f / p.group : 1.0f;
   const int first = blockIdx.x * kSlice + threadIdx.x;
   float out[kPerThread] = {};
+#pragma unroll 4
   for (int g = 0; g < p.group; g++) {
     const float2 total = totals[g];
 #pragma unroll
@@ -108,16 +103,17 @@ kvt_status softmax_mass(const CudaCall& call) {
   p.mass_stride = call.integer(KVT_SOFTMAX_MASS_INT_MASS_STRIDE);
   p.group = static_cast<int>(call.integer(KVT_SOFTMAX_MASS_INT_GROUP));
   p.reduce = static_cast<int>(call.integer(KVT_SOFTMAX_MASS_INT_REDUCE));
-  if (rows < 1 || rows > 65535 || p.group < 1 || p.group > kMostGroup || count < 1 || count > (1 << 30))
-    return fail(KVT_INVALID, "softmax-mass: expected rows 1 to 65535, group 1 to 32 and count 1 to 2^30");
+  if (rows < 1 || rows * call.integer(KVT_SOFTMAX_MASS_INT_GROUP) > 65535 || p.group < 1 || p.group > kMostGroup || count < 1 || count > (1 << 30))
+    return fail(KVT_INVALID, "softmax-mass: expected rows x group 1 to 65535, group 1 to 32 and count 1 to 2^30");
   if (p.reduce < kMax || p.reduce > kSum) return fail(KVT_INVALID, "softmax-mass: expected reduce 1, 2 or 3");
   p.count = static_cast<int>(count);
   p.slices = (p.count + kSlice - 1) / kSlice;
   p.partials = static_cast<float2*>(call.scratch);
   if (static_cast<uint64_t>(rows) * p.group * p.slices * sizeof(float2) > call.scratch_bytes)
     return fail(KVT_INVALID, "softmax-mass: more rows and scores than the scratch has room for");
+  const dim3 queries(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows * p.group));
   const dim3 grid(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows));
-  sum_slices<<<grid, kThreads, 0, call.stream>>>(p);
+  sum_slices<<<queries, kThreads, 0, call.stream>>>(p);
   write_mass<<<grid, kThreads, 0, call.stream>>>(p);
   return after_launch("softmax-mass");
 }
