@@ -19,7 +19,9 @@ const driftOf = ({ drift = [] }: Quality): string | undefined => {
 };
 
 const heldOf = ({ byteFootprint }: Quality): string | undefined =>
-  byteFootprint === undefined ? undefined : formatRatio(byteFootprint.hbm + byteFootprint.dram);
+  byteFootprint === undefined
+    ? undefined
+    : formatRatio(byteFootprint.hbm + byteFootprint.dram + (byteFootprint.nvme ?? 0));
 
 const COLUMNS: readonly Column[] = [
   { title: 'top 100', text: ({ recallAt100 }) => ratio(recallAt100) },

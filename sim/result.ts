@@ -90,7 +90,7 @@ export const qualitySchema = z.object({
   /** Most live entries at a time, over the tokens of the run. */
   footprintPeak: amount.optional(),
   /** Bytes held per tier over the decode steps, over dense KV's. */
-  byteFootprint: z.object({ hbm: amount, dram: amount }).optional(),
+  byteFootprint: z.object({ hbm: amount, dram: amount, nvme: amount.optional() }).optional(),
 });
 
 export const policyResultSchema = z.object({

@@ -76,6 +76,7 @@ export const heldBytesPerStep = (input: CapacityInput): HeldBytes => {
   return {
     hbm: held.map(({ hbm }) => hbm / batch),
     dram: held.map(({ dram }) => dram / batch),
+    nvme: held.map(({ nvme }) => nvme / batch),
     dense: lengths.map((tokens) =>
       records.reduce((sum, _, layer) => sum + layerContextTokens(model, layer, tokens) * rowBytes, 0),
     ),

@@ -89,13 +89,14 @@ export interface Footprints {
   /** Most live entries at a time, over the tokens of the whole run (dense attention: 1). */
   readonly peakTokens: number;
   /** Bytes held per tier over the decode steps, indexes included, over those of dense KV in the model's precision. */
-  readonly bytes: { readonly hbm: number; readonly dram: number };
+  readonly bytes: { readonly hbm: number; readonly dram: number; readonly nvme?: number };
 }
 
 /** Resident bytes per tier after each decode step, and those of dense attention at the same step. */
 export interface HeldBytes {
   readonly hbm: readonly number[];
   readonly dram: readonly number[];
+  readonly nvme: readonly number[];
   readonly dense: readonly number[];
 }
 
@@ -112,5 +113,9 @@ export const footprintsOf = (
 ): Footprints => ({
   tokens: footprintOf(promptTokens, liveTokens),
   peakTokens: Math.max(promptTokens, ...liveTokens) / (promptTokens + liveTokens.length),
-  bytes: { hbm: sum(held.hbm) / sum(held.dense), dram: sum(held.dram) / sum(held.dense) },
+  bytes: {
+    hbm: sum(held.hbm) / sum(held.dense),
+    dram: sum(held.dram) / sum(held.dense),
+    ...(sum(held.nvme) > 0 ? { nvme: sum(held.nvme) / sum(held.dense) } : {}),
+  },
 });

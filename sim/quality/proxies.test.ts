@@ -256,9 +256,11 @@ test('drift is the recall of stretches of measured steps', () => {
 });
 
 test('footprints count tokens and bytes', () => {
-  const held = { hbm: [50, 50], dram: [100, 102], dense: [100, 102] };
+  const held = { hbm: [50, 50], dram: [100, 102], nvme: [0, 0], dense: [100, 102] };
   const found = footprintsOf(100, [10, 11], held);
   expect(found.tokens).toBe(footprintOf(100, [10, 11]));
   expect(found.peakTokens).toBe(100 / 102);
   expect(found.bytes).toEqual({ hbm: 100 / 202, dram: 1 });
+  const onDrive = footprintsOf(100, [10, 11], { ...held, nvme: [0, 202] });
+  expect(onDrive.bytes).toEqual({ hbm: 100 / 202, dram: 1, nvme: 1 });
 });

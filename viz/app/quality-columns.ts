@@ -100,7 +100,7 @@ export const qualityColumns: readonly Column[] = [
       unit: 'bytes over dense',
       help: 'Bytes of KV and indexes in all memories over those of a dense cache, mean over the steps. Below it, the part in GPU memory.',
     },
-    ({ byteFootprint }) => (byteFootprint ? byteFootprint.hbm + byteFootprint.dram : null),
+    ({ byteFootprint: held }) => (held ? held.hbm + held.dram + (held.nvme ?? 0) : null),
     'largest',
     { detail: ({ byteFootprint }) => prefixed('in HBM', byteFootprint?.hbm) },
   ),
