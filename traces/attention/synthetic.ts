@@ -11,17 +11,17 @@ import { TraceError } from '../error.ts';
 import { ArrayCache } from './lru.ts';
 import type { HeadPlan } from './presets/preset.ts';
 import { encodeProfile } from './presets/profile-code.ts';
-import { answerTokens } from './synthetic/balance.ts';
 import { calibrateHead } from './synthetic/calibrate.ts';
 import { drawGeometry } from './synthetic/geometry.ts';
 import { groupQueries } from './synthetic/queries.ts';
+import { answerTokens } from './synthetic/regions.ts';
 import { effectiveTheta } from './synthetic/rope.ts';
 import { createNormals, fillKeys, fillValues, type HeadScales, type RowSource } from './synthetic/rows.ts';
 import { type ResolvedSpec, resolveSpec, type SyntheticSpec } from './synthetic/spec.ts';
 import { createText, type SyntheticText } from './synthetic/text.ts';
 
 /** Part of every digest: raised whenever the same specification would give other numbers. */
-const generatorVersion = 'kvtier.synthetic/3';
+const generatorVersion = 'kvtier.synthetic/4';
 
 const promptWindowTokens = 64;
 
@@ -78,7 +78,7 @@ export function traceOf(spec: ResolvedSpec, options: SyntheticOptions = {}): Syn
   };
   const queriesAt = (layer: number, step: number, kvHead: number): Float32Array => {
     const { rows, scales } = head(layer, kvHead);
-    const group = groupQueries(rows, promptTokens + step, scales.focus);
+    const group = groupQueries(rows, promptTokens + step, scales);
     rotateRows(group, group.length / headDim, rows.frequencies, promptTokens + step, 0);
     return group;
   };

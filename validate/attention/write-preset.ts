@@ -1,8 +1,8 @@
 /** The source file of a preset that a fit gives: a table of profiles, one line a KV head, and a line a task. */
 import type { FittedTables, TaskTable } from '../../traces/attention/presets/fitted.ts';
 
-const tableSource = ({ questionTokens, attended }: TaskTable): string =>
-  `{ questionTokens: ${questionTokens}, attended: '${attended}' }`;
+const tableSource = ({ questionTokens, evidencePlace, attended }: TaskTable): string =>
+  `{ questionTokens: ${questionTokens}, evidencePlace: ${evidencePlace.toFixed(3)}, attended: '${attended}' }`;
 
 /** `origin`: prompts that it was fitted on, for the file's first comment. */
 export function presetSource({ name, shape, profiles, mean, tasks }: FittedTables, origin: string): string {

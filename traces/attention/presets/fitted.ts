@@ -1,12 +1,5 @@
 /** A preset from what a fit wrote: every head of the model by its own profile, and what each task changes in it. */
-import type {
-  Attended,
-  HeadProfile,
-  SyntheticPreset,
-  SyntheticShape,
-  TaskProfile,
-  TextProfile,
-} from './preset.ts';
+import type { HeadProfile, SyntheticPreset, SyntheticShape, TaskProfile, TextProfile } from './preset.ts';
 import { decodeAttended, decodeProfile } from './profile-code.ts';
 
 /** Mean lengths that coherence is fitted to, and a vocabulary of which a few thousand tokens occur in a long prompt. */
@@ -16,11 +9,13 @@ export const fittedText: TextProfile = {
   passageTokens: 100,
   vocabulary: 4096,
   questionTokens: 30,
+  evidencePlace: 0.5,
 };
 
 /** A task as a fit writes it: one line for the attention of all heads. */
 export interface TaskTable {
   readonly questionTokens: number;
+  readonly evidencePlace: number;
   readonly attended: string;
 }
 
@@ -50,17 +45,12 @@ export function fittedPreset({ name, shape, profiles, mean, tasks }: FittedTable
     return known;
   };
   const task = (wanted: string | null): TaskProfile => {
-    const { questionTokens, attended } =
+    const { questionTokens, evidencePlace, attended } =
       wanted !== null && Object.hasOwn(tasks, wanted) ? tasks[wanted] : mean;
-    const of = (layer: number, kvHead: number): Attended =>
-      decodeAttended(attended, layer * shape.kvHeads + kvHead);
     return {
       questionTokens,
-      regions: of,
-      target(layer, kvHead) {
-        const { textTop01, textTop1, textTop10 } = of(layer, kvHead);
-        return { massTop01: textTop01, massTop1: textTop1, massTop10: textTop10 };
-      },
+      evidencePlace,
+      attended: (layer, kvHead) => decodeAttended(attended, layer * shape.kvHeads + kvHead),
     };
   };
   return {
@@ -69,11 +59,13 @@ export function fittedPreset({ name, shape, profiles, mean, tasks }: FittedTable
     tasks: Object.keys(tasks),
     profile,
     task,
-    text: (wanted) => ({ ...fittedText, questionTokens: task(wanted).questionTokens }),
+    text(wanted) {
+      const { questionTokens, evidencePlace } = task(wanted);
+      return { ...fittedText, questionTokens, evidencePlace };
+    },
     plan: (_, layer, kvHead, _random, wanted) => ({
       profile: profile(layer, kvHead),
-      target: task(wanted).target(layer, kvHead),
-      regions: task(wanted).regions(layer, kvHead),
+      attended: task(wanted).attended(layer, kvHead),
     }),
   };
 }

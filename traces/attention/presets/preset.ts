@@ -87,14 +87,6 @@ export interface HeadProfile {
   readonly measured: MeasuredHead;
 }
 
-/** How concentrated a head can be brought to be: one KV head, averaged over steps and its query heads. */
-export interface HeadTarget {
-  /** Share of the text's mass (Regions) on the heaviest 0.1 % (null: not known), 1 % and 10 % of its tokens. */
-  readonly massTop01: number | null;
-  readonly massTop1: number;
-  readonly massTop10: number;
-}
-
 export interface MeasuredHead {
   /** Share of the mass beyond the first four tokens that the top 1 % and 10 % of the keys hold. */
   readonly massTop1: number;
@@ -107,37 +99,44 @@ export interface MeasuredHead {
 
 export interface HeadPlan {
   readonly profile: HeadProfile;
-  /** Concentration that the head is brought to by scaling its queries; null takes the profile as it is. */
-  readonly target: HeadTarget | null;
-  /** How its mass is divided: the same at any length, as it is in real models. */
-  readonly regions: Regions;
+  /** What its attention is brought to: the same at any length, as it is in real models. */
+  readonly attended: Attended;
 }
 
 /** Where an answer's attention goes: shares of the mass, mean over query heads and steps; they sum to 1. */
 export interface Regions {
   /** The first tokens: the sink, and a chat template's marks. */
   readonly start: number;
-  /** Everything between the start and the question. */
+  /** Everything between the start and the question but the evidence. */
   readonly text: number;
+  /** The passage of the text that all heads together look at most. */
+  readonly evidence: number;
   readonly question: number;
   /** The answer's own tokens, the newest with them. */
   readonly answer: number;
 }
 
-/** Attention of one KV head as a generated one is brought to it. */
-export interface Attended extends Regions {
-  /** Share of the text's mass on the heaviest 0.1 %, 1 % and 10 % of its tokens. */
+/** How the text's mass is spread over its tokens. */
+export interface Concentration {
+  /** Share on the heaviest 0.1 %, 1 % and 10 % of the tokens. */
   readonly textTop01: number;
   readonly textTop1: number;
   readonly textTop10: number;
+  /** Share on the last quarter of the text. */
+  readonly textLate: number;
 }
 
-/** What a task changes in a model's heads: how long its question is, and where each KV head's attention goes,
- * and how concentrated it is. */
+/** Attention of one KV head as a generated one is brought to it. */
+export interface Attended extends Regions, Concentration {
+  /** Share of the answer's mass on its newest token, the query's own. */
+  readonly newest: number;
+}
+
+/** What a task changes in a model's heads: its text, and where each KV head's attention goes. */
 export interface TaskProfile {
   readonly questionTokens: number;
-  regions(layer: number, kvHead: number): Regions;
-  target(layer: number, kvHead: number): HeadTarget;
+  readonly evidencePlace: number;
+  attended(layer: number, kvHead: number): Attended;
 }
 
 export interface TextProfile {
@@ -149,6 +148,8 @@ export interface TextProfile {
   readonly vocabulary: number;
   /** Last tokens of the prompt that hold the question, a chat template's marks with it. */
   readonly questionTokens: number;
+  /** Where in the text the passage is that the question is about: 0 = at its beginning, 1 = at its end. */
+  readonly evidencePlace: number;
 }
 
 export interface SyntheticPreset {

@@ -160,7 +160,18 @@ export function encodeProfile(profile: HeadProfile): string {
 
 /** Shares from 2^-16 to 1 by logarithm, two characters each. */
 const shareRange = { least: -16, octaves: 16 } as const;
-const attendedKeys = ['start', 'text', 'question', 'answer', 'textTop01', 'textTop1', 'textTop10'] as const;
+const attendedKeys = [
+  'start',
+  'text',
+  'evidence',
+  'question',
+  'answer',
+  'newest',
+  'textTop01',
+  'textTop1',
+  'textTop10',
+  'textLate',
+] as const satisfies readonly (keyof Attended)[];
 const attendedDigits = 2 * attendedKeys.length;
 
 /** One line for all heads, in order. */
@@ -174,10 +185,10 @@ export function encodeAttended(all: readonly Attended[]): string {
 /** Of the head with this number in the line. */
 export function decodeAttended(text: string, head: number): Attended {
   const reader = new Reader(text.slice(attendedDigits * head, attendedDigits * (head + 1)));
-  const [start, middle, question, answer, textTop01, textTop1, textTop10] = attendedKeys.map(() =>
-    fromCode(reader.digits(), shareRange, 4095),
-  );
-  return { start, text: middle, question, answer, textTop01, textTop1, textTop10 };
+  const [start, middle, evidence, question, answer, newest, textTop01, textTop1, textTop10, textLate] =
+    attendedKeys.map(() => fromCode(reader.digits(), shareRange, 4095));
+  const regions = { start, text: middle, evidence, question, answer };
+  return { ...regions, newest, textTop01, textTop1, textTop10, textLate };
 }
 
 /** Throws TraceError `malformed` when the line is not a profile of `pairs` rotary pairs and `group` query heads. */

@@ -6,7 +6,7 @@ import { log } from '../../../sim/engine/math.ts';
 import type { Random } from '../../../sim/engine/random.ts';
 import type { HeadStatistics } from '../statistics/llama-3.1-8b.ts';
 import { type FittedPreset, fittedText } from './fitted.ts';
-import type { HeadPlan, HeadProfile, Regions, SyntheticShape, TextProfile } from './preset.ts';
+import type { Attended, HeadPlan, HeadProfile, SyntheticShape, TextProfile } from './preset.ts';
 import { preset as qwen } from './qwen2.5-0.5b.ts';
 import { preset as smollm2 } from './smollm2-135m.ts';
 
@@ -16,19 +16,24 @@ const sources: readonly FittedPreset[] = [smollm2, qwen];
 /** Tasks that some of them know. */
 export const donorTasks: readonly string[] = [...new Set(sources.flatMap(({ tasks }) => tasks))].sort();
 
-/** The text of a task where no fit of the model itself tells it: mean length of the question over the donors. */
+/** The text of a task where no fit of the model itself tells it: means over the donors. */
 export function donorText(task: string | null): TextProfile {
   const texts = sources
     .filter(({ tasks }) => task === null || tasks.includes(task))
     .map(({ text }) => text(task));
-  const sum = texts.reduce((total, { questionTokens }) => total + questionTokens, 0);
-  return { ...fittedText, questionTokens: Math.round(sum / texts.length) };
+  const mean = (of: (text: TextProfile) => number): number =>
+    texts.reduce((total, text) => total + of(text), 0) / texts.length;
+  return {
+    ...fittedText,
+    questionTokens: Math.round(mean(({ questionTokens }) => questionTokens)),
+    evidencePlace: mean(({ evidencePlace }) => evidencePlace),
+  };
 }
 
 interface Donor {
   readonly profile: HeadProfile;
-  /** Of a task where its model was fitted for it, else of the mean. */
-  regions(task: string | null): Regions;
+  /** In a task where its model was fitted for it, else in the mean. */
+  attended(task: string | null): Attended;
   readonly shape: SyntheticShape;
   /** Place in its model, 0 .. 1, and index of the layer. */
   readonly depth: number;
@@ -43,7 +48,7 @@ function donors(): readonly Donor[] {
       const layer = Math.floor(i / shape.kvHeads);
       return {
         profile: profile(layer, i % shape.kvHeads),
-        regions: (wanted: string | null) => task(wanted).regions(layer, i % shape.kvHeads),
+        attended: (wanted: string | null) => task(wanted).attended(layer, i % shape.kvHeads),
         shape,
         depth: (layer + 0.5) / shape.layers,
         layer,
@@ -85,11 +90,18 @@ export function planFrom(
     .sort((a, b) => a.distance - b.distance || a.at - b.at);
   const { donor } = ranked[random.integer(Math.min(drawnFrom, ranked.length))];
   const profile = transplant(donor.profile, donor.shape, shape);
-  return {
-    profile,
-    target: { massTop01: null, massTop1, massTop10 },
-    regions: donor.regions(task),
-  };
+  const own = donor.attended(task);
+  // What is not published goes along with what is: the donor's odds, changed as those of the top 1 % are.
+  const textTop01 = Math.min(massTop1, sharePerOdds(own.textTop01, massTop1, own.textTop1));
+  return { profile, attended: { ...own, textTop01, textTop1: massTop1, textTop10: massTop10 } };
+}
+
+const odds = (share: number): number => share / Math.max(1e-6, 1 - share);
+
+/** The share whose odds are to those of `share` as those of `now` to those of `before`. */
+function sharePerOdds(share: number, now: number, before: number): number {
+  const changed = (odds(share) * odds(now)) / Math.max(1e-6, odds(before));
+  return changed / (1 + changed);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { attendExactly, createExactAttention } from '../../../sim/quality/exact-attention.ts';
 import type { AttentionTrace } from '../../../sim/trace/attention-trace.ts';
 import type { Attended, Regions } from '../presets/preset.ts';
-import { answerTokens, startTokens } from '../synthetic/balance.ts';
+import { answerTokens, lateRatio, type RegionBounds } from '../synthetic/regions.ts';
 import { topShare } from './measured.ts';
 
 const sampledSteps = 12;
@@ -12,7 +12,7 @@ export function measureAttended(
   trace: AttentionTrace,
   layer: number,
   kvHead: number,
-  questionTokens: number,
+  bounds: RegionBounds,
 ): Attended {
   const { heads, kvHeads, headDim, promptTokens } = trace.shape;
   const steps = Math.min(answerTokens, trace.shape.steps);
@@ -20,36 +20,44 @@ export function measureAttended(
   const exact = createExactAttention(group, promptTokens + steps, 0);
   const keys = trace.keys(layer, kvHead);
   const count = Math.min(sampledSteps, steps);
-  const ends = [Math.min(startTokens, promptTokens), Math.max(startTokens, promptTokens - questionTokens)];
-  const sums = { start: 0, text: 0, question: 0, answer: 0, textTop01: 0, textTop1: 0, textTop10: 0 };
+  const rows: Attended[] = [];
   for (let i = 0; i < count; i++) {
-    const length = promptTokens + Math.floor(((i + 0.5) * steps) / count) + 1;
-    attendExactly(
-      exact,
-      trace.queries(layer, length - promptTokens - 1, kvHead),
-      keys,
-      null,
-      headDim,
-      length,
-    );
+    const step = Math.floor(((i + 0.5) * steps) / count);
+    const length = promptTokens + step + 1;
+    attendExactly(exact, trace.queries(layer, step, kvHead), keys, null, headDim, length);
     for (let g = 0; g < group; g++) {
       const row = exact.probabilities.subarray(g * exact.stride, g * exact.stride + length);
-      const part = (from: number, to: number): number => {
-        let sum = 0;
-        for (let t = from; t < to; t++) sum += row[t];
-        return sum / count / group;
-      };
-      sums.start += part(0, ends[0]);
-      sums.text += part(ends[0], ends[1]);
-      const text = row.slice(ends[0], ends[1]).sort();
-      sums.textTop01 += topShare(text, 0.001) / count / group;
-      sums.textTop1 += topShare(text, 0.01) / count / group;
-      sums.textTop10 += topShare(text, 0.1) / count / group;
-      sums.question += part(ends[1], promptTokens);
-      sums.answer += part(promptTokens, length);
+      rows.push(attendedIn(row, promptTokens, bounds));
     }
   }
-  return sums;
+  return meanAttended(rows);
+}
+
+const sumOf = (row: Float32Array): number => row.reduce((sum, x) => sum + x, 0);
+
+/** What one query attends to. */
+function attendedIn(row: Float32Array, promptTokens: number, bounds: RegionBounds): Attended {
+  const { textFrom, textTo, evidenceFrom, evidenceTo } = bounds;
+  const text = new Float32Array(textTo - textFrom - (evidenceTo - evidenceFrom));
+  text.set(row.subarray(textFrom, evidenceFrom));
+  text.set(row.subarray(evidenceTo, textTo), evidenceFrom - textFrom);
+  const late = Math.ceil(textFrom + (1 - lateRatio) * (textTo - textFrom));
+  const lateEvidence = sumOf(row.subarray(Math.max(late, evidenceFrom), Math.max(late, evidenceTo)));
+  const all = sumOf(text);
+  const answer = sumOf(row.subarray(promptTokens));
+  text.sort();
+  return {
+    start: sumOf(row.subarray(0, textFrom)),
+    text: all,
+    evidence: sumOf(row.subarray(evidenceFrom, evidenceTo)),
+    question: sumOf(row.subarray(textTo, promptTokens)),
+    answer,
+    newest: row[row.length - 1] / Math.max(1e-12, answer),
+    textTop01: topShare(text, 0.001),
+    textTop1: topShare(text, 0.01),
+    textTop10: topShare(text, 0.1),
+    textLate: (sumOf(row.subarray(late, textTo)) - lateEvidence) / Math.max(1e-12, all),
+  };
 }
 
 /** Mean of several measurements. */
@@ -59,21 +67,36 @@ export function meanAttended(all: readonly Attended[]): Attended {
   return {
     start: mean(({ start }) => start),
     text: mean(({ text }) => text),
+    evidence: mean(({ evidence }) => evidence),
     question: mean(({ question }) => question),
     answer: mean(({ answer }) => answer),
+    newest: mean(({ newest }) => newest),
     textTop01: mean(({ textTop01 }) => textTop01),
     textTop1: mean(({ textTop1 }) => textTop1),
     textTop10: mean(({ textTop10 }) => textTop10),
+    textLate: mean(({ textLate }) => textLate),
   };
 }
 
-const regionNames = ['start', 'text', 'question', 'answer'] as const;
+const regionNames = [
+  'start',
+  'text',
+  'evidence',
+  'question',
+  'answer',
+] as const satisfies readonly (keyof Regions)[];
 
 /** Divides so that the shares sum to 1. */
 function normalise(regions: Regions): Regions {
-  const all = regions.start + regions.text + regions.question + regions.answer;
-  const { start, text, question, answer } = regions;
-  return { start: start / all, text: text / all, question: question / all, answer: answer / all };
+  const all = regionNames.reduce((sum, region) => sum + regions[region], 0);
+  const { start, text, evidence, question, answer } = regions;
+  return {
+    start: start / all,
+    text: text / all,
+    evidence: evidence / all,
+    question: question / all,
+    answer: answer / all,
+  };
 }
 
 /**
@@ -91,15 +114,14 @@ export function fillGaps(
       const there = known[other][head];
       if (there === null || there === undefined) throw new Error('no source records the layer');
       const change = nearestChange(own, known[other], Math.floor(head / kvHeads), kvHeads);
-      const { start, text, question, answer } = there;
       const divided = normalise({
-        start: start * change.start,
-        text: text * change.text,
-        question: question * change.question,
-        answer: answer * change.answer,
+        start: there.start * change.start,
+        text: there.text * change.text,
+        evidence: there.evidence * change.evidence,
+        question: there.question * change.question,
+        answer: there.answer * change.answer,
       });
-      const { textTop01, textTop1, textTop10 } = there;
-      return { ...divided, textTop01, textTop1, textTop10 };
+      return { ...there, ...divided };
     }),
   );
 }
@@ -112,7 +134,7 @@ function nearestChange(
   kvHeads: number,
 ): Regions {
   const layers = own.length / kvHeads;
-  const change = { start: 1, text: 1, question: 1, answer: 1 };
+  const change = { start: 1, text: 1, evidence: 1, question: 1, answer: 1 };
   for (let away = 1; away < layers; away++) {
     for (const at of [layer - away, layer + away]) {
       if (at < 0 || at >= layers || own[at * kvHeads] === null || other[at * kvHeads] === null) continue;

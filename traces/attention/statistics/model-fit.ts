@@ -5,7 +5,9 @@ import type { FittedTables, TaskTable } from '../presets/fitted.ts';
 import type { Attended } from '../presets/preset.ts';
 import { encodeAttended, encodeProfile } from '../presets/profile-code.ts';
 import type { RecordedTrace } from '../reader.ts';
+import { regionBounds } from '../synthetic/regions.ts';
 import { fillGaps, meanAttended, measureAttended } from './attended.ts';
+import { evidencePlace } from './evidence.ts';
 import type { FitSource } from './fit-source.ts';
 import { fitHead } from './head-fit.ts';
 import { measureHead } from './measured.ts';
@@ -22,6 +24,7 @@ interface Source {
   readonly task: string | null;
   readonly identities: Int32Array | null;
   readonly questionTokens: number;
+  readonly evidencePlace: number;
   readonly ropeTheta: number;
 }
 
@@ -35,15 +38,17 @@ export function fitModel(
   const { layers, heads, kvHeads, headDim } = first.shape;
   const ropeTheta = first.metadata.rope?.theta ?? 10000;
   for (const trace of traces) checkTrace(trace, first);
-  const sources = traces.map(
-    (trace): Source => ({
+  const sources = traces.map((trace): Source => {
+    const questionTokens = questionLength(trace);
+    return {
       trace,
       task: taskOf(trace),
       identities: tokenIdentities(trace, ropeTheta),
-      questionTokens: questionLength(trace),
+      questionTokens,
+      evidencePlace: evidencePlace(trace, questionTokens),
       ropeTheta,
-    }),
-  );
+    };
+  });
   const profiles: string[] = [];
   const attended: (Attended | null)[][] = sources.map(() => []);
   for (let layer = 0; layer < layers; layer++) {
@@ -55,19 +60,17 @@ export function fitModel(
       );
     for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
       profiles.push(encodeProfile(fitHead(known.map((source) => headOf(source, layer, kvHead)))));
-      for (const [i, { trace, questionTokens }] of sources.entries())
-        attended[i].push(
-          trace.has('k', layer) ? measureAttended(trace, layer, kvHead, questionTokens) : null,
-        );
+      for (const [i, source] of sources.entries()) attended[i].push(attendedOf(source, layer, kvHead));
       onProgress(profiles.length / (layers * kvHeads));
     }
   }
   const filled = fillGaps(attended, kvHeads);
   const names = [...new Set(sources.flatMap(({ task }) => (task === null ? [] : [task])))].sort();
+  const meanOf = (indices: readonly number[], of: (source: Source) => number): number =>
+    indices.reduce((sum, i) => sum + of(sources[i]), 0) / indices.length;
   const tableOf = (indices: readonly number[]): TaskTable => ({
-    questionTokens: Math.round(
-      indices.reduce((sum, i) => sum + sources[i].questionTokens, 0) / indices.length,
-    ),
+    questionTokens: Math.round(meanOf(indices, ({ questionTokens }) => questionTokens)),
+    evidencePlace: meanOf(indices, (source) => source.evidencePlace),
     attended: encodeAttended(profiles.map((_, head) => meanAttended(indices.map((i) => filled[i][head])))),
   });
   const indicesOf = (task: string): readonly number[] =>
@@ -79,6 +82,16 @@ export function fitModel(
     mean: tableOf([...sources.keys()]),
     tasks: Object.fromEntries(names.map((task) => [task, tableOf(indicesOf(task))])),
   };
+}
+
+/** Null where the layer is not recorded. */
+function attendedOf(
+  { trace, questionTokens, evidencePlace: place }: Source,
+  layer: number,
+  kvHead: number,
+): Attended | null {
+  if (!trace.has('k', layer)) return null;
+  return measureAttended(trace, layer, kvHead, regionBounds(trace.shape.promptTokens, questionTokens, place));
 }
 
 function headOf(

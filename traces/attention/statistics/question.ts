@@ -1,13 +1,11 @@
 /** How many of a prompt's last tokens hold the question, as the answer's attention tells them from the text before. */
 import { log } from '../../../sim/engine/math.ts';
-import { attendExactly, createExactAttention } from '../../../sim/quality/exact-attention.ts';
 import type { AttentionTrace } from '../../../sim/trace/attention-trace.ts';
+import { visitAttention } from './visit.ts';
 
 /** Longest and shortest question, a chat template's marks with it. */
 const mostTokens = 64;
 const leastTokens = 4;
-const sampledLayers = 4;
-const sampledSteps = 8;
 
 /**
  * The split of the last tokens into text and question at which the logarithms of their mean attention differ most:
@@ -29,31 +27,12 @@ export function questionLength(trace: AttentionTrace): number {
   return tokens;
 }
 
-/** Mean attention that the last tokens of the prompt get in the answer, the last token first. */
+/** Attention that the last tokens of the prompt get in the answer, the last token first. */
 function tailMass(trace: AttentionTrace): Float64Array {
-  const { heads, kvHeads, headDim, promptTokens, steps, recordedLayers } = trace.shape;
-  const group = heads / kvHeads;
+  const { promptTokens } = trace.shape;
   const mass = new Float64Array(Math.min(2 * mostTokens, Math.max(leastTokens + 1, promptTokens >> 1)));
-  const exact = createExactAttention(group, promptTokens + steps, 0);
-  for (let i = 0; i < sampledLayers; i++) {
-    const layer = recordedLayers[Math.floor(((i + 0.5) * recordedLayers.length) / sampledLayers)];
-    for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      const keys = trace.keys(layer, kvHead);
-      for (let s = 0; s < sampledSteps; s++) {
-        const step = Math.floor(((s + 0.5) * steps) / sampledSteps);
-        attendExactly(
-          exact,
-          trace.queries(layer, step, kvHead),
-          keys,
-          null,
-          headDim,
-          promptTokens + step + 1,
-        );
-        for (let g = 0; g < group; g++)
-          for (let at = 0; at < mass.length; at++)
-            mass[at] += exact.probabilities[g * exact.stride + promptTokens - 1 - at];
-      }
-    }
-  }
+  visitAttention(trace, (row) => {
+    for (let at = 0; at < mass.length; at++) mass[at] += row[promptTokens - 1 - at];
+  });
   return mass;
 }

@@ -5,14 +5,18 @@
  */
 import { createRandom } from '../../../sim/engine/random.ts';
 import { scaleAlong } from './geometry.ts';
-import { mixtureOf, partOf, type RowSource, saltOf, windowAt } from './rows.ts';
+import { type HeadScales, mixtureOf, partOf, type RowSource, saltOf, windowAt } from './rows.ts';
 
 /** Most of a query's deviation that may be its own token's key, and the least norm of what is known of that key. */
 const mostSelf = 0.95;
 const leastNorm = 0.1;
 
 /** Unrotated queries of the group at a position [group, headDim]; `focus` scales them. */
-export function groupQueries(source: RowSource, position: number, focus = 1): Float32Array {
+export function groupQueries(
+  source: RowSource,
+  position: number,
+  { focus, selfShift }: Pick<HeadScales, 'focus' | 'selfShift'> = { focus: 1, selfShift: 0 },
+): Float32Array {
   const { headDim, geometry } = source;
   const { profile, queryMean, queryDeviation } = geometry;
   const group = profile.queries.length;
@@ -23,7 +27,7 @@ export function groupQueries(source: RowSource, position: number, focus = 1): Fl
   const queries = new Float32Array(group * headDim);
   for (let head = 0; head < group; head++) {
     const most = mostSelf * ownKey.norm;
-    const self = Math.min(most, Math.max(-most, profile.queries[head].self)) / ownKey.norm;
+    const self = Math.min(most, Math.max(-most, profile.queries[head].self + selfShift)) / ownKey.norm;
     const rest = Math.sqrt(1 - self * self);
     for (let c = 0, i = head * headDim; c < headDim; c++, i++) {
       const free = common * deviations[c] + own * deviations[i + headDim];

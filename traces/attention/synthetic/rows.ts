@@ -8,6 +8,7 @@ import { createRandom } from '../../../sim/engine/random.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
 import type { Coherence } from '../presets/preset.ts';
 import { type HeadGeometry, scaleAlong } from './geometry.ts';
+import { isEvidence, placeInText, type RegionBounds } from './regions.ts';
 import type { SyntheticText } from './text.ts';
 
 export const blockTokens = 64;
@@ -69,10 +70,17 @@ export function mixtureOf({ identity, word, sentence, passage }: Coherence): Mix
 /** Strengths that calibration may change: of a head's queries, and nats by which salient tokens and the sink stand out. */
 export interface HeadScales {
   readonly focus: number;
+  /** Added to each query head's correlation with its own token's key. */
+  readonly selfShift: number;
   /** Share of the tokens that are salient, and their nats. */
   readonly salientRatio: number;
   readonly salientNats: number;
+  /** Share of its own deviation that a salient key keeps: salient tokens are alike. */
+  readonly salientSpread: number;
+  /** By which the end of the text stands above its beginning. */
+  readonly lateNats: number;
   readonly sinkNats: number;
+  readonly evidenceNats: number;
   /** By which a question's and an answer's tokens stand out beyond what their moments say. */
   readonly questionNats: number;
   readonly answerNats: number;
@@ -157,10 +165,18 @@ function markLandmark(
   const { spreadNats } = inQuestion ? profile.question : profile.answer;
   const shift = inQuestion ? questionShift : answerShift;
   const own = normals[windowAt(source, partOf.standing, saltOf.key, token)];
-  const shared = text.standing[token - text.questionStart];
+  const shared = text.standing[token - text.bounds.textTo];
   const spread = Math.sqrt(sharedStanding) * shared + Math.sqrt(1 - sharedStanding) * own;
   const standing = (inQuestion ? scales.questionNats : scales.answerNats) + spreadNats * spread;
   for (let c = 0; c < headDim; c++) rows[at + c] += shift[c] + standing * landmarkAxis[c];
+}
+
+/** Nats by which a token stands out along the salient axis, by its identity and by where in the text it is. */
+function standingNats(bounds: RegionBounds, scales: HeadScales, token: number, isSalient: boolean): number {
+  const salient = isSalient ? scales.salientNats : 0;
+  if (token < bounds.textFrom || token >= bounds.textTo) return salient;
+  const late = isSalient ? scales.lateNats * (placeInText(bounds, token) - 0.5) : 0;
+  return salient + late + (isEvidence(bounds, token) ? scales.evidenceNats : 0);
 }
 
 /** Unit normals of tokens first, first + 1, … become unrotated keys; the first token of all the sink. */
@@ -171,12 +187,13 @@ function dressKeys(source: RowSource, scales: HeadScales, rows: Float32Array, fi
   spreadKeys(source, rows, first, 1);
   for (let at = 0, token = first; at < rows.length; at += headDim, token++) {
     const share = profile.early / Math.sqrt(1 + token / earlyTokens);
-    const own = 1 - share / 4;
+    const isSalient = text.salience[text.types[token]] < scales.salientRatio;
+    const own = (1 - share / 4) * (isSalient ? scales.salientSpread : 1);
     for (let c = 0; c < headDim; c++)
       rows[at + c] = keyMean[c] + own * rows[at + c] + share * (sinkKey[c] - keyMean[c]);
-    if (token >= text.questionStart) markLandmark(source, scales, rows, at, token);
-    if (text.salience[text.types[token]] >= scales.salientRatio) continue;
-    for (let c = 0; c < headDim; c++) rows[at + c] += scales.salientNats * salientAxis[c];
+    if (token >= text.bounds.textTo) markLandmark(source, scales, rows, at, token);
+    const nats = standingNats(text.bounds, scales, token, isSalient);
+    for (let c = 0; c < headDim; c++) rows[at + c] += nats * salientAxis[c];
   }
   if (first !== 0) return;
   const plant = (token: number, share: number): void => {

@@ -1,30 +1,32 @@
 /**
- * A sample of a head's queries and keys, and their logits by part: enough to know the head's attention under any
- * strength of the parts, since logits are linear in them. Keys are taken by stride, with noise of their own.
+ * A sample of a head's queries and of the text's keys, and their logits by part: enough to know the head's attention in
+ * the text under any strength of the parts, since logits are linear in them. Keys are taken by stride, with noise of
+ * their own.
  */
 import { createRandom } from '../../../sim/engine/random.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
-import { startTokens } from './balance.ts';
 import { groupQueries } from './queries.ts';
+import { placeInText } from './regions.ts';
 import { mixRows, type RowSource, saltOf, spreadKeys } from './rows.ts';
 
-const farSamples = 2048;
-const sampledSteps = 4;
+const sampledKeys = 2048;
+const sampledSteps = 6;
 const sampledHeads = 4;
 
 /** Most keys that a sample can have: a stride of less than two is one. */
-export const maxSampleKeys = farSamples * 2;
+export const maxSampleKeys = sampledKeys * 2;
 
-/** Logits of sampled queries (rows) over sampled keys (columns) [queries, keys]; each key stands for `weights` keys. */
+/** Logits of sampled queries (rows) over sampled keys (columns) [queries, keys]. */
 export interface Sample {
   readonly queries: number;
   readonly keys: number;
-  readonly weights: Float64Array;
-  /** Of keys without salience, and of one nat of it. */
-  readonly plain: Float64Array;
+  /** Of the mean key where each key stands, of the key's own deviation from it, and of one nat of salience. */
+  readonly level: Float64Array;
+  readonly deviation: Float64Array;
   readonly nat: Float64Array;
-  /** Rank of each key's token in salience, as in SyntheticText [keys]. */
+  /** Rank of each key's token in salience, as in SyntheticText, and its place in the text [keys]. */
   readonly ranks: Float64Array;
+  readonly places: Float64Array;
 }
 
 /** Steps in the middle of equal parts of the run. */
@@ -34,84 +36,50 @@ function sampledStepsOf(steps: number): readonly number[] {
 }
 
 /** Rotated queries of some steps and heads. */
-function sampleQueries(rows: RowSource, steps: number): readonly Float32Array[] {
-  const { headDim, frequencies, geometry, promptTokens } = rows;
+function sampleQueries(source: RowSource, steps: number): readonly Float32Array[] {
+  const { headDim, frequencies, geometry, promptTokens } = source;
   const heads = Math.min(sampledHeads, geometry.profile.queries.length);
   return sampledStepsOf(steps).flatMap((step) => {
-    const group = groupQueries(rows, promptTokens + step);
+    const group = groupQueries(source, promptTokens + step);
     rotateRows(group, group.length / headDim, frequencies, promptTokens + step, 0);
     return Array.from({ length: heads }, (_, head) => group.subarray(head * headDim, (head + 1) * headDim));
   });
 }
 
-interface KeyRun {
-  readonly first: number;
-  readonly stride: number;
-  readonly count: number;
-  /** Keys of the trace that each sampled key stands for. */
-  readonly weight: number;
-}
-
-/** Keys [from, to) by stride. */
-function farRun(from: number, to: number): KeyRun {
-  const stride = Math.max(1, Math.floor((to - from) / farSamples));
-  const count = Math.floor((to - from) / stride);
-  return { first: from, stride, count, weight: (to - from) / count };
-}
-
-/** The text's keys by stride. */
-const sampleRuns = ({ text }: RowSource): readonly KeyRun[] => [
-  farRun(startTokens, Math.max(startTokens + 1, text.questionStart)),
-];
-
-/** Rotated rows of all runs; `fill` makes a run's unrotated rows. */
-function placeRows(
-  source: RowSource,
-  runs: readonly KeyRun[],
-  fill: (rows: Float32Array, run: KeyRun) => void,
-): Float32Array {
-  const { headDim, frequencies } = source;
-  const keys = new Float32Array(runs.reduce((sum, run) => sum + run.count, 0) * headDim);
-  let at = 0;
-  for (const run of runs) {
-    const rows = keys.subarray(at * headDim, (at + run.count) * headDim);
-    fill(rows, run);
-    rotateRows(rows, run.count, frequencies, run.first, run.stride);
-    at += run.count;
-  }
-  return keys;
-}
-
 export function sampleLogits(source: RowSource, steps: number): Sample {
-  const { headDim, geometry, text, seed, layer, kvHead } = source;
+  const { headDim, geometry, text, seed, layer, kvHead, frequencies } = source;
   const { keyMean, salientAxis, profile } = geometry;
+  const { textFrom, textTo } = text.bounds;
+  const tokens = Math.max(1, textTo - textFrom);
+  const stride = Math.max(1, Math.floor(tokens / sampledKeys));
+  const positions = Array.from({ length: Math.floor(tokens / stride) }, (_, i) => textFrom + i * stride);
   const queries = sampleQueries(source, steps);
-  const runs = sampleRuns(source);
-  const random = createRandom(seed, `calibrate.${layer}.${kvHead}`);
-  const plain = placeRows(source, runs, (rows, { first, stride }) => {
-    random.fillNormal(rows);
-    mixRows(source, profile.keyCoherence, saltOf.key, rows, first, stride);
-    spreadKeys(source, rows, first, stride);
-    for (let i = 0; i < rows.length; i++) rows[i] += keyMean[i % headDim];
-  });
-  const nat = placeRows(source, runs, (rows) => {
-    for (let at = 0; at < rows.length; at += headDim) rows.set(salientAxis, at);
-  });
-  const ranks = runs.flatMap(({ first, stride, count }) =>
-    Array.from({ length: count }, (_, i) => text.salience[text.types[first + i * stride]]),
-  );
+  const logitsOf = (fill: (keys: Float32Array) => void): Float64Array => {
+    const keys = new Float32Array(positions.length * headDim);
+    fill(keys);
+    rotateRows(keys, positions.length, frequencies, textFrom, stride);
+    return multiply(keys, queries);
+  };
+  const same = (key: Float64Array) => (keys: Float32Array) => {
+    for (let at = 0; at < keys.length; at += headDim) keys.set(key, at);
+  };
   return {
     queries: queries.length,
-    keys: plain.length / headDim,
-    weights: Float64Array.from(runs.flatMap((run) => new Array<number>(run.count).fill(run.weight))),
-    plain: logitsOf(plain, queries),
-    nat: logitsOf(nat, queries),
-    ranks: Float64Array.from(ranks),
+    keys: positions.length,
+    level: logitsOf(same(keyMean)),
+    deviation: logitsOf((keys) => {
+      createRandom(seed, `calibrate.${layer}.${kvHead}`).fillNormal(keys);
+      mixRows(source, profile.keyCoherence, saltOf.key, keys, textFrom, stride);
+      spreadKeys(source, keys, textFrom, stride);
+    }),
+    nat: logitsOf(same(salientAxis)),
+    ranks: Float64Array.from(positions, (token) => text.salience[text.types[token]]),
+    places: Float64Array.from(positions, (token) => placeInText(text.bounds, token)),
   };
 }
 
 /** Logits [queries, keys]. */
-function logitsOf(keys: Float32Array, queries: readonly Float32Array[]): Float64Array {
+function multiply(keys: Float32Array, queries: readonly Float32Array[]): Float64Array {
   const headDim = queries[0].length;
   const count = keys.length / headDim;
   const scale = 1 / Math.sqrt(headDim);

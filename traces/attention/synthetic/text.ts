@@ -5,6 +5,7 @@
  */
 import { createRandom, type Random } from '../../../sim/engine/random.ts';
 import type { TextProfile } from '../presets/preset.ts';
+import { type RegionBounds, regionBounds } from './regions.ts';
 
 export interface SyntheticText {
   readonly tokens: number;
@@ -14,9 +15,9 @@ export interface SyntheticText {
   readonly passages: Int32Array;
   /** Token identity, 0 = most frequent. */
   readonly types: Uint16Array;
-  /** First token of the question; with it the landmarks begin, the answer following. */
-  readonly questionStart: number;
-  /** How much each landmark token stands out, by unit normals, from the question's first token on. */
+  /** Where the prompt's parts lie. */
+  readonly bounds: RegionBounds;
+  /** How much each landmark token stands out, by unit normals, from the question's first token on (bounds.textTo). */
   readonly standing: Float32Array;
   /** Rank of each identity, 0 .. 1: in a head with a share r of salient tokens, those below r are. */
   readonly salience: Float32Array;
@@ -30,11 +31,11 @@ export function createText(
 ): SyntheticText {
   const tokens = promptTokens + steps;
   const weights = zipfWeights(profile.vocabulary);
-  const questionStart = Math.max(0, promptTokens - profile.questionTokens);
-  const standing = new Float32Array(tokens - questionStart);
+  const bounds = regionBounds(promptTokens, profile.questionTokens, profile.evidencePlace);
+  const standing = new Float32Array(tokens - bounds.textTo);
   createRandom(seed, 'text.standing').fillNormal(standing);
   return {
-    questionStart,
+    bounds,
     standing,
     tokens,
     words: drawRuns(tokens, profile.wordTokens, createRandom(seed, 'text.words')),
