@@ -222,7 +222,7 @@ export const catalog = {
       },
       {
         "path": "stack.index.timeRatio",
-        "value": 11.305,
+        "value": 11.304,
         "how": "an eager vote passes over its scores more often than once",
         "paper": "lookaheadkv",
         "cells": [
@@ -268,7 +268,7 @@ export const catalog = {
       },
       {
         "path": "hardware.host.cpu.threads",
-        "value": 1.833,
+        "value": 1.8214,
         "how": "threads that gather rows for the copy engine, on an unnamed CPU",
         "paper": "pariskv",
         "cells": [
@@ -279,7 +279,7 @@ export const catalog = {
       },
       {
         "path": "hardware.host.cpu.tflops",
-        "value": 0.029073,
+        "value": 0.0294,
         "how": "what attention over scattered rows reaches on that CPU",
         "paper": "pariskv",
         "cells": [
@@ -403,7 +403,7 @@ export const catalog = {
       },
       {
         "path": "stack.decodeAttention.rateRatio",
-        "value": 0.090464,
+        "value": 0.090457,
         "how": "share of the profile's decode attention rate",
         "paper": "wg-kv-v1",
         "cells": [
