@@ -157,7 +157,7 @@ const checkProgram = ({ shape, policy, world }: Case, record: LayerRecord): void
     batch,
     promptTokens: world.promptTokens,
     elementBytes: 2,
-    dramBytes: 0,
+    layerDramBytes: 0,
     dense: false,
   });
   const weigh = (tokens: readonly number[]): number =>

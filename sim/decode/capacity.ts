@@ -111,6 +111,11 @@ export const residencyOf = (input: CapacityInput): Residency => {
   };
 };
 
+/** KV bytes in DRAM of one of the layers that keep some there, mean over them, all sequences. */
+export const bytesPerLayer = ({ dram }: Residency, records: readonly (LayerRecord | null)[]): number =>
+  dram.kvPeakBytes /
+  Math.max(1, records.filter((record) => (record?.afterPrefill.dramBytes ?? 0) > 0).length);
+
 /** Bytes missing per tier; empty when everything fits, as far as capacities are known. */
 export const shortfall = (
   residency: Residency,

@@ -20,6 +20,7 @@ import type { Timeline } from '../timing/timeline.ts';
 import { type AttentionTrace, type TraceField, traceFields } from '../trace/attention-trace.ts';
 import { representativeOf } from '../trace/represent.ts';
 import {
+  bytesPerLayer,
   type CapacityInput,
   heldBytesPerStep,
   kvBytesPerStep,
@@ -238,7 +239,7 @@ const assess = (
   const residency = residencyOf(common);
   const run = timePolicy({
     ...common,
-    dramBytes: residency.dram.kvPeakBytes,
+    layerDramBytes: bytesPerLayer(residency, records),
     forms: formsOf(policy, world),
     machine,
     price: (operation) => costOf(operation, machine),

@@ -18,8 +18,11 @@ export interface LoweringInput {
   readonly promptTokens: number;
   /** Bytes of one activation or KV element. */
   readonly elementBytes: number;
-  /** KV bytes in DRAM that the steps read from, all sequences: scattered reads over much memory miss translations. */
-  readonly dramBytes: number;
+  /**
+   * KV bytes in DRAM of one layer, all sequences, over which a copy's rows are scattered: reads over much memory miss
+   * translations.
+   */
+  readonly layerDramBytes: number;
   /** False leaves out projections, MLP and output head. */
   readonly dense: boolean;
 }
@@ -212,7 +215,7 @@ export class Emitter {
           from: 'dram',
           to: 'hbm',
           ...this.rowsOf(count * part, form),
-          regionBytes: this.input.dramBytes,
+          regionBytes: this.input.layerDramBytes,
           ...(share === null ? {} : { chosen: { form, share } }),
           mode,
           stream,

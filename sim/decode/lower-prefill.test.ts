@@ -18,7 +18,7 @@ const prefill = (extraPass: ExtraPass | null, batch = 1): readonly Operation[] =
     batch,
     promptTokens: PROMPT,
     elementBytes: 2,
-    dramBytes: 0,
+    layerDramBytes: 0,
     dense: true,
   }).prefill(model.layerKinds.map(() => ({ demand: { ...emptyDemand(1), spillTokens: [10] } }))).operations;
 

@@ -18,7 +18,7 @@ const loweringOf = (policy: Policy, batch = 1): Lowering =>
     batch,
     promptTokens: 1000,
     elementBytes: 2,
-    dramBytes: 0,
+    layerDramBytes: 0,
     dense: false,
   });
 

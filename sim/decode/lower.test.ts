@@ -22,7 +22,7 @@ const loweringOf = (transfer: Transfer, batch = 1, dense = false): Lowering =>
     batch,
     promptTokens: 1000,
     elementBytes: 2,
-    dramBytes: 0,
+    layerDramBytes: 0,
     dense,
   });
 
@@ -208,7 +208,7 @@ describe('the lowering of a step', () => {
       batch: 1,
       promptTokens: 9000,
       elementBytes: 2,
-      dramBytes: 0,
+      layerDramBytes: 0,
       dense: false,
     });
     const attends = only(

@@ -11,7 +11,7 @@ import { findPolicy } from '../policy/find-policy.ts';
 import type { Policy, World } from '../policy/policy.ts';
 import type { Operation } from '../program/operation.ts';
 import { representativeOf } from '../trace/represent.ts';
-import { residencyOf } from './capacity.ts';
+import { bytesPerLayer, residencyOf } from './capacity.ts';
 import { arrange, type CompareInput, recordsByLayer } from './compare.ts';
 import type { HeadChoice } from './head-choice.ts';
 import { formsOf } from './head-replay.ts';
@@ -130,8 +130,8 @@ const programOf = (
   const records = recordsByLayer(model, replay).slice(0, layers);
   const common = { model, policy, batch, dense, elementBytes, promptTokens };
   const forms = formsOf(policy, world);
-  const dramBytes = residencyOf({ ...common, steps, records }).dram.kvPeakBytes;
-  const { operations } = new Lowering({ ...common, forms, dramBytes }).step(
+  const layerDramBytes = bytesPerLayer(residencyOf({ ...common, steps, records }), records);
+  const { operations } = new Lowering({ ...common, forms, layerDramBytes }).step(
     step,
     records.map((record) => record && { append: record.appends[step], choice: record.choices[step] }),
   );

@@ -40,7 +40,7 @@ const attentionFlopsPerNs = (machine: Machine, operation: AttendOperation): numb
 const cpuAttend = (machine: Machine, operation: AttendOperation): OperationCost => {
   const bytes = (operation.readBytes.dram ?? 0) + (operation.readBytes.hbm ?? 0);
   return toCost(machine, {
-    fixedNs: machine.dram.latencyNs,
+    fixedNs: machine.cpu.startNs + machine.dram.latencyNs,
     amount: bytes > 0 ? bytes : operation.flops,
     bounds: [
       {

@@ -134,12 +134,16 @@ interface Streamed {
 }
 
 /** The law of a kernel that the stack has measured, or the roofline that stands for one. */
-const lawOf = (machine: Machine, names: readonly string[], timeRatio: number): KernelLaw => {
+const lawOf = (
+  machine: Machine,
+  names: readonly string[],
+  timeRatio: number,
+): KernelLaw & { readonly matrixRatio: number } => {
   const measured = names.find((name) => Object.hasOwn(machine.kernels, name));
   if (measured !== undefined) {
     // Measured in graphs, as all laws are.
     const law = machine.kernels[measured];
-    return { ...law, startNs: law.startNs + machine.launch.extraNs };
+    return { ...law, startNs: law.startNs + machine.launch.extraNs, matrixRatio: 1 };
   }
   const rateRatio = 1 / timeRatio;
   return {
@@ -149,6 +153,7 @@ const lawOf = (machine: Machine, names: readonly string[], timeRatio: number): K
     rampBytes: 1,
     rateRatio,
     flopsRatio: rateRatio,
+    matrixRatio: rateRatio,
   };
 };
 
@@ -159,14 +164,16 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const law = lawOf(machine, names, timeRatio);
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
-  const computeNs = flops / flopsPerNs.fp32 + matrixFlops / gemm.flopsPerNs.bf16;
+  // Matrix products run at the rate of products, whatever the vector part of a measured kernel reaches.
+  const matrixNs = matrixFlops / gemm.flopsPerNs.bf16 / law.matrixRatio;
+  const computeNs = flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs;
   return toCost(machine, {
     fixedNs: kernels * law.startNs + rampNsOf(law, takenBytes) + (farBytes > 0 ? uva.roundTripNs : 0),
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
       { label: 'hbm', ns: takenBytes / machine.hbm.readBytesPerNs / law.rateRatio },
-      { label: 'compute', ns: computeNs / law.flopsRatio },
+      { label: 'compute', ns: computeNs },
     ],
     takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
     trust: law,
@@ -191,7 +198,7 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
   }
   const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);
   return toCost(machine, {
-    fixedNs: machine.dram.latencyNs,
+    fixedNs: machine.cpu.startNs + machine.dram.latencyNs,
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       {

@@ -99,11 +99,17 @@ const attendForm = (
   binding.touch(onCpu ? 'dram' : 'hbm', (tokens * pageStride) / pageTokens);
 };
 
-const standIn = (binding: Binding, { operation }: Attended, form: FormRows, name: string): void => {
-  let tokens = 0;
-  for (const row of form.rows) for (const { count } of row) tokens += count;
-  const bytes = tokens * form.slotBytes;
-  binding.standIn(`attention over ${name}`);
+/** One call for all forms that no kernel reads, as a kernel for them would be one. */
+const standIn = (
+  binding: Binding,
+  { operation }: Attended,
+  forms: readonly FormRows[],
+  formNames: readonly string[],
+): void => {
+  let bytes = 0;
+  for (const { rows, slotBytes } of forms)
+    for (const row of rows) for (const { count } of row) bytes += count * slotBytes;
+  for (const { form } of forms) binding.standIn(`attention over ${formNames[form]}`);
   binding.work(operation.where, {
     hbmBytes: operation.where === 'gpu' ? bytes : 0,
     dramBytes: operation.where === 'gpu' ? 0 : bytes,
@@ -123,13 +129,14 @@ export const bindAttend = (
   formNames: readonly string[],
 ): number => {
   let taken = 0;
+  const without: FormRows[] = [];
   for (const form of attended.forms) {
     if (isEmpty(form)) continue;
     const { format } = form;
-    if (format === null) standIn(binding, attended, form, formNames[form.form]);
-    else attendForm(binding, group, attended, { ...form, format }, part + taken);
-    taken++;
+    if (format === null) without.push(form);
+    else attendForm(binding, group, attended, { ...form, format }, part + taken++);
   }
+  if (without.length > 0) standIn(binding, attended, without, formNames);
   return taken;
 };
 
@@ -148,5 +155,9 @@ export const bindMerge = (
 export const partialTarget = ({ partials, headDim }: AttentionGroup, part: number): Ref =>
   plus(partials, part * partialBytes(headDim));
 
+/** Parts in which the attention of a layer leaves its outputs. */
 export const partsOf = (attended: readonly Attended[]): number =>
-  attended.reduce((sum, { forms }) => sum + forms.filter((form) => !isEmpty(form)).length, 0);
+  attended.reduce(
+    (sum, { forms }) => sum + forms.filter((form) => form.format !== null && !isEmpty(form)).length,
+    0,
+  );

@@ -72,7 +72,7 @@ describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
       batch: 1,
       promptTokens: 1000,
       elementBytes: 2,
-      dramBytes: 0,
+      layerDramBytes: 0,
       dense: false,
     });
     const { operations } = lowering.step(0, [{ append: record.appends[0], choice: record.choices[0] }]);
@@ -109,7 +109,7 @@ describe('what lies on NVMe comes to DRAM before', () => {
       batch: 2,
       promptTokens: 1000,
       elementBytes: 2,
-      dramBytes: 0,
+      layerDramBytes: 0,
       dense: false,
     });
     const prefill = lowering.prefill([{ demand: record.prefill }]).operations;

@@ -45,7 +45,7 @@ describe('MagicPIG', () => {
       batch: 1,
       promptTokens: 600,
       elementBytes: 2,
-      dramBytes: 0,
+      layerDramBytes: 0,
       dense: false,
     });
     const { operations } = lowering.step(0, [{ append: emptyDemand(1), choice: demand }]);
