@@ -23,6 +23,7 @@ export interface RunFlags {
   readonly rounds: number;
   readonly once: boolean;
   readonly verbose: boolean;
+  readonly checkUpTo: number;
   readonly timeLimit: number;
   readonly caseLimit: number;
   readonly seed: number;
@@ -38,9 +39,10 @@ const openTrace = (source: PreparedCase['trace'], path: string | undefined): Att
 };
 
 /** Rows of cases, cut as for the replay; a trace is opened once. */
-const createRows = (path: string | undefined): RunCasesOptions['rowsOf'] => {
+const createRows = (path: string | undefined, mostTokens: number): RunCasesOptions['rowsOf'] => {
   const traces = new Map<string, AttentionTrace | null>();
   return ({ trace: source, workload: { context, program } }) => {
+    if (context > mostTokens) return null;
     const key = JSON.stringify(source);
     const trace = traces.has(key) ? (traces.get(key) ?? null) : openTrace(source, path);
     traces.set(key, trace);
@@ -68,7 +70,7 @@ export const runPrepared = async (
     const samples = await runCases(backend, cases, {
       hbmBytes: given.memory,
       dramBytes: given.memory,
-      warmups: 2,
+      warmups: 1,
       repeats: given.repeats,
       rounds: given.rounds,
       once: given.once,
@@ -79,7 +81,7 @@ export const runPrepared = async (
       },
       seed: given.seed,
       date: new Date().toISOString().slice(0, 10),
-      rowsOf: createRows(given.trace),
+      rowsOf: createRows(given.trace, given.checkUpTo),
       onProgress: (share) => progress.update(share),
     });
     answers = !samples.refused.some(({ reason }) => reason.endsWith(GIVEN_UP));

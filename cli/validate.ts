@@ -105,6 +105,12 @@ const flags = z.object({
     .default(600)
     .describe('seconds after which a case, and the backend, is given up'),
   verbose: z.boolean().default(false).describe('say each case on stderr as it ends'),
+  checkUpTo: z
+    .int()
+    .min(0)
+    .default(2 ** 20)
+    .meta({ suffix: true })
+    .describe('longest context at which outputs and selected sets are checked'),
   once: z.boolean().default(false).describe('run each case once and check nothing (under a profiler)'),
   prepare: z.string().optional().describe('write the workloads to this file (.json.gz) and run nothing'),
   from: z.string().optional().describe('run the workloads of this file'),

@@ -49,16 +49,24 @@ export const runOnce = async (backend: Backend, memory: Memory, step: BoundStep)
   return { totalNs: [...totalNs], operationNs: [], graph };
 };
 
-/** Times a step whose tables are written. Throws KernelError when a call fails. */
+/** Repeats take about this long together, unless there are fewer than the least. */
+const ROUND_NS = 1e8;
+const LEAST_REPEATS = 3;
+
+/** Times a step whose tables are written; calls one by one unless `perCall` is false. Throws KernelError when a call fails. */
 export const timeStep = async (
   backend: Backend,
   memory: Memory,
   step: BoundStep,
-  { warmups = 3, repeats = 10, graph = true }: RunOptions,
+  { warmups = 3, repeats = 10, graph = true, perCall = true }: RunOptions,
 ): Promise<Timing> => {
   const calls = realCalls(memory, step);
-  const whole = await backend.run(calls, { warmups, repeats, graph });
-  const apart = await backend.run(calls, { warmups: 1, repeats: Math.min(5, repeats), perCall: true });
+  const [firstNs] = (await backend.run(calls, { warmups, repeats: 1, graph })).totalNs;
+  // A long step needs fewer repeats, and has less noise.
+  const affordable = Math.min(repeats, Math.max(LEAST_REPEATS, Math.ceil(ROUND_NS / firstNs)));
+  const whole = await backend.run(calls, { warmups: 0, repeats: affordable, graph });
+  if (!perCall) return { totalNs: [...whole.totalNs], operationNs: [], graph: whole.graph };
+  const apart = await backend.run(calls, { warmups: 1, repeats: Math.min(3, affordable), perCall: true });
   const { startNs, endNs } = apart;
   const rows = endNs.length / calls.length;
   const over = (column: Float64Array, call: number): number =>

@@ -138,7 +138,13 @@ const round = async (
         one.timings.push(
           once
             ? await runOnce(backend, memory, one.bound)
-            : await timeStep(backend, memory, one.bound, { warmups, repeats, graph: true }),
+            : await timeStep(backend, memory, one.bound, {
+                warmups,
+                repeats,
+                graph: true,
+                // Once is enough for what is only looked at kind by kind.
+                perCall: one.timings.length === 0,
+              }),
         );
       });
       options.say(`${nameOf(one)}: ${lastNs(one)} ns, took ${Math.round(performance.now() - started)} ms`);
