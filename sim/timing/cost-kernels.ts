@@ -138,12 +138,16 @@ const lawOf = (
   machine: Machine,
   names: readonly string[],
   timeRatio: number,
-): KernelLaw & { readonly matrixRatio: number } => {
+): KernelLaw & { readonly matrixFlopsPerNs: number } => {
   const measured = names.find((name) => Object.hasOwn(machine.kernels, name));
   if (measured !== undefined) {
-    // Measured in graphs, as all laws are.
+    // Measured in graphs, as all laws are. Its products are its own: the projections' kernel says nothing of them.
     const law = machine.kernels[measured];
-    return { ...law, startNs: law.startNs + machine.launch.extraNs, matrixRatio: 1 };
+    return {
+      ...law,
+      startNs: law.startNs + machine.launch.extraNs,
+      matrixFlopsPerNs: machine.flopsPerNs.bf16,
+    };
   }
   const rateRatio = 1 / timeRatio;
   return {
@@ -153,19 +157,18 @@ const lawOf = (
     rampBytes: 1,
     rateRatio,
     flopsRatio: rateRatio,
-    matrixRatio: rateRatio,
+    matrixFlopsPerNs: machine.gemm.flopsPerNs.bf16 * rateRatio,
   };
 };
 
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
-  const { launch, uva, link, flopsPerNs, gemm } = machine;
+  const { launch, uva, link, flopsPerNs } = machine;
   const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0, timeRatio = 1, names } = work;
   const law = lawOf(machine, names, timeRatio);
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
-  // Matrix products run at the rate of products, whatever the vector part of a measured kernel reaches.
-  const matrixNs = matrixFlops / gemm.flopsPerNs.bf16 / law.matrixRatio;
+  const matrixNs = matrixFlops / law.matrixFlopsPerNs;
   const computeNs = flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs;
   return toCost(machine, {
     fixedNs: kernels * law.startNs + rampNsOf(law, takenBytes) + (farBytes > 0 ? uva.roundTripNs : 0),
