@@ -238,10 +238,11 @@ export const runCases = async (
       if (clock.isOver()) break;
       senses.push(await backend.sense());
       await round(backend, memory, able, options, clock, options.seed + at, report);
-    }
-    for (const one of options.once ? [] : able) {
-      report();
-      await check(backend, memory, one, clock, options);
+      // After the first round, so that a run that ends early has its outputs checked.
+      for (const one of options.once || at > 0 ? [] : able) {
+        report();
+        await check(backend, memory, one, clock, options);
+      }
     }
     if (!clock.isStuck()) {
       senses.push(await backend.sense());
