@@ -48,11 +48,14 @@ const createRows = (path: string | undefined, mostTokens: number): RunCasesOptio
     traces.set(key, trace);
     if (trace === null) return null;
     const window = windowTrace(trace, context, program.step + 1);
-    return (layer, kvHead) => ({
-      keys: window.keys(layer, kvHead),
-      values: window.values(layer, kvHead),
-      queries: window.queries(layer, program.step, kvHead),
-    });
+    return (layer, kvHead) =>
+      window.has('k', layer) && window.has('v', layer) && window.has('q', layer)
+        ? {
+            keys: window.keys(layer, kvHead),
+            values: window.values(layer, kvHead),
+            queries: window.queries(layer, program.step, kvHead),
+          }
+        : null;
   };
 };
 

@@ -26,7 +26,7 @@ export interface RunCasesOptions {
   /** Date of the run, for the record. */
   readonly date: string;
   /** Rows of the case's trace for the check of its output; null = none are to be had. */
-  rowsOf(prepared: PreparedCase): ((layer: number, kvHead: number) => RealRows) | null;
+  rowsOf(prepared: PreparedCase): ((layer: number, kvHead: number) => RealRows | null) | null;
   onProgress(share: number): void;
   /** A line as each case begins or ends. */
   say(line: string): void;
@@ -174,8 +174,9 @@ const check = async (
     const { workload } = one.prepared;
     const layer = workload.program.layers.findLast(({ replayedLayer }) => replayedLayer !== null);
     const { replayedHeads } = workload.dimensions;
-    if (layer?.replayedLayer !== null && layer !== undefined)
-      one.jaccard = await checkSelection(backend, workload, rows(layer.replayedLayer, replayedHeads[0]));
+    const replayed = layer?.replayedLayer ?? null;
+    const real = replayed === null ? null : rows(replayed, replayedHeads[0]);
+    if (real !== null) one.jaccard = await checkSelection(backend, workload, real);
   } catch (error) {
     one.failure = reasonOf(error);
   }
