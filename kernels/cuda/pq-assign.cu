@@ -1,5 +1,5 @@
-// Codes of keys (calls/pq-assign.ts): a block takes a few keys and reads each centroid once for all of them; the nearest
-// wins by the maximum of (score, lower number) packed in 64 bits.
+// Codes of keys (calls/pq-assign.ts): a block takes a few keys; a thread reads a centroid once for all of them, and the
+// nearest wins by the maximum of (score, lower number) packed in 64 bits.
 #include "pieces.h"
 
 namespace {
@@ -23,9 +23,29 @@ __device__ __forceinline__ unsigned long long ranked(float score, int centroid) 
   return static_cast<unsigned long long>(order) << 32 | static_cast<uint32_t>(~centroid);
 }
 
+// centroid · (key - centroid / 2): the nearest centroid has the most.
+__device__ __forceinline__ float nearness(float a, float key, float sum) { return fmaf(a, key - 0.5f * a, sum); }
+__device__ __forceinline__ float nearness(float4 a, float4 key, float sum) {
+  return nearness(a.w, key.w, nearness(a.z, key.z, nearness(a.y, key.y, nearness(a.x, key.x, sum))));
+}
+
+template <typename V>
+__device__ __forceinline__ void score(const Assignment& p, int64_t entry, int channels, const float* part,
+                                      float (&scores)[kKeys]) {
+  constexpr int kWords = sizeof(V) / 4;
+  const V* centroid = reinterpret_cast<const V*>(p.books + entry * channels);
+#pragma unroll 8
+  for (int c = 0; c < channels / kWords; c++) {
+    const V values = centroid[c];
+#pragma unroll
+    for (int k = 0; k < kKeys; k++)
+      scores[k] = nearness(values, *reinterpret_cast<const V*>(part + k * p.dim + c * kWords), scores[k]);
+  }
+}
+
 __global__ void __launch_bounds__(kThreads) assign(const Assignment p) {
-  extern __shared__ unsigned long long best[];  // [kKeys, subspaces], then the keys
-  float* keys = reinterpret_cast<float*>(best + kKeys * p.subspaces);
+  extern __shared__ __align__(16) float keys[];  // [kKeys, dim], then the nearest [kKeys, subspaces]
+  auto* best = reinterpret_cast<unsigned long long*>(keys + kKeys * p.dim);
   const int64_t row = blockIdx.y;
   const int channels = p.dim / p.subspaces;
   const int entries = p.subspaces * p.centroids;
@@ -39,14 +59,11 @@ __global__ void __launch_bounds__(kThreads) assign(const Assignment p) {
     __syncthreads();
     for (int at = threadIdx.x; at < entries; at += kThreads) {
       const int s = at / p.centroids;
-      const float* centroid = p.books + (row * entries + at) * channels;
-      const float* part = keys + s * channels;
       float scores[kKeys] = {};
-      for (int c = 0; c < channels; c++) {
-        const float value = centroid[c];
-#pragma unroll
-        for (int k = 0; k < kKeys; k++) scores[k] = fmaf(value, part[k * p.dim + c] - 0.5f * value, scores[k]);
-      }
+      if (channels % 4 == 0)
+        score<float4>(p, row * entries + at, channels, keys + s * channels, scores);
+      else
+        score<float>(p, row * entries + at, channels, keys + s * channels, scores);
 #pragma unroll
       for (int k = 0; k < kKeys; k++) atomicMax(best + k * p.subspaces + s, ranked(scores[k], at % p.centroids));
     }
@@ -79,6 +96,7 @@ kvt_status pq_assign(const CudaCall& call) {
     return fail(KVT_INVALID, "pq-assign: expected rows 1 to 65535, 0 <= from < to and pieceVectors 1 or more");
   if (p.centroids < 1 || p.centroids > 256 || p.subspaces < 1 || p.dim > 1024 || p.dim % p.subspaces != 0)
     return fail(KVT_INVALID, "pq-assign: expected centroids 1 to 256, and subspaces that divide headDim <= 1024");
+  if (reinterpret_cast<uintptr_t>(p.books) % 16 != 0) return fail(KVT_INVALID, "pq-assign: books not aligned to 16 bytes");
   const int64_t wanted = (p.to - p.from + kKeys - 1) / kKeys;
   const int64_t most = (8 * call.multiprocessors + rows - 1) / rows;
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));

@@ -15,6 +15,13 @@ constexpr int kThreads = 256;
 constexpr int kKeys = 4;
 constexpr int kRoom = 96 * 1024;
 
+constexpr int kTogether = 4;
+
+__device__ __forceinline__ float product(float a, float b, float sum) { return fmaf(a, b, sum); }
+__device__ __forceinline__ float product(float4 a, float4 b, float sum) {
+  return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+
 struct PqScores {
   const __nv_bfloat16* queries;
   const float* books;
@@ -25,17 +32,31 @@ struct PqScores {
   float scale;
 };
 
-// Products of queries [first, first + queries) with all centroids of the row: [queries, subspaces, centroids].
-__device__ void fill_table(const PqScores& p, int64_t row, int first, int queries, float* table) {
+// Products of queries [first, first + queries) with all centroids of the row: [queries, subspaces, centroids]. A thread
+// reads a centroid once for up to kTogether queries, which lie in shared memory.
+template <typename V>
+__device__ void fill_table(const PqScores& p, int64_t row, int first, int queries, float* table, const float* query) {
+  constexpr int kWords = sizeof(V) / 4;
   const int channels = p.dim / p.subspaces;
   const int entries = p.subspaces * p.centroids;
   for (int at = threadIdx.x; at < entries; at += kThreads) {
-    const float* centroid = p.books + (row * entries + at) * channels;
-    for (int q = 0; q < queries; q++) {
-      const __nv_bfloat16* query = p.queries + (row * p.group + first + q) * p.dim + at / p.centroids * channels;
-      float sum = 0;
-      for (int c = 0; c < channels; c++) sum = fmaf(centroid[c], __bfloat162float(query[c]), sum);
-      table[q * entries + at] = p.scale * sum;
+    const V* centroid = reinterpret_cast<const V*>(p.books + (row * entries + at) * channels);
+    const float* part = query + at / p.centroids * channels;
+    for (int from = 0; from < queries; from += kTogether) {
+      float sums[kTogether] = {};
+#pragma unroll 8
+      for (int c = 0; c < channels / kWords; c++) {
+        const V values = centroid[c];
+#pragma unroll
+        for (int q = 0; q < kTogether; q++) {
+          if (from + q >= queries) break;
+          const V of_query = *reinterpret_cast<const V*>(part + (from + q) * p.dim + c * kWords);
+          sums[q] = product(values, of_query, sums[q]);
+        }
+      }
+#pragma unroll
+      for (int q = 0; q < kTogether; q++)
+        if (from + q < queries) table[(from + q) * entries + at] = p.scale * sums[q];
     }
   }
 }
@@ -43,7 +64,8 @@ __device__ void fill_table(const PqScores& p, int64_t row, int first, int querie
 // kBytes: codes of a key read in one load (1, 2 or 4), 0 = one by one.
 template <int kBytes>
 __global__ void __launch_bounds__(kThreads) score_codes(const PqScores p) {
-  extern __shared__ float table[];
+  extern __shared__ __align__(16) float query[];  // [together, dim], then the table
+  float* table = query + p.together * p.dim;
   const int64_t row = blockIdx.y;
   const int entries = p.subspaces * p.centroids;
   const uint8_t* codes = p.codes + row * p.token_stride * p.subspaces;
@@ -51,7 +73,13 @@ __global__ void __launch_bounds__(kThreads) score_codes(const PqScores p) {
   for (int first = 0; first < p.group; first += p.together) {
     const int queries = min(p.together, p.group - first);
     __syncthreads();
-    fill_table(p, row, first, queries, table);
+    for (int i = threadIdx.x; i < queries * p.dim; i += kThreads)
+      query[i] = __bfloat162float(p.queries[(row * p.group + first) * p.dim + i]);
+    __syncthreads();
+    if (p.dim / p.subspaces % 4 == 0)
+      fill_table<float4>(p, row, first, queries, table, query);
+    else
+      fill_table<float>(p, row, first, queries, table, query);
     __syncthreads();
     for (int64_t base = static_cast<int64_t>(blockIdx.x) * kThreads * kKeys + threadIdx.x; base < p.count; base += step) {
       uint32_t own[kKeys] = {};
@@ -127,14 +155,15 @@ kvt_status pq_score(const CudaCall& call) {
   if (rows < 1 || rows > 65535 || p.group < 1 || p.count < 1 || p.centroids < 1 || p.centroids > 256)
     return fail(KVT_INVALID, "pq-score: expected rows 1 to 65535, group and count 1 or more, centroids 1 to 256");
   if (p.subspaces < 1 || p.dim % p.subspaces != 0) return fail(KVT_INVALID, "pq-score: subspaces must divide headDim");
-  const int64_t query_bytes = static_cast<int64_t>(p.subspaces) * p.centroids * 4;
-  if (query_bytes > kRoom) return fail(KVT_INVALID, "pq-score: subspaces x centroids, expected 24576 or fewer");
+  const int64_t query_bytes = (static_cast<int64_t>(p.subspaces) * p.centroids + p.dim) * 4;
+  if (query_bytes > kRoom) return fail(KVT_INVALID, "pq-score: subspaces x centroids + headDim, expected 24576 or fewer");
   p.together = static_cast<int>(kRoom / query_bytes < p.group ? kRoom / query_bytes : p.group);
   const int64_t wanted = (p.count + kThreads * kKeys - 1) / (kThreads * kKeys);
-  const int64_t most = (4 * call.multiprocessors + rows - 1) / rows;
+  const int64_t most = (2 * call.multiprocessors + rows - 1) / rows;
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));
   const size_t shared = static_cast<size_t>(p.together * query_bytes);
   const bool aligned = reinterpret_cast<uintptr_t>(p.codes) % 4 == 0;
+  if (reinterpret_cast<uintptr_t>(p.books) % 16 != 0) return fail(KVT_INVALID, "pq-score: books not aligned to 16 bytes");
   if (p.subspaces == 1)
     launch<1>(call, p, grid, shared);
   else if (p.subspaces == 2 && aligned)

@@ -5,14 +5,9 @@
 #ifndef KVTIER_CUDA_SELECT_H
 #define KVTIER_CUDA_SELECT_H
 
-#include <cooperative_groups.h>
-
-#include "block-sum.h"
+#include "select-digits.h"
 
 namespace kvt {
-
-constexpr int kBins = 2048;
-constexpr int kFewestThreads = 256;
 
 // Keys order as scores do; 0 is no key (a place past the row's end).
 struct FloatScore {
@@ -39,69 +34,6 @@ struct Selection {
   int of, k;
   int slice;  // positions of a block
 };
-
-// Blocks that share a row.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-__device__ __forceinline__ int blocks_of_row() {
-  return static_cast<int>(cooperative_groups::this_cluster().num_blocks());
-}
-__device__ __forceinline__ int rank_in_row() {
-  return static_cast<int>(cooperative_groups::this_cluster().block_rank());
-}
-__device__ __forceinline__ void sync_row() { cooperative_groups::this_cluster().sync(); }
-template <typename T>
-__device__ __forceinline__ const T* of_block(const T* shared, int rank) {
-  return cooperative_groups::this_cluster().map_shared_rank(shared, rank);
-}
-#else
-__device__ __forceinline__ int blocks_of_row() { return 1; }
-__device__ __forceinline__ int rank_in_row() { return 0; }
-__device__ __forceinline__ void sync_row() { __syncthreads(); }
-template <typename T>
-__device__ __forceinline__ const T* of_block(const T* shared, int) {
-  return shared;
-}
-#endif
-
-struct SelectShared {
-  // Two tables, so that one is cleared while other blocks may still read the other.
-  uint32_t bins[2][kBins];
-  uint32_t sums[kMostWarps];
-  uint32_t above[kMostWarps], ties[kMostWarps];
-  uint32_t block_above, block_ties;
-  // The bin in which the k-th highest lies, what lies above the bin, and in it.
-  uint32_t bin, over, inside;
-};
-
-// Sums the blocks' tables and finds the bin of the `left`-th highest key, from the highest bin down.
-__device__ inline void find_bin(SelectShared& s, const uint32_t* table, uint32_t left) {
-  constexpr int kMost = kBins / kFewestThreads;
-  const int per = kBins / static_cast<int>(blockDim.x);
-  const int first = kBins - (static_cast<int>(threadIdx.x) + 1) * per;
-  const int blocks = blocks_of_row();
-  uint32_t counts[kMost] = {};
-  uint32_t mine = 0;
-#pragma unroll 4
-  for (int rank = 0; rank < blocks; rank++) {
-    const uint32_t* other = of_block(table, rank) + first;
-#pragma unroll
-    for (int i = 0; i < kMost; i++)
-      if (i < per) counts[i] += other[i];
-  }
-#pragma unroll
-  for (int i = 0; i < kMost; i++) mine += counts[i];
-  uint32_t over = sum_before(mine, s.sums);
-#pragma unroll
-  for (int i = kMost - 1; i >= 0; i--) {
-    if (over < left && left <= over + counts[i]) {
-      s.bin = first + i;
-      s.over = over;
-      s.inside = counts[i];
-    }
-    over += counts[i];
-  }
-  __syncthreads();
-}
 
 // A warp's keys of one tile, kKeys a thread: key j of a lane lies at 32 j + lane of the warp's positions.
 template <typename Score, int kKeys>
@@ -135,109 +67,149 @@ struct Tile {
   }
 };
 
+// The part of a row that a warp looks through, tile by tile; its keys stay in registers where one tile holds them all.
 template <typename Score, int kKeys>
-__global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t) {
-  __shared__ SelectShared s;
-  const int64_t row = blockIdx.x / blocks_of_row();
-  const typename Score::Type* scores = t.scores + row * t.score_stride;
-  const int begin = min(t.of, rank_in_row() * t.slice);
-  const int end = min(t.of, begin + t.slice);
-  const int thread = static_cast<int>(threadIdx.x);
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  const int warp = thread / 32;
-  const int lane = thread & 31;
-  // The warp's positions: whole tiles, one after another.
-  constexpr int kTile = 32 * kKeys;
-  const int per_warp = ((end - begin + warps - 1) / warps + kTile - 1) / kTile * kTile;
-  const int from = min(end, begin + warp * per_warp);
-  const int to = min(end, from + per_warp);
-  const bool held = per_warp == kTile;
+struct Part {
+  static constexpr int kTile = 32 * kKeys;
+  const typename Score::Type* scores;
+  int from, to;
+  bool held;
   Tile<Score, kKeys> tile;
-  if (held) tile.load(scores, from, to);
-  for (int i = thread; i < 2 * kBins; i += static_cast<int>(blockDim.x)) s.bins[i / kBins][i % kBins] = 0;
-  __syncthreads();
 
+  __device__ __forceinline__ Part(const typename Score::Type* row, int begin, int end) : scores(row) {
+    const int warps = static_cast<int>(blockDim.x) / 32;
+    const int per_warp = ((end - begin + warps - 1) / warps + kTile - 1) / kTile * kTile;
+    from = min(end, begin + static_cast<int>(threadIdx.x) / 32 * per_warp);
+    to = min(end, from + per_warp);
+    held = per_warp == kTile;
+    if (held) tile.load(scores, from, to);
+  }
+
+  // Calls f(position of the tile) with its keys loaded.
+  template <typename F>
+  __device__ __forceinline__ void sweep(F f) {
+    for (int at = from; at < to; at += kTile) {
+      if (!held) tile.load(scores, at, to);
+      f(at);
+    }
+  }
+};
+
+// Keys from `least` on are taken, and of those equal to `tie` the first `taken`.
+struct Threshold {
+  uint32_t least, tie, taken;
+};
+
+__device__ inline void clear(uint32_t* table) {
+  for (int i = threadIdx.x; i < kBins; i += static_cast<int>(blockDim.x)) table[i] = 0;
+}
+
+template <typename Score, int kKeys>
+__device__ __forceinline__ Threshold find_threshold(SelectShared& s, Part<Score, kKeys>& part, uint32_t k) {
+  const int rank = rank_in_row();
   uint32_t prefix = 0;
-  uint32_t left = static_cast<uint32_t>(t.k);
+  uint32_t left = k;
   int shift = Score::kBits;
   bool whole = false;  // true when all keys of the last bin belong to the best
+  clear(s.bins[0]);
+  clear(s.bins[1]);
+  arrive_in_row();
+  __syncthreads();
   for (int digit = 0; shift > 0 && !whole; digit++) {
     const int width = shift > 11 ? 11 : shift;
     shift -= width;
     uint32_t* table = s.bins[digit & 1];
-    for (int at = from; at < to; at += kTile) {
-      if (!held) tile.load(scores, at, to);
-      tile.count(table, prefix, shift, width);
+    part.sweep([&](int) { part.tile.count(table, prefix, shift, width); });
+    // The first block's tables must be clear, and it must run, before others add to them.
+    if (digit == 0) wait_for_row();
+    if (rank > 0) {
+      __syncthreads();
+      add_to_first(table);
     }
     sync_row();
-    find_bin(s, table, left);
+    if (rank == 0) find_bin(s, table, left);
+    if (digit == 1) clear(s.bins[0]);
+    sync_row();
     prefix = prefix << width | s.bin;
     left -= s.over;
     whole = left == s.inside;
-    if (digit == 1)
-      for (int i = thread; i < kBins; i += static_cast<int>(blockDim.x)) s.bins[0][i] = 0;
-    __syncthreads();
   }
-  // Keys from `least` on are taken, and of those equal to `tie` the first `left`.
-  const uint32_t tie = whole ? 0xffffffffu : prefix;
-  const uint32_t least = whole ? prefix << shift : prefix + 1;
-  const uint32_t taken = whole ? 0 : left;
+  if (whole) return {prefix << shift, 0xffffffffu, 0};
+  return {prefix + 1, prefix, left};
+}
 
-  uint32_t above = 0, ties = 0;
-  for (int at = from; at < to; at += kTile) {
-    if (!held) tile.load(scores, at, to);
+// How many keys before a warp's part are above the threshold, and how many are ties; and how many in the part.
+struct Counts {
+  uint32_t above, ties, own_above, own_ties;
+};
+
+template <typename Score, int kKeys>
+__device__ __forceinline__ Counts count_before(SelectShared& s, Part<Score, kKeys>& part, const Threshold& limit) {
+  const int lane = threadIdx.x & 31;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const int rank = rank_in_row();
+  uint32_t own_above = 0, own_ties = 0;
+  part.sweep([&](int) {
 #pragma unroll
     for (int j = 0; j < kKeys; j++) {
-      above += tile.keys[j] >= least;
-      ties += tile.keys[j] == tie;
+      own_above += part.tile.keys[j] >= limit.least;
+      own_ties += part.tile.keys[j] == limit.tie;
     }
-  }
-  above = __reduce_add_sync(kAllLanes, above);
-  ties = __reduce_add_sync(kAllLanes, ties);
+  });
+  own_above = __reduce_add_sync(kAllLanes, own_above);
+  own_ties = __reduce_add_sync(kAllLanes, own_ties);
   if (lane == 0) {
-    s.above[warp] = above;
-    s.ties[warp] = ties;
+    s.above[warp] = own_above;
+    s.ties[warp] = own_ties;
   }
   __syncthreads();
-  const uint32_t warp_above = above;
-  const uint32_t warp_ties = ties;
-  const uint32_t other_above = lane < warps ? s.above[lane] : 0;
-  const uint32_t other_ties = lane < warps ? s.ties[lane] : 0;
-  above = __reduce_add_sync(kAllLanes, lane < warp ? other_above : 0);
-  ties = __reduce_add_sync(kAllLanes, lane < warp ? other_ties : 0);
-  if (thread == static_cast<int>(blockDim.x) - 1) {
-    s.block_above = above + warp_above;
-    s.block_ties = ties + warp_ties;
-  }
+  uint32_t above = __reduce_add_sync(kAllLanes, lane < warp ? s.above[lane] : 0);
+  uint32_t ties = __reduce_add_sync(kAllLanes, lane < warp ? s.ties[lane] : 0);
+  if (warp == warps - 1 && lane == 0)
+    for (int other = rank + 1; other < blocks_of_row(); other++) {
+      SelectShared* told = of_block(&s, other);
+      told->block_above[rank] = above + own_above;
+      told->block_ties[rank] = ties + own_ties;
+    }
   sync_row();
-  const int rank = rank_in_row();
-  above += __reduce_add_sync(kAllLanes, lane < rank ? *of_block(&s.block_above, lane) : 0);
-  ties += __reduce_add_sync(kAllLanes, lane < rank ? *of_block(&s.block_ties, lane) : 0);
-  sync_row();  // a block must not end while others read its shared memory
+  above += __reduce_add_sync(kAllLanes, lane < rank ? s.block_above[lane] : 0);
+  ties += __reduce_add_sync(kAllLanes, lane < rank ? s.block_ties[lane] : 0);
+  return {above, ties, own_above, own_ties};
+}
 
+template <typename Score, int kKeys>
+__global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t) {
+  __shared__ SelectShared s;
+  const int64_t row = blockIdx.x / blocks_of_row();
+  const int begin = min(t.of, rank_in_row() * t.slice);
+  Part<Score, kKeys> part(t.scores + row * t.score_stride, begin, min(t.of, begin + t.slice));
+  const Threshold limit = find_threshold(s, part, static_cast<uint32_t>(t.k));
+  Counts counts = count_before(s, part, limit);
+  if (counts.own_above == 0 && (counts.own_ties == 0 || counts.ties >= limit.taken)) return;
   uint32_t* ids = t.ids + row * t.id_stride;
   const uint32_t* map = t.map == nullptr ? nullptr : t.map + row * t.map_stride;
+  const int lane = threadIdx.x & 31;
   const unsigned before = (1u << lane) - 1;
-  if (warp_above == 0 && (warp_ties == 0 || ties >= taken)) return;
-  for (int at = from; at < to; at += kTile) {
-    if (!held) tile.load(scores, at, to);
+  part.sweep([&](int at) {
 #pragma unroll
     for (int j = 0; j < kKeys; j++) {
-      const bool best = tile.keys[j] >= least;
-      const bool equal = tile.keys[j] == tie;
+      const bool best = part.tile.keys[j] >= limit.least;
+      const bool equal = part.tile.keys[j] == limit.tie;
       const unsigned all_best = __ballot_sync(kAllLanes, best);
       const unsigned all_equal = __ballot_sync(kAllLanes, equal);
       if ((all_best | all_equal) == 0) continue;
-      const uint32_t ties_here = ties + __popc(all_equal & before);
-      if (best || (equal && ties_here < taken)) {
-        const uint32_t place = above + __popc(all_best & before) + min(ties_here, taken);
+      const uint32_t ties_here = counts.ties + __popc(all_equal & before);
+      if (best || (equal && ties_here < limit.taken)) {
+        const uint32_t place = counts.above + __popc(all_best & before) + min(ties_here, limit.taken);
         const uint32_t position = static_cast<uint32_t>(at + 32 * j + lane);
-        ids[place] = map == nullptr ? position : map[position];
+        // Scores that are not numbers must not lead outside.
+        if (place < static_cast<uint32_t>(t.k)) ids[place] = map == nullptr ? position : map[position];
       }
-      above += __popc(all_best);
-      ties += __popc(all_equal);
+      counts.above += __popc(all_best);
+      counts.ties += __popc(all_equal);
     }
-  }
+  });
 }
 
 // A row is shared by blocks of at least this many positions: summing tables over a cluster takes about as long.
@@ -276,7 +248,7 @@ int cluster_for(const CudaCall& call, int of, int64_t rows) {
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess || major < 9)
     return 1;
-  while (cluster < 16 && of > static_cast<int64_t>(cluster) * kSharedSlice && rows * cluster < call.multiprocessors)
+  while (cluster < kMostBlocks && of > static_cast<int64_t>(cluster) * kSharedSlice && 2 * rows * cluster <= call.multiprocessors)
     cluster *= 2;
   // 16 blocks are more than every device promises, and pay only where all rows find their place at once.
   if (cluster == 16 && SelectLaunch<Score, 16>(call, rows, cluster, 1024).together() < rows) cluster = 8;
