@@ -204,18 +204,22 @@ export class Emitter {
   /** Rows from DRAM, `tokens` by stored form; `share` = which part of the choice they are, null = none of it. */
   fetch(tokens: readonly number[], share: Share | null, after: readonly number[]): number[] {
     const part = share === null ? 1 : share[1] - share[0];
-    const { mode } = this.input.policy.transfer;
+    const { layerDramBytes, model, policy } = this.input;
+    const { mode } = policy.transfer;
     const stream: StreamName = mode === 'uva' ? 'compute' : 'h2d';
     const ids: number[] = [];
     tokens.forEach((count, form) => {
       if (count <= 0) return;
+      const rows = this.rowsOf(count * part, form);
       ids.push(
         this.builder.add({
           kind: 'fetch',
           from: 'dram',
           to: 'hbm',
-          ...this.rowsOf(count * part, form),
-          regionBytes: this.input.layerDramBytes,
+          ...rows,
+          regionBytes: layerDramBytes,
+          visitedBytes: layerDramBytes * model.layers,
+          visitedRows: (rows.rows * model.layers) / part,
           ...(share === null ? {} : { chosen: { form, share } }),
           mode,
           stream,

@@ -142,7 +142,8 @@ export const linkSchema = z.strictObject({
   pageable: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity, latencyNs: time }),
   /**
    * Kernel reads of host memory: `outstanding` rows in flight for a round trip each, at most `bytesPerNs`; rows
-   * scattered over more than `reach` bytes miss the address translation, and misses follow one another, `walk` each.
+   * scattered over more than `reach` bytes miss the address translation, and misses follow one another, `walk` each. A
+   * translation covers `granule` bytes, so that few rows visited again and again stay within reach, however far apart.
    */
   uva: z.strictObject({
     bytesPerNs: quantity,
@@ -150,6 +151,7 @@ export const linkSchema = z.strictObject({
     roundTripNs: quantity,
     sectorBytes: quantity,
     reachBytes: quantity,
+    granuleBytes: quantity.optional(),
     walkNs: time,
     /** Start of such a kernel, its first round trip included, where it was measured. */
     startNs: time.optional(),

@@ -56,6 +56,9 @@ export interface FetchOperation extends OperationBase {
   readonly mode: TransferMode;
   /** Bytes of the region that the rows are scattered over, where it matters (uva); absent = not known. */
   readonly regionBytes?: number;
+  /** Bytes of all such regions, and rows of them, that a whole step visits; absent = this region, every row of it. */
+  readonly visitedBytes?: number;
+  readonly visitedRows?: number;
   /** Which of the layer's chosen tokens of one stored form it brings; absent = other data (an index, a cache's refill). */
   readonly chosen?: { readonly form: number; readonly share: Share };
 }

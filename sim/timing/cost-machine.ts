@@ -99,6 +99,7 @@ export interface Machine extends SharedResources {
     readonly roundTripNs: number;
     readonly sectorBytes: number;
     readonly reachBytes: number;
+    readonly granuleBytes: number;
     readonly walkNs: number;
     readonly startNs: number | null;
   };
@@ -110,6 +111,9 @@ export interface Machine extends SharedResources {
     readonly latencyNs: number;
   } | null;
 }
+
+/** What one translation of host memory covers where a profile doesn't say: the large page of a GPU's own tables. */
+const GRANULE_BYTES = 65_536;
 
 /** Read-capacity bytes that one written byte costs, from the read rate and the rate of equal reads and writes. */
 const writeWeight = (readRate: number, mixedRate: number): number =>
@@ -153,6 +157,7 @@ const uvaOf = ({ uva, errorRatio }: Profile['link']): Machine['uva'] => ({
   roundTripNs: uva.roundTripNs.value,
   sectorBytes: uva.sectorBytes.value,
   reachBytes: uva.reachBytes.value,
+  granuleBytes: uva.granuleBytes?.value ?? GRANULE_BYTES,
   walkNs: uva.walkNs.value,
   startNs: uva.startNs?.value ?? null,
 });

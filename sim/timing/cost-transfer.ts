@@ -3,6 +3,7 @@
  * (sim/hardware/profiles/h100-sxm.json); LogGP reading of copies (Alexandrov et al., SPAA '95); Little's law for
  * kernel reads; misses of the address translation beyond its reach.
  */
+import { exp } from '../engine/math.ts';
 import { SimError } from '../error.ts';
 import type { FetchOperation, SpillOperation, TierName } from '../program/operation.ts';
 import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
@@ -80,28 +81,61 @@ const pageableCost = (machine: Machine, way: Way, { rows, bytes }: Shape): Opera
   });
 };
 
-/** Time that rows scattered over `regionBytes` need on the link when kernels read them, ns. */
-const uvaFlowNs = (machine: Machine, { rows, rowBytes, bytes }: Shape, regionBytes: number): number => {
+/** Where the rows of a kernel's reads lie: their own region, and what a step visits of all such regions. */
+interface Spread {
+  readonly regionBytes: number;
+  readonly visitedBytes: number;
+}
+
+const spreadOf = (
+  { uva }: Machine,
+  {
+    regionBytes = UNKNOWN_REGION_BYTES,
+    visitedBytes = regionBytes,
+    visitedRows = Infinity,
+    rowBytes,
+  }: FetchOperation,
+): Spread => ({
+  regionBytes,
+  visitedBytes: Math.min(visitedBytes, visitedRows * Math.max(rowBytes, uva.granuleBytes)),
+});
+
+/**
+ * Address translations that rows miss. The first row of a granule finds what the last step left of it; later rows of it
+ * find it, unless the region itself is beyond reach. Rows lie at random: n of them are in G (1 - exp(-n / G)) granules.
+ */
+const missesOf = ({ uva }: Machine, rows: number, { regionBytes, visitedBytes }: Spread): number => {
+  const beyond = (bytes: number): number => Math.max(0, 1 - uva.reachBytes / bytes);
+  const granules = Math.max(1, regionBytes / uva.granuleBytes);
+  const first = Math.min(rows, granules * (1 - exp(-rows / granules)));
+  return first * beyond(visitedBytes) + (rows - first) * beyond(regionBytes);
+};
+
+/** Time that scattered rows need on the link when kernels read them, ns. */
+const uvaFlowNs = (machine: Machine, { rows, rowBytes, bytes }: Shape, spread: Spread): number => {
   const { uva } = machine;
   const sectors = roundUp(rowBytes, uva.sectorBytes);
-  const missRatio = Math.max(0, 1 - uva.reachBytes / Math.max(regionBytes, bytes));
-  return rows * Math.max(sectors / uva.bytesPerNs, uva.roundTripNs / uva.outstanding, missRatio * uva.walkNs);
+  const region = { ...spread, regionBytes: Math.max(spread.regionBytes, bytes) };
+  return Math.max(
+    rows * Math.max(sectors / uva.bytesPerNs, uva.roundTripNs / uva.outstanding),
+    missesOf(machine, rows, region) * uva.walkNs,
+  );
 };
 
 /** Zero-copy: a kernel reads (or writes) host memory directly, on the stream that it runs on. */
-const uvaCost = (
-  machine: Machine,
-  way: Way,
-  shape: Shape,
-  regionBytes: number | undefined,
-): OperationCost => {
+const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOperation): OperationCost => {
   const { uva, launch, link } = machine;
-  const flowNs = uvaFlowNs(machine, shape, regionBytes ?? UNKNOWN_REGION_BYTES);
+  const isKnown = operation.kind === 'fetch' && operation.regionBytes !== undefined;
+  const spread =
+    operation.kind === 'fetch'
+      ? spreadOf(machine, operation)
+      : { regionBytes: UNKNOWN_REGION_BYTES, visitedBytes: UNKNOWN_REGION_BYTES };
+  const flowNs = uvaFlowNs(machine, shape, spread);
+  const within = (bytes: number): number =>
+    uvaFlowNs(machine, shape, { regionBytes: bytes, visitedBytes: bytes }) / flowNs;
   const payload = shape.rows * roundUp(shape.rowBytes, uva.sectorBytes);
   const widen: readonly [number, number] =
-    regionBytes === undefined && flowNs > 0
-      ? [uvaFlowNs(machine, shape, 1) / flowNs, uvaFlowNs(machine, shape, Number.MAX_SAFE_INTEGER) / flowNs]
-      : [1, 1];
+    !isKnown && flowNs > 0 ? [within(1), within(Number.MAX_SAFE_INTEGER)] : [1, 1];
   return toCost(machine, {
     fixedNs: uva.startNs ?? kernelStartNs(machine) + uva.roundTripNs,
     amount: shape.bytes,
@@ -215,7 +249,7 @@ export const transferCost = (machine: Machine, operation: TransferOperation): Op
     case 'pageable':
       return pageableCost(machine, way, shape);
     case 'uva':
-      return uvaCost(machine, way, shape, operation.kind === 'fetch' ? operation.regionBytes : undefined);
+      return uvaCost(machine, way, shape, operation);
     case 'cpu-gather':
       return cpuGatherCost(machine, way, shape);
     default: {
