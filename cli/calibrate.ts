@@ -7,7 +7,7 @@ import { basename, dirname } from 'node:path';
 import * as z from 'zod';
 import { type BackendName, KernelError } from '../kernels/backend.ts';
 import { load } from '../kernels/load.ts';
-import { loadProfile, loadStack } from '../sim/hardware/load.ts';
+import { loadProfile, loadStack, profileNames } from '../sim/hardware/load.ts';
 import type { Profile } from '../sim/hardware/schema.ts';
 import { calibrate } from '../validate/fit/calibrate.ts';
 import { transfer } from '../validate/fit/carry.ts';
@@ -33,7 +33,12 @@ const flags = z.object({
     .string()
     .optional()
     .describe('profile to write (.json); the stack of the kernels goes beside it (.stack.json)'),
-  base: z.string().default('h100-sxm').describe('profile that numbers which nothing measures are taken from'),
+  base: z
+    .string()
+    .optional()
+    .describe(
+      'profile of numbers that nothing measures; default: the one named like the device, else h100-sxm',
+    ),
   name: z.string().optional().describe('name of the profile; default: the name of --out, or of the device'),
   restarts: z.int().min(1).max(20).default(3).describe('processes that measure every site once'),
   only: z.array(z.string()).optional().describe('microbenchmarks to run; default: all that the backend can'),
@@ -57,6 +62,20 @@ const flags = z.object({
 type Flags = z.infer<typeof flags>;
 
 const profileOf = (value: string, flag: string): Profile => loadProfile(nameOrJson(value, flag), value);
+
+const FALLBACK_BASE = 'h100-sxm';
+
+/** The catalog's profile that is named like a device ("NVIDIA H200" and h200-sxm), the nearest in memory if several. */
+export const baseFor = (device: string): string => {
+  const words = device.toLowerCase().split(/[^a-z0-9]+/);
+  const named = profileNames.filter((name) => words.includes(name.split('-')[0]));
+  return (
+    named.find((name) => name.split('-').every((part) => words.includes(part))) ??
+    named.find((name) => name.endsWith('-sxm')) ??
+    named[0] ??
+    FALLBACK_BASE
+  );
+};
 
 const slug = (text: string): string =>
   text
@@ -163,10 +182,11 @@ export const verb = {
       throw new UsageError(
         `--from ${given.from}: no such file; \`kvtier calibrate --samples FILE\` writes one`,
       );
-    const base = { hardware: profileOf(given.base, 'base'), stack: loadStack(BASE_STACK) };
     const samples =
       given.from === undefined ? await measureOrExplain(given, context) : readSamples(given.from);
     if (given.samples !== undefined) writeSamples(given.samples, samples);
+    const baseName = given.base ?? baseFor(samples.machine.name);
+    const base = { hardware: profileOf(baseName, 'base'), stack: loadStack(BASE_STACK) };
     const name =
       given.name ?? (given.out === undefined ? slug(samples.machine.name) : basename(given.out, '.json'));
     const progress = context.progress('fitting', Math.max(1, given.intervals));
@@ -183,7 +203,7 @@ export const verb = {
     context.printJson({
       format: CALIBRATION_FORMAT,
       kind: 'calibrate',
-      experiment: { backend, base: given.base, restarts: given.restarts },
+      experiment: { backend, base: baseName, restarts: given.restarts },
       seed: given.seed,
       profile: hardware,
       stack,

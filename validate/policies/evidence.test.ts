@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { root } from '../../test/scan.ts';
-import { judge, readRecords } from './evidence.ts';
+import { judge, judgeMicrobench, readRecords } from './evidence.ts';
 
 const folder = join(root, 'validate/evidence');
 const records = readRecords(folder);
@@ -22,8 +22,22 @@ describe('shipped evidence', () => {
     },
   );
 
+  it.each(records.filter(({ microbench }) => microbench !== undefined))(
+    '$name fits its microbenchmarks no worse than recorded',
+    (record) => {
+      expect(judgeMicrobench(folder, record)).toBeLessThanOrEqual((record.microbenchMape ?? 0) + SLACK);
+    },
+  );
+
   it('has no file that no record names', () => {
-    const named = new Set(records.flatMap(({ samples, hardware, stack }) => [samples, hardware, stack]));
+    const named = new Set(
+      records.flatMap(({ samples, hardware, stack, microbench = '' }) => [
+        samples,
+        hardware,
+        stack,
+        microbench,
+      ]),
+    );
     const files = readdirSync(folder).filter((name) => name !== 'records.json');
     expect(files.filter((name) => !named.has(name))).toEqual([]);
     for (const { samples } of records) expect(existsSync(join(folder, samples))).toBe(true);

@@ -6,6 +6,10 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
+import { resolveMachine } from '../../sim/timing/cost.ts';
+import { residualsOf } from '../fit/residuals.ts';
+import { predictNs } from '../predict-site.ts';
+import { measuredNs, readSamples } from '../samples.ts';
 import { evaluate, machineFor, type Validation } from './evaluate.ts';
 import { readValidationSamples } from './samples.ts';
 
@@ -19,6 +23,9 @@ const recordSchema = z.object({
   stack: z.string(),
   /** `calibrated`: fitted on microbenchmarks of the same machine; `carried`: from its datasheet and another's utilisation. */
   profile: z.enum(['calibrated', 'carried']),
+  /** Raw samples of the microbenchmarks that the profile was fitted on, a file of this folder, and its mean error on them. */
+  microbench: z.string().optional(),
+  microbenchMape: z.number().optional(),
   mape: z.number(),
   p95Ape: z.number(),
   bias: z.number(),
@@ -42,14 +49,32 @@ export const judge = (folder: string, record: EvidenceRecord): Validation =>
     machineFor(loadProfile(nameOrFile(folder, record.hardware)), loadStack(nameOrFile(folder, record.stack))),
   );
 
+/** Mean error of the record's frozen description on all microbenchmarks that a law predicts; null without them. */
+export const judgeMicrobench = (
+  folder: string,
+  { microbench, hardware, stack }: EvidenceRecord,
+): number | null => {
+  if (microbench === undefined) return null;
+  const machine = resolveMachine(
+    loadProfile(nameOrFile(folder, hardware)),
+    loadStack(nameOrFile(folder, stack)),
+  );
+  const sites = readSamples(join(folder, microbench)).sites.filter(({ operations }) => operations.length > 0);
+  return residualsOf(
+    sites.map((site) => ({ predicted: predictNs(site.operations, machine), measured: measuredNs(site) })),
+  ).mape;
+};
+
 const rounded = (value: number): number => Number(value.toFixed(4));
 
 /** Writes what the model of today reaches as what later ones are held to. */
 export const writeRecords = (folder: string): readonly EvidenceRecord[] => {
   const records = readRecords(folder).map((record): EvidenceRecord => {
     const { mape, p95Ape, bias, kendallTau } = judge(folder, record).summary;
+    const microbenchMape = judgeMicrobench(folder, record);
     return {
       ...record,
+      ...(microbenchMape === null ? {} : { microbenchMape: rounded(microbenchMape) }),
       mape: rounded(mape),
       p95Ape: rounded(p95Ape),
       bias: rounded(bias),
