@@ -7,6 +7,7 @@ import { winnerOf } from './findings.ts';
 import { pageHeader } from './header.ts';
 import { readPacked } from './packed.ts';
 import { patternSheet } from './patterns.ts';
+import { startPage } from './start-page.ts';
 import { createStore, type State } from './store.ts';
 import { createTip } from './tip.ts';
 import { mountView, type Report } from './view.ts';
@@ -37,7 +38,7 @@ const keepAddress = (state: State, before: State): void => {
   history.replaceState(null, '', `#${address}`);
 };
 
-const start = async (root: HTMLElement): Promise<void> => {
+startPage(async (root) => {
   const payload = await readPayload();
   const store = createStore(stateFromAddress(payload), (flush) => requestAnimationFrame(flush));
   const report: Report = { ...payload, store, tip: createTip(document.body) };
@@ -51,14 +52,4 @@ const start = async (root: HTMLElement): Promise<void> => {
   mountView(flows, upper, report);
   mountView(comparison, root, report);
   mountView(timeline, root, report);
-  root.dataset.ready = 'true';
-};
-
-const root = document.getElementById('kvtier');
-if (root !== null) {
-  start(root).catch((error: unknown) => {
-    root.replaceChildren(
-      h('p', { class: 'failure', role: 'alert' }, error instanceof Error ? error.message : String(error)),
-    );
-  });
-}
+});

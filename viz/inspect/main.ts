@@ -2,6 +2,7 @@
 import type { InspectionResult } from '../../traces/attention/inspect/result.ts';
 import { h } from '../app/dom.ts';
 import { readPacked } from '../app/packed.ts';
+import { startPage } from '../app/start-page.ts';
 import { createStore } from '../app/store.ts';
 import { createTip } from '../app/tip.ts';
 import { mountView } from '../app/view.ts';
@@ -31,7 +32,7 @@ const keepAddress = ({ statistic, layer, head }: InspectState): void => {
   history.replaceState(null, '', `#${address}`);
 };
 
-const start = async (root: HTMLElement): Promise<void> => {
+startPage(async (root) => {
   const result = JSON.parse(new TextDecoder().decode(await readPacked())) as InspectionResult;
   const store = createStore(stateFromAddress(result), (flush) => requestAnimationFrame(flush));
   const page: InspectPage = { result, store, tip: createTip(document.body) };
@@ -44,14 +45,4 @@ const start = async (root: HTMLElement): Promise<void> => {
   mountView(concentration, upper, page);
   mountView(locality, lower, page);
   mountView(ageing, lower, page);
-  root.dataset.ready = 'true';
-};
-
-const root = document.getElementById('kvtier');
-if (root !== null) {
-  start(root).catch((error: unknown) => {
-    root.replaceChildren(
-      h('p', { class: 'failure', role: 'alert' }, error instanceof Error ? error.message : String(error)),
-    );
-  });
-}
+});

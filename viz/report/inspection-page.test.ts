@@ -1,13 +1,8 @@
 /** The picture of an inspection in a real Chromium: silent, offline, right, usable by key, deaf to injected markup. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BrowserContextOptions, Page } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import { createRandomTrace } from '../../sim/trace/random-trace.ts';
-import { openChromium, openTimeoutMs } from '../../test/chromium.ts';
-import { buildClient } from '../../test/client.ts';
+import { type OpenedPage, reportPages } from '../../test/report-pages.ts';
 import { inspectTrace } from '../../traces/attention/inspect/inspect.ts';
 import { type InspectionResult, inspectionResult } from '../../traces/attention/inspect/result.ts';
 import { formatRatio } from '../app/format.ts';
@@ -37,45 +32,13 @@ const result = inspectionResult(inspection, {
   layers: 'all',
 });
 
-const folder = mkdtempSync(join(tmpdir(), 'kvtier-inspection-'));
-let browser: Browser;
-let client: Client;
+const { html, open: openReport } = reportPages('inspect', 'rect.cell');
 
-const open = async (shown: InspectionResult, options: BrowserContextOptions = {}, hash = '') => {
-  const file = join(folder, 'inspect.html');
-  writeFileSync(file, renderInspectionPage(shown, client));
-  const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
-  const troubles: string[] = [];
-  const url = pathToFileURL(file).href;
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) troubles.push(message.text());
-  });
-  page.on('pageerror', (error) => troubles.push(error.message));
-  page.on('request', (request) => {
-    if (request.url().split('#')[0] !== url && request.url() !== 'data:,') troubles.push(request.url());
-  });
-  await page.addInitScript(() => {
-    document.addEventListener('securitypolicyviolation', (event) =>
-      console.error(`CSP ${event.violatedDirective}`),
-    );
-  });
-  await page.goto(`${url}${hash}`);
-  await page.waitForSelector('main[data-ready] rect.cell');
-  return { page, troubles };
-};
+const open = (shown: InspectionResult, options: BrowserContextOptions = {}, hash = ''): Promise<OpenedPage> =>
+  openReport((client) => renderInspectionPage(shown, client), options, hash);
 
 const captionOf = (page: Page, id: string): Promise<string | null> =>
   page.locator(`figure#${id} figcaption`).textContent();
-
-beforeAll(async () => {
-  client = buildClient('inspect');
-  browser = await openChromium();
-}, openTimeoutMs);
-
-afterAll(async () => {
-  await browser?.close();
-  rmSync(folder, { recursive: true });
-});
 
 describe('the page of an inspection', () => {
   it('opens from a file without errors, violations or requests, in both themes and on a phone', async () => {
@@ -92,10 +55,10 @@ describe('the page of an inspection', () => {
   });
 
   it('allows its own script and style and nothing else', () => {
-    const html = renderInspectionPage(result, client);
-    expect(html).toContain("default-src 'none'; script-src 'sha256-");
-    expect(html).not.toContain('unsafe');
-    expect(renderInspectionPage(result, client)).toBe(html);
+    const render = (client: Client): string => renderInspectionPage(result, client);
+    expect(html(render)).toContain("default-src 'none'; script-src 'sha256-");
+    expect(html(render)).not.toContain('unsafe');
+    expect(html(render)).toBe(html(render));
   });
 
   it('says its digest, seed, notes and inputs, and gives every figure a finding and a table', async () => {

@@ -1,65 +1,28 @@
 /** The page in a real Chromium, opened from a file: silent, offline, correct, usable by key, deaf to injected markup. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openChromium, openTimeoutMs } from '../../test/chromium.ts';
-import { buildClient } from '../../test/client.ts';
+import type { BrowserContextOptions, Page } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import { fixtureComparison } from '../../test/comparison.ts';
+import { type OpenedPage, reportPages } from '../../test/report-pages.ts';
 import { flowsOf } from '../app/analysis.ts';
 import { type ReportInput, renderReport } from './render.ts';
 import type { Client } from './shell.ts';
 
 const comparison = fixtureComparison(8, 3);
 const { result, timelines } = comparison;
-const folder = mkdtempSync(join(tmpdir(), 'kvtier-page-'));
-let browser: Browser;
-let client: Client;
+const { blank, folder, open: openReport } = reportPages('client', '.timeline-plot .op');
 
-interface Opened {
-  readonly page: Page;
-  /** Console warnings and errors, uncaught exceptions, CSP violations, requests beyond the file: must stay empty. */
-  readonly troubles: string[];
-}
+const render =
+  (input: Partial<ReportInput>) =>
+  (client: Client): string =>
+    renderReport({ ...comparison, replay: { available: true }, client, ...input });
 
-const open = async (
+const open = (
   input: Partial<ReportInput>,
   options: BrowserContextOptions = {},
   hash = '',
-): Promise<Opened> => {
-  const file = join(folder, 'report.html');
-  writeFileSync(file, renderReport({ ...comparison, replay: { available: true }, client, ...input }));
-  const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
-  const troubles: string[] = [];
-  const url = pathToFileURL(file).href;
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) troubles.push(message.text());
-  });
-  page.on('pageerror', (error) => troubles.push(error.message));
-  page.on('request', (request) => {
-    if (request.url().split('#')[0] !== url && request.url() !== 'data:,') troubles.push(request.url());
-  });
-  await page.addInitScript(() => {
-    document.addEventListener('securitypolicyviolation', (event) =>
-      console.error(`CSP ${event.violatedDirective}`),
-    );
-  });
-  await page.goto(`${url}${hash}`);
-  await page.waitForSelector('main[data-ready] .timeline-plot .op');
-  return { page, troubles };
-};
-
-beforeAll(async () => {
-  client = buildClient();
-  browser = await openChromium();
-}, openTimeoutMs);
-
-afterAll(async () => {
-  await browser?.close();
-  rmSync(folder, { recursive: true });
-});
+): Promise<OpenedPage> => openReport(render(input), options, hash);
 
 describe('the page', () => {
   it('opens from a file without errors, violations or requests, in both themes and on a phone', async () => {
@@ -112,11 +75,9 @@ describe('the page', () => {
   });
 
   it('says so when the browser cannot inflate its data', async () => {
-    const file = join(folder, 'old.html');
-    writeFileSync(file, renderReport({ ...comparison, replay: { available: true }, client }));
-    const page = await browser.newPage();
+    const { page, url } = await blank(render({}));
     await page.addInitScript(() => Reflect.deleteProperty(window, 'DecompressionStream'));
-    await page.goto(pathToFileURL(file).href);
+    await page.goto(url);
     expect(await page.locator('[role=alert]').textContent()).toMatch(/DecompressionStream/);
     await page.close();
   });

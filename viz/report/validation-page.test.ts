@@ -1,15 +1,9 @@
 /** The page of a validation in a real Chromium: silent, offline, complete, deaf to injected markup. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import type { Browser, BrowserContextOptions } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openChromium, openTimeoutMs } from '../../test/chromium.ts';
-import { buildClient } from '../../test/client.ts';
+import type { BrowserContextOptions } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
+import { type OpenedPage, reportPages } from '../../test/report-pages.ts';
 import type { ValidatedCase, ValidationResult } from '../validation/page.ts';
 import { renderValidationPage } from './render-validation.ts';
-import type { Client } from './shell.ts';
 
 const caseOf = (policy: string, measuredNs: number, ratio: number, h2d = 0, dram = 0): ValidatedCase => ({
   policy,
@@ -56,37 +50,10 @@ const result: ValidationResult = {
   },
 };
 
-const folder = mkdtempSync(join(tmpdir(), 'kvtier-validation-page-'));
-let browser: Browser;
-let client: Client;
+const { open: openReport } = reportPages('validation', '.symbol');
 
-const open = async (shown: ValidationResult, options: BrowserContextOptions = {}) => {
-  const file = join(folder, 'report.html');
-  writeFileSync(file, renderValidationPage(shown, client));
-  const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
-  const troubles: string[] = [];
-  const url = pathToFileURL(file).href;
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) troubles.push(message.text());
-  });
-  page.on('pageerror', (error) => troubles.push(error.message));
-  page.on('request', (request) => {
-    if (request.url() !== url && request.url() !== 'data:,') troubles.push(request.url());
-  });
-  await page.goto(url);
-  await page.waitForSelector('main[data-ready] .symbol');
-  return { page, troubles };
-};
-
-beforeAll(async () => {
-  client = buildClient('validation');
-  browser = await openChromium();
-}, openTimeoutMs);
-
-afterAll(async () => {
-  await browser?.close();
-  rmSync(folder, { recursive: true });
-});
+const open = (shown: ValidationResult, options: BrowserContextOptions = {}, hash = ''): Promise<OpenedPage> =>
+  openReport((client) => renderValidationPage(shown, client), options, hash);
 
 describe('the page of a validation', () => {
   it('opens without errors or requests, in both themes and on a phone, with a finding and a table a figure', async () => {

@@ -1,6 +1,7 @@
 /** The entry of a validation's page: unpacks the result and mounts the views. */
 import { h } from '../app/dom.ts';
 import { readPacked } from '../app/packed.ts';
+import { startPage } from '../app/start-page.ts';
 import { createTip } from '../app/tip.ts';
 import { mountView } from '../app/view.ts';
 import { validationHeader } from './header.ts';
@@ -10,7 +11,7 @@ import { ranking } from './views/ranking.ts';
 import { residuals } from './views/residuals.ts';
 import { scatter } from './views/scatter.ts';
 
-const start = async (root: HTMLElement): Promise<void> => {
+startPage(async (root) => {
   const result = JSON.parse(new TextDecoder().decode(await readPacked())) as ValidationResult;
   const page: ValidationPage = { result, tip: createTip(document.body) };
   root.replaceChildren(validationHeader(page));
@@ -21,14 +22,4 @@ const start = async (root: HTMLElement): Promise<void> => {
   mountView(residuals, upper, page);
   mountView(ranking, lower, page);
   mountView(operations, lower, page);
-  root.dataset.ready = 'true';
-};
-
-const root = document.getElementById('kvtier');
-if (root !== null) {
-  start(root).catch((error: unknown) => {
-    root.replaceChildren(
-      h('p', { class: 'failure', role: 'alert' }, error instanceof Error ? error.message : String(error)),
-    );
-  });
-}
+});
