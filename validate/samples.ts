@@ -9,9 +9,20 @@ import { readGzipJson, writeGzipJson } from './gzip-json.ts';
 export const SAMPLES_FORMAT = 'kvtier.samples/1';
 
 /** The program builder made it; a file is trusted in the fields that predictions read. */
-const operationSchema = z.custom<Operation>(
+export const operationSchema = z.custom<Operation>(
   (value) => typeof value === 'object' && value !== null && 'kind' in value && 'stream' in value,
 );
+
+/** The machine that was measured, and what of it was emulated. */
+export const machineSchema = z.object({
+  backend: z.string(),
+  name: z.string(),
+  driver: z.string(),
+  runtime: z.string(),
+  units: z.number(),
+  date: z.string(),
+  emulated: z.array(z.string()),
+});
 
 const siteSchema = z.object({
   /** Microbenchmark that the site belongs to, and the site's own name within it. */
@@ -32,15 +43,7 @@ export type SiteSamples = z.infer<typeof siteSchema>;
 
 const samplesSchema = z.object({
   format: z.literal(SAMPLES_FORMAT),
-  machine: z.object({
-    backend: z.string(),
-    name: z.string(),
-    driver: z.string(),
-    runtime: z.string(),
-    units: z.number(),
-    date: z.string(),
-    emulated: z.array(z.string()),
-  }),
+  machine: machineSchema,
   /** Clocks, temperature and power before and after each block of measurements. */
   senses: z.array(z.record(z.string(), z.number())),
   sites: z.array(siteSchema),

@@ -3,8 +3,8 @@
  * the same evidence without the machine.
  */
 import * as z from 'zod';
-import type { Operation } from '../../sim/program/operation.ts';
 import { readGzipJson, writeGzipJson } from '../gzip-json.ts';
+import { machineSchema, operationSchema } from '../samples.ts';
 
 export const VALIDATION_SAMPLES_FORMAT = 'kvtier.validation-samples/1';
 
@@ -19,9 +19,7 @@ const caseSchema = z.object({
   /** Layers that were executed, and those of the model. */
   layers: z.int(),
   modelLayers: z.int(),
-  operations: z.array(
-    z.custom<Operation>((value) => typeof value === 'object' && value !== null && 'kind' in value),
-  ),
+  operations: z.array(operationSchema),
   /** Times of the whole step, ns, one list a round of the suite. */
   rounds: z.array(z.array(z.number().positive()).min(1)).min(1),
   /** Per operation that had a call: position, start and end within the step, ns, calls timed one by one. */
@@ -39,15 +37,7 @@ export type CaseSamples = z.infer<typeof caseSchema>;
 
 const fileSchema = z.object({
   format: z.literal(VALIDATION_SAMPLES_FORMAT),
-  machine: z.object({
-    backend: z.string(),
-    name: z.string(),
-    driver: z.string(),
-    runtime: z.string(),
-    units: z.number(),
-    date: z.string(),
-    emulated: z.array(z.string()),
-  }),
+  machine: machineSchema,
   /** Clocks, temperature and power before and after each round. */
   senses: z.array(z.record(z.string(), z.number())),
   cases: z.array(caseSchema),
