@@ -1,8 +1,11 @@
 /** Programs of the prompt: tokens that ride behind it, and passes of their own that a policy adds to it. */
 import { expect, test } from 'vitest';
+import { loadProfile, loadStack } from '../hardware/load.ts';
 import { loadModel } from '../model/models.ts';
 import { type ExtraPass, policyDefaults, type Work } from '../policy/policy.ts';
 import type { Operation } from '../program/operation.ts';
+import { costOf, resolveMachine } from '../timing/cost.ts';
+import { kernelStartNs } from '../timing/cost-flow.ts';
 import { emptyDemand } from './demand.ts';
 import { Lowering } from './lower.ts';
 
@@ -48,6 +51,18 @@ test('adapters cost two thin products beside each product, of the extra tokens a
   // Inputs and outputs of the fused q-k-v, o, gate-up and down products of Llama-3.1-8B.
   const widths = 4096 + 6144 + (4096 + 4096) + (4096 + 2 * 14336) + (14336 + 4096);
   expect(added).toBe(2 * 32 * 8 * widths * 32);
+});
+
+test('no norms and activations stand around adapters: each product costs two launches, whatever the stack', () => {
+  const pass: ExtraPass = { tokens: 32, contextTokens: PROMPT, passes: 0, adapterRank: 8 };
+  const eager = resolveMachine(loadProfile('h100-sxm'), loadStack('transformers-eager'));
+  const { gemm, launch } = eager;
+  const machine = { ...eager, launch: { ...launch, hostNs: 0 } };
+  const fixedNs = (adapterRank: number): number =>
+    sum(only(prefill({ ...pass, adapterRank }), 'dense').map((dense) => costOf(dense, machine).fixedNs));
+  const products = 2 * 4 * 32;
+  const each = gemm.startNs + launch.extraNs + kernelStartNs(machine);
+  expect(fixedNs(8) - fixedNs(0)).toBeCloseTo(products * each, 0);
 });
 
 test('passes of their own follow the whole prompt; they share its work, and copies out wait for the last', () => {

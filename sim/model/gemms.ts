@@ -27,14 +27,19 @@ const wholePower = (base: number, exponent: number): number => {
 export const expectedExperts = (moe: MixtureOfExperts, tokens: number): number =>
   moe.experts * (1 - wholePower(1 - moe.expertsPerToken / moe.experts, Math.ceil(tokens)));
 
-/** Low-rank adapters of `tokens` tokens beside each of a layer's products: one to the rank, one back from it. */
+/**
+ * Low-rank adapters of `tokens` tokens beside each of a layer's products: one to the rank, one back from it. Scaling
+ * follows the one and adding to the layer's own product the other; norms and activations are the layer's.
+ */
 export const adapterGemms = (
   gemms: readonly Gemm[],
   tokens: number,
   rank: number,
   elementBytes: number,
 ): readonly Gemm[] =>
-  gemms.flatMap(({ n, k }) => [gemm(tokens, rank, k, elementBytes), gemm(tokens, n, rank, elementBytes)]);
+  gemms
+    .flatMap(({ n, k }) => [gemm(tokens, rank, k, elementBytes), gemm(tokens, n, rank, elementBytes)])
+    .map((product) => ({ ...product, companions: 1 }));
 
 /** Everything before attention: q, k and v projections of `tokens` tokens (MLA: down- and up-projections). */
 export const attentionInputGemms = (

@@ -130,6 +130,8 @@ export interface Gemm {
   readonly n: number;
   readonly k: number;
   readonly weightBytes: number;
+  /** Element-wise kernels around it, where they are not those that the stack puts around a layer's products. */
+  readonly companions?: number;
 }
 
 /** The layer's projections and MLP: `part` says which. */

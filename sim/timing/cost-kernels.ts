@@ -65,11 +65,14 @@ const productsCost = (
   const times = gemms.map((one) => productTime(machine, one, elementBytes, type));
   const sum = (of: (time: ProductTime) => number): number =>
     times.reduce((total, time) => total + of(time), 0);
-  const outputs = bare
-    ? 0
-    : gemms.reduce((total, { m, n }) => total + m * n * outputElementBytes(elementBytes), 0);
-  const passBytes = 2 * outputs * gemm.passesPerGemm;
-  const kernels = gemms.length * (bare ? 1 : gemm.kernelsPerGemm);
+  const around = gemms.map(({ companions }) => {
+    if (bare) return { kernels: 0, passes: 0 };
+    if (companions !== undefined) return { kernels: companions, passes: companions };
+    return { kernels: gemm.kernelsPerGemm - 1, passes: gemm.passesPerGemm };
+  });
+  const passed = gemms.reduce((sum, { m, n }, at) => sum + m * n * around[at].passes, 0);
+  const passBytes = 2 * passed * outputElementBytes(elementBytes);
+  const kernels = around.reduce((sum, { kernels }) => sum + 1 + kernels, 0);
   const bytes = sum((time) => time.bytes) + passBytes;
   const flowNs = sum((time) => Math.max(time.flopsNs, time.bytesNs)) + passBytes / hbm.copyBytesPerNs;
   const bindsOnFlops = sum((time) => Math.max(0, time.flopsNs - time.bytesNs)) > flowNs / 2;
