@@ -16,6 +16,8 @@ class Threads {
   virtual ~Threads() = default;
   virtual int count() const = 0;
   virtual void run(int64_t count, const std::function<void(int64_t, int64_t)>& body) = 0;
+  // While it holds, workers wait for their next range without going to sleep.
+  virtual void stay_awake(bool) {}
 };
 
 class File;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "../cpu/spin.h"
+
 namespace kvt {
 
 HostStream::HostStream() : thread_([this] { loop(); }) {}
@@ -46,12 +48,11 @@ void HostStream::loop() {
 }
 
 bool wait_word(const volatile uint32_t* word, uint32_t value, const std::atomic<bool>& abandon) {
+  Spin spin;
   // Signed distance: epochs may wrap.
   while (static_cast<int32_t>(*word - value) < 0) {
     if (abandon.load(std::memory_order_relaxed)) return false;
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
+    spin.pause();
   }
   std::atomic_thread_fence(std::memory_order_acquire);
   return true;

@@ -166,6 +166,7 @@ kvt_status prepare(kvt_context* context) {
 
 void destroy(kvt_context* context) {
   for (auto& stream : context->host) stream.reset();
+  for (auto& stream : context->staging) stream.reset();
   for (CudaBuffer& buffer : context->buffers)
     if (buffer.used) release(buffer);
   for (int s = 0; s < kGpuStreams; s++) {

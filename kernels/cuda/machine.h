@@ -61,6 +61,8 @@ struct kvt_context {
   std::unique_ptr<kvt::Threads> pool, staging_pool, io;
   std::mutex staging_mutex;
   std::unique_ptr<kvt::HostStream> host[KVT_STREAMS];
+  // Threads that do the host's part of calls of a GPU stream.
+  std::unique_ptr<kvt::HostStream> staging[kvt::kGpuStreams];
   // Total time and bytes of pinning, for kvt_sense.
   double pin_ns = 0, pin_bytes = 0;
 };

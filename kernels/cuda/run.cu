@@ -6,10 +6,12 @@
 namespace kvt {
 
 Run::~Run() {
+  if (holds_pool_) context_->pool->stay_awake(false);
+  if (stages_) context_->staging_pool->stay_awake(false);
   for (Step& step : steps_)
     for (cudaEvent_t event : {step.done, step.start, step.end})
       if (event != nullptr) cudaEventDestroy(event);
-  for (cudaEvent_t event : {start_, end_, fork_, join_[0], join_[1], join_[2]})
+  for (cudaEvent_t event : {start_, end_, over_, fork_, join_[0], join_[1], join_[2]})
     if (event != nullptr) cudaEventDestroy(event);
   if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
   cudaGetLastError();
@@ -84,12 +86,11 @@ kvt_status Run::reserve() {
     const kvt_status status = checked(cudaMalloc(&context_->scratch[s], kScratchBytes), "run: scratch");
     if (status != KVT_OK) return status;
   }
-  const int32_t words = count_ + 2;
-  if (context_->word_count < words) {
+  if (context_->word_count < words()) {
     if (context_->words != nullptr) cudaFreeHost(context_->words);
     context_->words = nullptr;
     context_->word_count = 0;
-    const int32_t room = words < 4096 ? 4096 : 2 * words;
+    const int32_t room = words() < 16384 ? 16384 : 2 * words();
     void* made = nullptr;
     const uint64_t bytes = room * sizeof(uint32_t);
     const kvt_status status =
@@ -102,6 +103,8 @@ kvt_status Run::reserve() {
   for (int s = KVT_CPU; s < KVT_STREAMS; s++)
     if (uses_[s] && !context_->host[s]) context_->host[s] = std::make_unique<HostStream>();
   if (uses_host_ && !context_->pool) context_->pool = make_threads(context_->threads);
+  if (uses_host_) context_->pool->stay_awake(true);
+  holds_pool_ = uses_host_;
   if (uses_host_ && !context_->io) context_->io = make_threads(context_->queue_depth);
   return KVT_OK;
 }
@@ -128,6 +131,8 @@ kvt_status Run::plan() {
   if (status == KVT_OK) status = make_event(start_, true);
   if (status == KVT_OK) status = make_event(end_, true);
   if (status == KVT_OK) status = make_event(fork_, false);
+  if (status == KVT_OK)
+    status = checked(cudaEventCreateWithFlags(&over_, cudaEventDisableTiming | cudaEventBlockingSync), "run: event");
   for (int s = 0; s < kGpuStreams; s++)
     if (status == KVT_OK) status = make_event(join_[s], false);
   for (Step& step : steps_)
@@ -194,15 +199,7 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.start, stream), "run: start");
   if (status != KVT_OK) return status;
   const std::function<kvt_status(std::function<void(Threads&)>)> on_host = [&](std::function<void(Threads&)> work) {
-    if (!context_->staging_pool) context_->staging_pool = make_threads(context_->threads);
-    closures_.push_back([context = context_, work = std::move(work)] {
-      std::lock_guard<std::mutex> lock(context->staging_mutex);
-      work(*context->staging_pool);
-    });
-    return checked(cudaLaunchHostFunc(
-                       stream, [](void* closure) { (*static_cast<std::function<void()>*>(closure))(); },
-                       &closures_.back()),
-                   "run: host work");
+    return stage(stream, at, std::move(work), kind != Kind::recording);
   };
   CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->scratch[call.stream], kScratchBytes,
                     kind == Kind::recording, on_host};
@@ -214,6 +211,29 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   if (status == KVT_OK && step.gpu_waits) status = checked(cudaEventRecord(step.done, stream), "run: done");
   if (status == KVT_OK && step.host_waits) status = signal(stream, at);
   return status;
+}
+
+kvt_status Run::stage(cudaStream_t stream, int32_t at, std::function<void(Threads&)> work, bool now) {
+  auto& host = context_->staging[calls_[at].stream];
+  if (!host) host = std::make_unique<HostStream>();
+  if (!context_->staging_pool) context_->staging_pool = make_threads(context_->threads);
+  if (!stages_) context_->staging_pool->stay_awake(true);
+  stages_ = true;
+  steps_[at].staged = std::move(work);
+  if (now) start_staged(at);
+  const kvt_status status = signal(stream, ready_word(at));
+  return status == KVT_OK ? await(stream, staged_word(at)) : status;
+}
+
+void Run::start_staged(int32_t at) {
+  context_->staging[calls_[at].stream]->push([this, at, epoch = epoch_, work = steps_[at].staged] {
+    if (wait_word(word(ready_word(at)), epoch, abandon_)) {
+      const std::lock_guard<std::mutex> lock(context_->staging_mutex);
+      work(*context_->staging_pool);
+    }
+    std::atomic_thread_fence(std::memory_order_release);
+    *static_cast<volatile uint32_t*>(word(staged_word(at))) = epoch;
+  });
 }
 
 void Run::run_on_host(int32_t at, uint32_t epoch) {
@@ -268,8 +288,12 @@ kvt_status Run::finish(kvt_status status) {
   // What was enqueued before a failure may wait for what was not: let everybody go.
   if (status != KVT_OK) {
     abandon_ = true;
-    if (uses_host_ && !device_lost)
-      for (int32_t w = 0; w < count_ + 2; w++) *static_cast<volatile uint32_t*>(word(w)) = context_->epoch;
+    if ((uses_host_ || stages_) && !device_lost)
+      for (int32_t w = 0; w < words(); w++) *static_cast<volatile uint32_t*>(word(w)) = context_->epoch;
+  }
+  if (status == KVT_OK && (uses_host_ || stages_)) {
+    status = checked(cudaEventRecord(over_, origin()), "run: end");
+    if (status == KVT_OK) status = checked(cudaEventSynchronize(over_), "run");
   }
   for (int s = 0; s < kGpuStreams; s++) {
     if (!uses_[s] && s != origin_) continue;
@@ -281,6 +305,8 @@ kvt_status Run::finish(kvt_status status) {
   if (device_lost) abandon_ = true;
   for (int s = KVT_CPU; s < KVT_STREAMS; s++)
     if (uses_[s]) context_->host[s]->drain();
+  for (int s = 0; s < kGpuStreams && stages_; s++)
+    if (context_->staging[s]) context_->staging[s]->drain();
   if (status == KVT_OK && host_status_ != KVT_OK)
     return fail(static_cast<kvt_status>(host_status_.load()), "%s", host_message_.c_str());
   return status;

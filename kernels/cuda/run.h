@@ -3,7 +3,6 @@
 #define KVTIER_CUDA_RUN_H
 
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <vector>
 
@@ -30,6 +29,8 @@ class Run {
     // Calls of other streams to wait for, and who waits for this one.
     std::vector<int32_t> waits;
     bool gpu_waits = false, host_waits = false;
+    // Host work inside this call of a GPU stream; stands until the run ends, as a graph asks for it again.
+    std::function<void(Threads&)> staged;
     cudaEvent_t done = nullptr, start = nullptr, end = nullptr;
     double host_start_ns = 0, host_end_ns = 0;
   };
@@ -43,6 +44,9 @@ class Run {
   // Gives the host threads all their calls of one iteration; they wait in words for what comes before.
   void start_host();
   void run_on_host(int32_t at, uint32_t epoch);
+  // Enqueues host work inside a call of a GPU stream, which waits for it; `now`: also gives it to the host thread.
+  kvt_status stage(cudaStream_t stream, int32_t at, std::function<void(Threads&)> work, bool now);
+  void start_staged(int32_t at);
   kvt_status fork();
   kvt_status join();
   kvt_status record_graph();
@@ -55,6 +59,10 @@ class Run {
   uint32_t* word(int32_t at) const { return context_->words + at; }
   int32_t start_word() const { return count_; }
   int32_t gate_word() const { return count_ + 1; }
+  // Of host work inside call `at`: it may begin, it has ended.
+  int32_t ready_word(int32_t at) const { return count_ + 2 + at; }
+  int32_t staged_word(int32_t at) const { return 2 * count_ + 2 + at; }
+  int32_t words() const { return 3 * count_ + 2; }
   cudaStream_t origin() const { return context_->streams[origin_]; }
 
   kvt_context* context_;
@@ -66,11 +74,13 @@ class Run {
   bool uses_host_ = false, one_stream_ = false;
   int32_t origin_ = KVT_COMPUTE;
   cudaEvent_t start_ = nullptr, end_ = nullptr, fork_ = nullptr, join_[kGpuStreams] = {};
+  // The thread that waits for it sleeps: where host threads work, a core that looks for the end is one too few.
+  cudaEvent_t over_ = nullptr;
   // What words show when a call of this iteration has ended; in a graph it is part of the recorded nodes.
   uint32_t epoch_ = 0;
   cudaGraphExec_t graph_ = nullptr;
-  // Host work inside GPU streams; stands until the run ends, as a graph may call it again.
-  std::deque<std::function<void()>> closures_;
+  bool stages_ = false;
+  bool holds_pool_ = false;
   std::atomic<bool> abandon_{false};
   std::atomic<int32_t> host_status_{KVT_OK};
   std::mutex host_message_mutex_;

@@ -49,9 +49,11 @@ kvt_status Run::record_graph() {
 // The recorded nodes wait for the epoch of the recording: between replays, which are over when this is called, the
 // words step back behind it.
 kvt_status Run::replay_graph() {
-  if (uses_host_) {
-    for (int32_t w = 0; w < count_ + 2; w++) *static_cast<volatile uint32_t*>(word(w)) = epoch_ - 1;
+  if (uses_host_ || stages_) {
+    for (int32_t w = 0; w < words(); w++) *static_cast<volatile uint32_t*>(word(w)) = epoch_ - 1;
     start_host();
+    for (int32_t i = 0; i < count_; i++)
+      if (steps_[i].staged) start_staged(i);
   }
   return checked(cudaGraphLaunch(graph_, origin()), "run: graph");
 }
@@ -84,6 +86,10 @@ kvt_status Run::time_total(const kvt_run_options& options, kvt_run_times* times)
   if (options.graph != 0 && (inner == 1 || !uses_host_)) {
     status = record_graph();
     if (status != KVT_OK) return status;
+    if (graph_ != nullptr && inner > 1 && stages_) {
+      cudaGraphExecDestroy(graph_);
+      graph_ = nullptr;
+    }
     times->used_graph = graph_ != nullptr ? 1 : 0;
   }
   for (int r = -options.warmups; r < options.repeats; r++) {
@@ -93,7 +99,6 @@ kvt_status Run::time_total(const kvt_run_options& options, kvt_run_times* times)
       status = graph_ != nullptr ? replay_graph() : enqueue(Kind::plain);
     if (status == KVT_OK) status = checked(cudaEventRecord(end_, origin()), "run");
     status = finish(status);
-    if (graph_ == nullptr) closures_.clear();
     float ms = 0;
     if (status == KVT_OK && r >= 0) status = checked(cudaEventElapsedTime(&ms, start_, end_), "run");
     if (status != KVT_OK) return status;
@@ -120,7 +125,6 @@ kvt_status Run::time_calls(const kvt_run_options& options, kvt_run_times* times)
     if (status == KVT_OK) status = enqueue(Kind::timed);
     *static_cast<volatile uint32_t*>(word(gate_word())) = gate;
     status = finish(status);
-    closures_.clear();
     for (int32_t i = 0; i < count_ && status == KVT_OK && r >= 0; i++) {
       const Step& step = steps_[i];
       double start = step.host_start_ns, end = step.host_end_ns;
