@@ -12,6 +12,10 @@ namespace {
 using namespace kvt;
 
 constexpr int kTile = 32;
+// Tokens of a run at least: what a run adds (its queries widened, its sums merged) stays small beside it.
+constexpr int64_t kLeastRun = 128;
+constexpr int64_t kRunsAThread = 8;
+
 struct Attention {
   const uint8_t* q;
   const uint8_t* pool;
@@ -21,6 +25,9 @@ struct Attention {
   const uint32_t* mask;
   void* out;
   int64_t rows, page_tokens, page_stride;
+  // Pages in the pool; where an entry beyond them is put down.
+  uint64_t pages;
+  std::atomic<int64_t>* outside;
   int group, dim, width, format, out_type, parts, part;
   bool q_f16;
   float scale_log2;
@@ -74,20 +81,70 @@ Sums sums_at(const Attention& a, float* memory, int64_t run) {
   return {o, o + heads * a.width, o + heads * (a.width + 1)};
 }
 
-// One thread's memory.
+// Memory that stays with its thread from call to call.
+struct Kept {
+  float* memory = nullptr;
+  int64_t room = 0;
+  ~Kept() { delete[] memory; }
+
+  // Null where there is none.
+  float* of(int64_t count) {
+    if (count > room) {
+      delete[] memory;
+      memory = new (std::nothrow) float[count]();
+      room = memory == nullptr ? 0 : count;
+    }
+    return memory;
+  }
+};
+
+// One thread's tile.
 struct Scratch {
-  std::unique_ptr<float[]> memory;
   float *q, *k, *v, *s;
 
   explicit Scratch(const Attention& a) {
+    static thread_local Kept kept;
     const int64_t heads = padded(a.group, 4), tile = static_cast<int64_t>(kTile) * a.width;
-    memory.reset(new (std::nothrow) float[heads * a.width + 2 * tile + heads * kTile]());
-    q = memory.get();
+    q = kept.of(heads * a.width + 2 * tile + heads * kTile);
     k = q + heads * a.width;
     v = k + tile;
     s = v + tile;
   }
 };
+
+// Where the tokens of a tile lie, and which heads read them.
+struct Tile {
+  int tokens = 0;
+  uint32_t reads[kTile];
+  const uint8_t* pages[kTile];
+  int64_t places[kTile];
+};
+
+// False, and the entry, where a page is not in the pool: the table is data.
+bool locate(const Attention& a, int64_t row, int64_t first, int64_t to, Tile& tile) {
+  tile.tokens = static_cast<int>(std::min<int64_t>(kTile, to - first));
+  for (int t = 0; t < tile.tokens; t++) {
+    const int64_t entry = a.offsets[row] + (first + t) / a.page_tokens;
+    if (a.table[entry] >= a.pages) {
+      *a.outside = entry;
+      return false;
+    }
+    tile.pages[t] = a.pool + a.table[entry] * a.page_stride;
+    tile.places[t] = (first + t) % a.page_tokens;
+    tile.reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
+  }
+  return true;
+}
+
+// Rows of the coming tile are on their way while this one is computed: they lie anywhere.
+void prefetch(const Attention& a, const Tile& tile, int t) {
+  if (t >= tile.tokens) return;
+  for (const PageSide* side : {&a.keys, &a.values}) {
+    const int64_t bytes = side->half.row_bytes(side->dim);
+    const uint8_t* row = tile.pages[t] + side->rows + tile.places[t] * bytes;
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(row + line);
+  }
+}
 
 // Logits of a tile to weights relative to the maxima so far.
 void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int tokens, float* s) {
@@ -129,23 +186,22 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
   std::fill(sums.o, sums.o + heads * a.width, 0.0f);
   std::fill(sums.most, sums.most + heads, -INFINITY);
   std::fill(sums.sum, sums.sum + heads, 0.0f);
+  Tile now, next;
+  if (from < to && !locate(a, row, from, to, next)) return;
   for (int64_t first = from; first < to; first += kTile) {
-    const int tokens = static_cast<int>(std::min<int64_t>(kTile, to - first));
-    uint32_t reads[kTile];
-    const uint8_t* pages[kTile];
-    int64_t places[kTile];
+    now = next;
+    next.tokens = 0;
+    if (first + kTile < to && !locate(a, row, first + kTile, to, next)) return;
+    const int tokens = now.tokens;
     for (int t = 0; t < tokens; t++) {
-      const int64_t entry = a.offsets[row] + (first + t) / a.page_tokens;
-      pages[t] = a.pool + a.table[entry] * a.page_stride;
-      places[t] = (first + t) % a.page_tokens;
-      reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
-      decode_row(a.keys, pages[t], places[t], scratch.k + t * a.width);
+      prefetch(a, next, t);
+      decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
     }
     for (int h = 0; h < heads; h += 4)
       for (int t = 0; t < tokens; t++)
         four_products(scratch.q + h * a.width, a.width, scratch.k + t * a.width, scratch.s + h * kTile + t, kTile);
-    weigh(a, sums, reads, tokens, scratch.s);
-    for (int t = 0; t < tokens; t++) decode_row(a.values, pages[t], places[t], scratch.v + t * a.width);
+    weigh(a, sums, now.reads, tokens, scratch.s);
+    for (int t = 0; t < tokens; t++) decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
     for (int h = 0; h < heads; h += 4)
       accumulate(scratch.s + h * kTile, a.width, scratch.v, tokens, sums.o + h * a.width);
   }
@@ -186,8 +242,8 @@ void finish_row(const Attention& a, float* memory, int64_t row, int64_t first, i
   }
 }
 
-// The table is data: what it says must lie in the pool.
-kvt_status check_table(const CpuCall& call, const Attention& a, int64_t page_bytes) {
+// Offsets and counts are data: what they say must lie in the table.
+kvt_status check_rows(const CpuCall& call, const Attention& a) {
   const uint64_t entries = a.offsets[a.rows];
   if (4 * entries > call.bytes[KVT_ATTEND_REF_TABLE] || (a.mask && 4 * entries > call.bytes[KVT_ATTEND_REF_MASK]))
     return fail(KVT_INVALID, "attend: offsets end at entry %llu, past the table",
@@ -197,10 +253,6 @@ kvt_status check_table(const CpuCall& call, const Attention& a, int64_t page_byt
       return fail(KVT_INVALID, "attend: row %lld has %u tokens and %lld pages of %lld", static_cast<long long>(row),
                   a.tokens[row], static_cast<long long>(a.offsets[row + 1]) - a.offsets[row],
                   static_cast<long long>(a.page_tokens));
-  for (uint64_t entry = 0; entry < entries; entry++)
-    if (static_cast<uint64_t>(a.table[entry]) * a.page_stride + page_bytes > call.bytes[KVT_ATTEND_REF_POOL])
-      return fail(KVT_INVALID, "attend: entry %llu is page %u, past the pool", static_cast<unsigned long long>(entry),
-                  a.table[entry]);
   return KVT_OK;
 }
 
@@ -237,7 +289,9 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   a.scale_log2 = static_cast<float>((scale == 0 ? 1 / root : scale) * 1.4426950408889634);
   a.keys = side_of(a.format, a.dim, a.page_tokens, false);
   a.values = side_of(a.format, a.dim, a.page_tokens, true);
-  return check_table(call, a, bytes);
+  const uint64_t pool = call.bytes[KVT_ATTEND_REF_POOL], page = static_cast<uint64_t>(bytes);
+  a.pages = pool < page ? 0 : (pool - page) / static_cast<uint64_t>(a.page_stride) + 1;
+  return check_rows(call, a);
 }
 
 kvt_status attend(const CpuCall& call) {
@@ -247,7 +301,7 @@ kvt_status attend(const CpuCall& call) {
   // Runs of one length, a few for each thread, so that rows of different lengths even out.
   int64_t all = 0;
   for (int64_t row = 0; row < a.rows; row++) all += a.tokens[row];
-  const int64_t length = padded(std::max<int64_t>(256, all / (4 * call.threads.count()) + 1), kTile);
+  const int64_t length = padded(std::max<int64_t>(kLeastRun, all / (kRunsAThread * call.threads.count()) + 1), kTile);
   std::unique_ptr<int64_t[]> first(new (std::nothrow) int64_t[a.rows + 1]);
   if (first == nullptr)
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
@@ -255,13 +309,16 @@ kvt_status attend(const CpuCall& call) {
   for (int64_t row = 0; row < a.rows; row++)
     first[row + 1] = first[row] + std::max<int64_t>(1, (a.tokens[row] + length - 1) / length);
   const int64_t runs = first[a.rows];
-  std::unique_ptr<float[]> memory(new (std::nothrow) float[runs * padded(a.group, 4) * (a.width + 2)]);
+  static thread_local Kept kept;
+  float* memory = kept.of(runs * padded(a.group, 4) * (a.width + 2));
   if (memory == nullptr)
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld parts", static_cast<long long>(runs));
   std::atomic<bool> starved = false;
+  std::atomic<int64_t> outside = -1;
+  a.outside = &outside;
   call.threads.run(runs, [&](int64_t from, int64_t to) {
     const Scratch scratch(a);
-    if (scratch.memory == nullptr) {
+    if (scratch.q == nullptr) {
       starved = true;
       return;
     }
@@ -269,12 +326,15 @@ kvt_status attend(const CpuCall& call) {
       const int64_t row = std::upper_bound(first.get(), first.get() + a.rows, run) - first.get() - 1;
       const int64_t start = (run - first[row]) * length;
       const int64_t end = std::min<int64_t>(a.tokens[row], start + length);
-      attend_run(a, row, start, end, scratch, sums_at(a, memory.get(), run));
+      attend_run(a, row, start, end, scratch, sums_at(a, memory, run));
     }
   });
   if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for a thread's tile");
+  if (outside >= 0)
+    return fail(KVT_INVALID, "attend: entry %lld is page %u, past the pool", static_cast<long long>(outside),
+                a.table[outside]);
   call.threads.run(a.rows, [&](int64_t from, int64_t to) {
-    for (int64_t row = from; row < to; row++) finish_row(a, memory.get(), row, first[row], first[row + 1] - first[row]);
+    for (int64_t row = from; row < to; row++) finish_row(a, memory, row, first[row], first[row + 1] - first[row]);
   });
   return KVT_OK;
 }
