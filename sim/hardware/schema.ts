@@ -263,10 +263,16 @@ export const stackSchema = z.strictObject({
   dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
   gemm: z.strictObject({ rateRatio: quantity }),
   /**
-   * `expandsKv`: KV heads are copied once a query head before attention reads them. `startNs`: what launching the
-   * attention of one layer takes on the GPU's clock, where the stack waits for the GPU first; else it is hidden.
+   * `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
+   * the cache that it attends to, as one that grows by concatenation does; absent = never. `startNs`: what launching
+   * the attention of one layer takes on the GPU's clock, where the stack waits for the GPU first; else it is hidden.
    */
-  decodeAttention: z.strictObject({ rateRatio: quantity, expandsKv: z.boolean(), startNs: time.optional() }),
+  decodeAttention: z.strictObject({
+    rateRatio: quantity,
+    expandsKv: z.boolean(),
+    copies: quantity.optional(),
+    startNs: time.optional(),
+  }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
   gathersFirst: z.boolean().optional(),

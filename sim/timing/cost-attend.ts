@@ -54,21 +54,26 @@ const cpuAttend = (machine: Machine, operation: AttendOperation): OperationCost 
   });
 };
 
-/** Bytes of HBM and time that copying KV heads once a query head adds (read, write a group's worth, read that). */
-const expandedBytes = (
+/**
+ * Bytes of HBM that decode attention takes: those it reads, and where the stack copies the cache before (read, written)
+ * or copies KV heads once a query head (read, a group's worth written, and that read), those of the copies.
+ */
+const touchedBytes = (
   machine: Machine,
   { heads, kvHeads, queries }: AttendOperation,
   bytes: number,
-): number =>
-  machine.decodeAttention.expandsKv && queries === 1 && heads > kvHeads
-    ? bytes * (1 + 2 * (heads / kvHeads))
-    : bytes;
+): number => {
+  if (queries > 1) return bytes;
+  const { copies, expandsKv } = machine.decodeAttention;
+  const expansion = expandsKv && heads > kvHeads ? heads / kvHeads : 0;
+  return bytes * (1 + 2 * copies + 2 * expansion);
+};
 
 /** Cost of attention on the GPU (KV in HBM, or read over the link by the kernel itself) or on the CPU. */
 export const attendCost = (machine: Machine, operation: AttendOperation): OperationCost => {
   if (operation.where === 'cpu') return cpuAttend(machine, operation);
   const { decodeAttention: decode, prefillAttention: prefill, launch, link, uva } = machine;
-  const local = expandedBytes(machine, operation, operation.readBytes.hbm ?? 0);
+  const local = touchedBytes(machine, operation, operation.readBytes.hbm ?? 0);
   const far = operation.readBytes.dram ?? 0;
   const isDecode = operation.queries === 1;
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;

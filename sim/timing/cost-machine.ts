@@ -64,6 +64,7 @@ export interface Machine extends SharedResources {
       readonly waveNs: number;
       readonly bytesPerNs: number;
       readonly expandsKv: boolean;
+      readonly copies: number;
     };
   readonly prefillAttention: Trust & { readonly maxFlopsPerNs: number; readonly halfTokens: number };
   readonly gather: Trust & {
@@ -193,6 +194,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       bytesPerNs:
         readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),
       expandsKv: stack.decodeAttention.expandsKv,
+      copies: stack.decodeAttention.copies?.value ?? 0,
     },
     prefillAttention: {
       ...trustOf([prefillAttention.maxTflops], prefillAttention.errorRatio),

@@ -217,6 +217,23 @@ describe('kernels on an H100', () => {
     expect(slope / (114.9 - 30.7)).toBeGreaterThan(0.9);
     expect(slope / (114.9 - 30.7)).toBeLessThan(1.1);
   });
+
+  it('copy a cache that grows by concatenation before a step attends to it, but not a prompt', () => {
+    const stack = loadStack('pytorch-graphs');
+    const copies = { value: 1, status: 'assumed', source: 'kvtier derivation', date: '2026-11' } as const;
+    const concatenating = resolveMachine(loadProfile('h100-sxm'), {
+      ...stack,
+      decodeAttention: { ...stack.decodeAttention, copies },
+    });
+    const plain = machineOf('h100-sxm', 'pytorch-graphs');
+    const of = (queries: number, context: number): Operation =>
+      attendOf({ batch: 4, queries, context, heads: 32, kvHeads: 32, headDim: 128, elementBytes: 2 });
+    const slope = (machine: typeof plain): number =>
+      timeUs(of(1, 262_144), machine) - timeUs(of(1, 131_072), machine);
+    // Read and written once, then read by the attention.
+    expect(slope(concatenating) / slope(plain)).toBeCloseTo(3, 2);
+    expect(timeUs(of(4096, 4096), concatenating)).toBe(timeUs(of(4096, 4096), plain));
+  });
 });
 
 describe('tiers without a link', () => {

@@ -21,7 +21,8 @@ export const catalog = {
     "date": "2026-08",
     "assumptions": [
       "Nothing is fitted: stacks are those of the catalog on the nearest profile.",
-      "A headline is the best of many set-ups, of which the abstract names few; batch, budget and context are assumed where a note says so."
+      "A headline is the best of many set-ups, of which the abstract names few; batch, budget and context are assumed where a note says so.",
+      "Hugging Face's cache grows by concatenation (transformers cache_utils.py, DynamicCache.update), so a step copies what it then attends to; so do SnapKV, StreamingLLM and KIVI, whose code is built on it."
     ],
     "setups": {
       "quest full": {
@@ -441,7 +442,7 @@ export const catalog = {
           "tie_word_embeddings": false,
           "torch_dtype": "float16"
         },
-        "stack": "a100-pytorch",
+        "stack": "a100-hf",
         "policy": {
           "name": "full",
           "config": {}
@@ -466,7 +467,7 @@ export const catalog = {
           "tie_word_embeddings": false,
           "torch_dtype": "float16"
         },
-        "stack": "a100-pytorch",
+        "stack": "a100-hf",
         "policy": {
           "name": "kivi",
           "config": {
@@ -742,7 +743,7 @@ export const catalog = {
           },
           "as": "ratio"
         },
-        "note": "Batches of 64 and 256 and 320 tokens (the middle of 160 + 338 of the repository's mem_spd_test.py) are assumed."
+        "note": "Batches of 64 and 256 and 320 tokens (the middle of 160 + 338 of the repository's mem_spd_test.py) are assumed; both run in Hugging Face Transformers there."
       }
     ],
     "sensitivity": [],

@@ -5,7 +5,17 @@ export const catalog = {
     "name": "a100-hf",
     "title": "Hugging Face Transformers, eager, on an A100 80 GB SXM",
     "hardware": "a100-80-sxm",
-    "stack": "transformers-eager"
+    "stack": "transformers-eager",
+    "stated": [
+      {
+        "path": "stack.decodeAttention.copies",
+        "value": 1,
+        "status": "published",
+        "source": "https://github.com/huggingface/transformers src/transformers/cache_utils.py (DynamicCache.update)",
+        "date": "2026-11",
+        "how": "a cache that grows by concatenation is copied whole in every step and layer"
+      }
+    ]
   },
   "a100-pytorch": {
     "format": "kvtier.paper-stack/1",
@@ -92,6 +102,14 @@ export const catalog = {
         "source": "https://www.nvidia.com/en-us/design-visualization/rtx-a6000/",
         "date": "2026-11",
         "how": "6 MB"
+      },
+      {
+        "path": "stack.decodeAttention.copies",
+        "value": 1,
+        "status": "published",
+        "source": "https://github.com/huggingface/transformers src/transformers/cache_utils.py (DynamicCache.update)",
+        "date": "2026-11",
+        "how": "a cache that grows by concatenation is copied whole in every step and layer"
       }
     ]
   },
