@@ -37,12 +37,13 @@ export interface Device {
   readonly runtime: string;
   /** Streaming multiprocessors, or cores. */
   readonly units: number;
+  /** The cache before hbm: a GPU's L2, a processor's last level. */
   readonly l2Bytes: number;
   readonly hbmBytes: number;
   readonly dramBytes: number;
   /** Kernels that this backend has. */
   readonly kernels: readonly string[];
-  /** What stands in for something else: "nvme is a file on a virtual disk", "hbm is memory that fits the LLC". */
+  /** What stands in for something else: "nvme is a file on a virtual disk", "hbm is host memory". */
   readonly emulated: readonly string[];
 }
 

@@ -1,6 +1,6 @@
 // Parts of the CPU machine: buffers in tiers, files, worker threads, streams. The machine is kvt_context of abi.h; its
-// "device" is this processor, so a tier is what stands in for it: hbm is memory that stays in the last-level cache while
-// it fits, dram is memory in huge pages, pageable is memory in small pages, nvme is a file.
+// "device" is this processor, so a tier is what stands in for it: hbm and dram are memory in huge pages, pageable is
+// memory in small pages, nvme is a file. The cache before hbm (l2Bytes) is the last-level cache.
 #ifndef KVTIER_CPU_MACHINE_H
 #define KVTIER_CPU_MACHINE_H
 

@@ -96,13 +96,13 @@ std::string describe() {
       kernels.append(kernels.empty() ? "" : ",").append(json_quoted(kernel_name(kernel)));
   char numbers[256];
   std::snprintf(numbers, sizeof numbers, "\"units\":%d,\"l2Bytes\":%llu,\"hbmBytes\":%llu,\"dramBytes\":%llu", cores(),
-                static_cast<unsigned long long>(cache_bytes(2)), static_cast<unsigned long long>(last_level),
+                static_cast<unsigned long long>(last_level), static_cast<unsigned long long>(memory_bytes()),
                 static_cast<unsigned long long>(memory_bytes()));
   const std::string cache = std::to_string(last_level >> 20) + " MiB";
   return std::string("{\"name\":") + json_quoted(models.empty() ? "processor" : models[0]) + ",\"driver\":\"\",\"runtime\":" +
          json_quoted(std::string("C++ ") + __VERSION__ + ", " + level_name()) + "," + numbers + ",\"kernels\":[" +
          kernels + "],\"emulated\":[" +
-         json_quoted("hbm is host memory, faster than dram only while it stays in the last-level cache of " + cache) +
+         json_quoted("hbm is host memory as dram is, faster only while it stays in the last-level cache of " + cache) +
          "," + json_quoted("h2d and d2h are one thread each that copies; it takes a core from the kernels") + "," +
          json_quoted("nvme is a file, read around the page cache where its file system allows that") + "]}";
 }
