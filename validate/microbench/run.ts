@@ -13,6 +13,9 @@ import type { Bounds, Microbench, Site } from './microbench.ts';
 const DRIFT_RATIO = 0.03;
 const BLOCK_SITES = 24;
 const REPEATS = 9;
+/** Repeats of a site take about this long together, unless there are fewer than the least. */
+const SITE_NS = 2e8;
+const LEAST_REPEATS = 3;
 /** A timed region shorter than this is repeated back to back until it is as long. */
 const REGION_NS = 1e6;
 
@@ -80,8 +83,11 @@ const timeSite = async (backend: Backend, memory: Memory, site: Site): Promise<n
   for (const { ref, data } of layout.writes) await memory.write(ref, data);
   try {
     const probe = await backend.run(calls, { ...site.options, warmups: 1, repeats: 1 });
-    const inner = Math.max(1, Math.min(1000, Math.ceil(REGION_NS / probe.totalNs[0])));
-    const { totalNs } = await backend.run(calls, { ...site.options, warmups: 1, repeats: REPEATS, inner });
+    const [probedNs] = probe.totalNs;
+    const inner = Math.max(1, Math.min(1000, Math.ceil(REGION_NS / probedNs)));
+    const repeats = Math.min(REPEATS, Math.max(LEAST_REPEATS, Math.ceil(SITE_NS / (inner * probedNs))));
+    const warmups = repeats === REPEATS ? 1 : 0;
+    const { totalNs } = await backend.run(calls, { ...site.options, warmups, repeats, inner });
     return Array.from(totalNs, (ns) => ns / site.passes);
   } catch (error) {
     if (error instanceof KernelError && error.code === 'unsupported') return null;
