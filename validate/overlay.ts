@@ -1,5 +1,6 @@
 /** Numbers laid over a profile and a stack by path: what fits and papers change, with where each number is from. */
-import type { Profile, Stack } from '../sim/hardware/schema.ts';
+import type { Profile } from '../sim/hardware/schema.ts';
+import type { Stack } from '../sim/hardware/stack-schema.ts';
 
 export interface MachineDescription {
   readonly hardware: Profile;

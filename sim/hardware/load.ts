@@ -6,7 +6,8 @@ import type * as z from 'zod';
 import { SimError } from '../error.ts';
 import { firstIssue, unknownName } from '../near-names.ts';
 import { catalog as profileCatalog } from './catalog.generated.ts';
-import { type Profile, profileSchema, type Stack, stackSchema } from './schema.ts';
+import { type Profile, profileSchema } from './schema.ts';
+import { type Stack, stackSchema } from './stack-schema.ts';
 import { catalog as stackCatalog } from './stacks.generated.ts';
 
 const profileFiles: Readonly<Record<string, unknown>> = profileCatalog;

@@ -4,41 +4,9 @@
  * Rates are bytes per ns (1 byte/ns = 1 GB/s); compute is TFLOP/s (1 TFLOP/s = 1000 flops/ns).
  */
 import * as z from 'zod';
+import { error, type Quantity, quantity, ramp, share, time } from './quantity.ts';
 
 export const HARDWARE_FORMAT = 'kvtier.hardware/1';
-export const STACK_FORMAT = 'kvtier.stack/1';
-
-/** From the most to the least trustworthy; `assumed` numbers say in `how` which mechanism they follow from. */
-export const statusSchema = z.enum(['measured', 'fitted', 'published', 'datasheet', 'assumed']);
-export type Status = z.infer<typeof statusSchema>;
-
-const provenance = {
-  status: statusSchema,
-  /** URL, paper, or the machine that it was measured on. */
-  source: z.string().min(1),
-  /** When the source was read or the measurement made: YYYY-MM, or YYYY-MM-DD. */
-  date: z.string().regex(/^\d{4}-\d{2}(-\d{2})?$/, 'expected a date like 2026-11'),
-  how: z.string().optional(),
-};
-
-const quantityOf = (value: z.ZodNumber) => z.strictObject({ value, ...provenance });
-
-/** A rate, size, time or count: above zero. */
-const quantity = quantityOf(z.number().positive());
-/** A time that may be nothing. */
-const time = quantityOf(z.number().nonnegative());
-/** A share of something that cannot be exceeded. */
-const share = quantityOf(z.number().positive().max(1));
-/** P95 of the absolute relative error that a law showed (or is given) on points it was not fitted on. */
-const error = quantityOf(z.number().nonnegative());
-
-export type Quantity = z.infer<typeof quantity>;
-
-/**
- * What a pass over memory costs beside its bytes once they are many: `ramp` nanoseconds, half of them at `rampBytes`.
- * Small work fills neither the chip nor a copy engine's pipeline and pays its start alone.
- */
-const ramp = { rampNs: time.optional(), rampBytes: quantity.optional() };
 
 const tensorRate = z.strictObject({ peakTflops: quantity, achievedTflops: quantity });
 
@@ -249,58 +217,3 @@ export const profileSchema = z
   });
 
 export type Profile = z.infer<typeof profileSchema>;
-
-/** A software stack: how kernels are launched, and what its kernels reach of the profile's laws. */
-export const stackSchema = z.strictObject({
-  format: z.literal(STACK_FORMAT),
-  name: z.string().min(1),
-  title: z.string().min(1),
-  aliases: z.array(z.string().min(1)).default([]),
-  launch: z.enum(['graph', 'stream']),
-  /** CPU time a launch; hidden behind the GPU's work where that takes longer. */
-  hostNs: time,
-  /** Around each product of a layer: launches, and passes over its output by element-wise kernels. */
-  dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
-  gemm: z.strictObject({ rateRatio: quantity }),
-  /**
-   * `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
-   * the cache that it attends to, as one that grows by concatenation does; absent = never. `startNs`: what launching
-   * the attention of one layer takes on the GPU's clock, where the stack waits for the GPU first; else it is hidden.
-   */
-  decodeAttention: z.strictObject({
-    rateRatio: quantity,
-    expandsKv: z.boolean(),
-    copies: quantity.optional(),
-    startNs: time.optional(),
-  }),
-  prefillAttention: z.strictObject({ rateRatio: quantity }),
-  /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
-  gathersFirst: z.boolean().optional(),
-  select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
-  /**
-   * Kernels that score and index: launches for each one that a policy declares (a prototype spreads its arithmetic over
-   * operators), and their time over the roofline of their bytes and flops. Absent = 1 and 1.
-   */
-  index: z
-    .strictObject({ launchesPerKernel: quantity.optional(), timeRatio: quantity.optional() })
-    .optional(),
-  /**
-   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`,
-   * `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
-   * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
-   */
-  kernels: z
-    .record(
-      z.string(),
-      z.strictObject({
-        startNs: time,
-        ...ramp,
-        rateRatio: quantity,
-        flopsRatio: quantity,
-        errorRatio: error,
-      }),
-    )
-    .optional(),
-});
-
-export type Stack = z.infer<typeof stackSchema>;

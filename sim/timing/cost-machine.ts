@@ -2,7 +2,8 @@
  * A profile and a software stack as plain numbers: what the cost formulas compute with. Each law keeps its error
  * (P95 of its hold-out, wider where its numbers are assumed) and whether it is anchored in measurements at all.
  */
-import type { Profile, Stack } from '../hardware/schema.ts';
+import type { Profile } from '../hardware/schema.ts';
+import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';

@@ -2,7 +2,8 @@
  * How far a law of the cost model can be trusted, and the laws of single kernels that a stack was measured with.
  */
 import { statusesOf } from '../hardware/load.ts';
-import type { Quantity, Stack } from '../hardware/schema.ts';
+import type { Quantity } from '../hardware/quantity.ts';
+import type { Stack } from '../hardware/stack-schema.ts';
 
 /** How far a law can be trusted. */
 export interface Trust {

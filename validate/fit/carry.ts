@@ -4,7 +4,8 @@
  * were measured, and it makes the profile of a machine that one has only a datasheet of.
  */
 import { loadProfile } from '../../sim/hardware/load.ts';
-import type { Profile, Stack } from '../../sim/hardware/schema.ts';
+import type { Profile } from '../../sim/hardware/schema.ts';
+import type { Stack } from '../../sim/hardware/stack-schema.ts';
 import { type Constant, type MachineDescription, put, valueAt } from '../overlay.ts';
 
 /** Number and what it is a share of, from the ground up. */

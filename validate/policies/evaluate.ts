@@ -3,7 +3,8 @@
  * Nothing is fitted here.
  */
 import { quantiles } from '../../sim/engine/stats.ts';
-import type { Profile, Stack } from '../../sim/hardware/schema.ts';
+import type { Profile } from '../../sim/hardware/schema.ts';
+import type { Stack } from '../../sim/hardware/stack-schema.ts';
 import type { Operation } from '../../sim/program/operation.ts';
 import { type Machine, resolveMachine } from '../../sim/timing/cost.ts';
 import type { TouchedBytes } from '../execute/binding.ts';

@@ -1,0 +1,62 @@
+/**
+ * What a software stack states: how kernels are launched, and what its kernels reach of a profile's laws. Stacks are
+ * JSON files, as profiles are, and every number says where it comes from.
+ */
+import * as z from 'zod';
+import { error, quantity, ramp, time } from './quantity.ts';
+
+export const STACK_FORMAT = 'kvtier.stack/1';
+
+export const stackSchema = z.strictObject({
+  format: z.literal(STACK_FORMAT),
+  name: z.string().min(1),
+  title: z.string().min(1),
+  aliases: z.array(z.string().min(1)).default([]),
+  launch: z.enum(['graph', 'stream']),
+  /** CPU time a launch; hidden behind the GPU's work where that takes longer. */
+  hostNs: time,
+  /** Around each product of a layer: launches, and passes over its output by element-wise kernels. */
+  dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
+  gemm: z.strictObject({ rateRatio: quantity }),
+  /**
+   * `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
+   * the cache that it attends to, as one that grows by concatenation does; absent = never. `startNs`: what launching
+   * the attention of one layer takes on the GPU's clock, where the stack waits for the GPU first; else it is hidden.
+   */
+  decodeAttention: z.strictObject({
+    rateRatio: quantity,
+    expandsKv: z.boolean(),
+    copies: quantity.optional(),
+    startNs: time.optional(),
+  }),
+  prefillAttention: z.strictObject({ rateRatio: quantity }),
+  /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
+  gathersFirst: z.boolean().optional(),
+  select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
+  /**
+   * Kernels that score and index: launches for each one that a policy declares (a prototype spreads its arithmetic over
+   * operators), and their time over the roofline of their bytes and flops. Absent = 1 and 1.
+   */
+  index: z
+    .strictObject({ launchesPerKernel: quantity.optional(), timeRatio: quantity.optional() })
+    .optional(),
+  /**
+   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`,
+   * `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
+   * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
+   */
+  kernels: z
+    .record(
+      z.string(),
+      z.strictObject({
+        startNs: time,
+        ...ramp,
+        rateRatio: quantity,
+        flopsRatio: quantity,
+        errorRatio: error,
+      }),
+    )
+    .optional(),
+});
+
+export type Stack = z.infer<typeof stackSchema>;
