@@ -14,6 +14,8 @@ export interface LayerDemand {
   residentTokens: number[];
   /** Attended tokens that cross from DRAM; where the CPU attends to them, it reads them and they do not cross. */
   fetchTokens: number[];
+  /** Pieces of host memory (PIECE_BYTES each) in which those lie; counted where a kernel reads them over the link. */
+  fetchPieces: number[];
   /** Tokens that cross from DRAM into a cache, for choices to come. */
   refillTokens: number[];
   /** Tokens that leave HBM for DRAM in this step, to stay there or to go on to NVMe. */
@@ -41,6 +43,7 @@ export const emptyDemand = (forms: number): LayerDemand => ({
   farAttendTokens: 0,
   residentTokens: new Array(forms).fill(0),
   fetchTokens: new Array(forms).fill(0),
+  fetchPieces: new Array(forms).fill(0),
   refillTokens: new Array(forms).fill(0),
   spillTokens: new Array(forms).fill(0),
   loadTokens: new Array(forms).fill(0),

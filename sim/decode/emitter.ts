@@ -4,33 +4,12 @@
  */
 import type { StoredForm } from '../memory/head-cache.ts';
 import { layerContextTokens } from '../model/ledger.ts';
-import type { ModelShape } from '../model/shape.ts';
-import type { ExtraPass, Policy, Work } from '../policy/policy.ts';
+import type { ExtraPass, Work } from '../policy/policy.ts';
 import { ProgramBuilder } from '../program/builder.ts';
-import type { AttendOperation, Gemm, Share, StreamName, TierBytes } from '../program/operation.ts';
+import type { AttendOperation, Gemm, Share, TierBytes } from '../program/operation.ts';
+import { copyIn, type Rows } from './copy-in.ts';
 import type { LayerDemand } from './demand.ts';
-
-export interface LoweringInput {
-  readonly model: ModelShape;
-  readonly policy: Policy;
-  readonly forms: readonly StoredForm[];
-  readonly batch: number;
-  readonly promptTokens: number;
-  /** Bytes of one activation or KV element. */
-  readonly elementBytes: number;
-  /**
-   * KV bytes in DRAM of one layer, all sequences, over which a copy's rows are scattered: reads over much memory miss
-   * translations.
-   */
-  readonly layerDramBytes: number;
-  /** False leaves out projections, MLP and output head. */
-  readonly dense: boolean;
-}
-
-interface Rows {
-  readonly rows: number;
-  readonly rowBytes: number;
-}
+import type { LoweringInput } from './lowering-input.ts';
 
 const scaled = (bytes: TierBytes | undefined, factor: number): TierBytes =>
   Object.fromEntries(Object.entries(bytes ?? {}).map(([tier, value]) => [tier, value * factor]));
@@ -187,47 +166,21 @@ export class Emitter {
     });
   }
 
-  /** Rows of `tokens` tokens (per KV head, one form) as they lie in the slower tier, for the whole batch. */
-  rowsOf(tokens: number, form: number): Rows {
-    const { model, forms, policy, batch } = this.input;
-    const { rowTokens, joinHeads, joinKv } = policy.transfer;
-    const perToken = forms[form].kBytesPerToken + forms[form].vBytesPerToken;
-    const bytes = tokens * perToken * model.kvHeads * batch;
-    const ideal =
-      rowTokens === Infinity
-        ? bytes / batch
-        : rowTokens * perToken * (joinHeads ? model.kvHeads : 1) * (joinKv ? 1 : 0.5);
-    const rows = Math.max(1, Math.round(bytes / ideal));
-    return { rows, rowBytes: bytes / rows };
+  /** Chosen rows from DRAM, by stored form; `share` = which part of the choice they are. */
+  fetch({ fetchTokens, fetchPieces }: LayerDemand, share: Share, after: readonly number[]): number[] {
+    const part = share[1] - share[0];
+    return fetchTokens.flatMap((tokens, form) => {
+      if (tokens <= 0) return [];
+      const copy = copyIn(this.input, { tokens, form, pieces: fetchPieces[form] }, part);
+      return [this.builder.add({ ...copy, chosen: { form, share }, after })];
+    });
   }
 
-  /** Rows from DRAM, `tokens` by stored form; `share` = which part of the choice they are, null = none of it. */
-  fetch(tokens: readonly number[], share: Share | null, after: readonly number[]): number[] {
-    const part = share === null ? 1 : share[1] - share[0];
-    const { layerDramBytes, model, policy } = this.input;
-    const { mode } = policy.transfer;
-    const stream: StreamName = mode === 'uva' ? 'compute' : 'h2d';
-    const ids: number[] = [];
-    tokens.forEach((count, form) => {
-      if (count <= 0) return;
-      const rows = this.rowsOf(count * part, form);
-      ids.push(
-        this.builder.add({
-          kind: 'fetch',
-          from: 'dram',
-          to: 'hbm',
-          ...rows,
-          regionBytes: layerDramBytes,
-          visitedBytes: layerDramBytes * model.layers,
-          visitedRows: (rows.rows * model.layers) / part,
-          ...(share === null ? {} : { chosen: { form, share } }),
-          mode,
-          stream,
-          after,
-        }),
-      );
-    });
-    return ids;
+  /** Rows from DRAM into a cache, `tokens` by stored form. */
+  refill(counts: readonly number[], after: readonly number[]): number[] {
+    return counts.flatMap((tokens, form) =>
+      tokens > 0 ? [this.builder.add({ ...copyIn(this.input, { tokens, form, pieces: 0 }, 1), after })] : [],
+    );
   }
 
   /** Reads tokens from NVMe into DRAM, by stored form; a sequence's part of a layer lies in one piece. */

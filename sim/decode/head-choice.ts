@@ -15,7 +15,7 @@ export interface TokenRun {
   /** Tokens [from, from + count) of the sequence. */
   readonly from: number;
   count: number;
-  /** Position of the first among the tokens of its form that the tier holds, where they lie packed in token order. */
+  /** Position of the first in the tier: packed in token order among those of its form, or as the policy lays them out. */
   readonly slot: number;
   readonly place: RunPlace;
   readonly form: number;
@@ -27,7 +27,10 @@ export interface HeadChoice {
   readonly kvHead: number;
   /** Tokens written so far. */
   readonly length: number;
-  /** Tokens that each tier holds, by stored form; copies for query heads not counted. */
+  /**
+   * Tokens that each tier holds, by stored form, gaps of the policy's own layout of DRAM included; copies for query heads
+   * not counted.
+   */
   readonly hbmTokens: readonly number[];
   readonly dramTokens: readonly number[];
   /** Ascending by `from`; where some query heads' copies cross the link and others lie ready, a token is in two runs. */
@@ -73,7 +76,7 @@ export const captureChoice = (
   farPlace: 'fetched' | 'cpu',
   groupSize: number,
 ): HeadChoice => {
-  const { place, form, arrived, copies, tokens, forms } = cache;
+  const { place, form, arrived, copies, tokens, forms, farSlots } = cache;
   const everyQuery = groupSize >= 32 ? EVERY_QUERY : (1 << groupSize) - 1;
   const hbmTokens = forms.map(() => 0);
   const dramTokens = forms.map(() => 0);
@@ -87,9 +90,9 @@ export const captureChoice = (
     const own = form[token];
     const inHbm = (tiers & IN_HBM) !== 0;
     const hbmSlot = hbmTokens[own];
-    const dramSlot = dramTokens[own];
+    const dramSlot = farSlots?.[token] ?? dramTokens[own];
     if (inHbm) hbmTokens[own]++;
-    if ((tiers & IN_DRAM) !== 0) dramTokens[own]++;
+    if ((tiers & IN_DRAM) !== 0) dramTokens[own] = Math.max(dramTokens[own], dramSlot + 1);
     const queries = all ? EVERY_QUERY : marks[token];
     if (queries === 0) continue;
     const run = { from: token, count: 1, form: own };

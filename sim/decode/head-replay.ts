@@ -21,6 +21,7 @@ import type { ExactAttention } from '../quality/exact-attention.ts';
 import { bitCount, EVERY_QUERY, Selection } from '../quality/selection.ts';
 import { CodedRanges } from './coded-ranges.ts';
 import { emptyDemand, type LayerDemand, type LayerResidency, mergeTopK, mergeWork } from './demand.ts';
+import { farPieces } from './far-pieces.ts';
 import { captureChoice, type HeadChoice } from './head-choice.ts';
 
 export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => [
@@ -166,6 +167,15 @@ export class LayerReplay {
     );
   }
 
+  /** Counted where they matter: copy engines do not wait for translations of the GPU. */
+  private piecesOf(at: number): readonly number[] {
+    const { cache } = this.heads[at];
+    const { transfer } = this.policy;
+    return transfer.mode === 'uva'
+      ? farPieces(cache, this.selections[at], transfer, this.world.kvHeads)
+      : cache.forms.map(() => 0);
+  }
+
   private countPicked(at: number, demand: LayerDemand, share: number): void {
     const { cache } = this.heads[at];
     const { marks, all, perQuery } = this.selections[at];
@@ -199,11 +209,13 @@ export class LayerReplay {
         away[form[token]] += perQuery ? queries : 1;
       } else away[form[token]] += Math.min(queries, copies[token]);
     }
+    const pieces = this.piecesOf(at);
     demand.attendTokens += (attended / group) * share;
     demand.farAttendTokens += (attendedFar / group) * share;
     for (let f = 0; f < resident.length; f++) {
       demand.residentTokens[f] += resident[f] * share;
       demand.fetchTokens[f] += (away[f] + entered[f]) * share;
+      demand.fetchPieces[f] += pieces[f] * share;
       demand.loadTokens[f] += loaded[f] * share;
       // Movements count these as well.
       demand.refillTokens[f] -= entered[f] * share;

@@ -7,7 +7,8 @@ import { layerContextTokens } from '../model/ledger.ts';
 import type { ExtraPass, TopK, Work } from '../policy/policy.ts';
 import type { Gemm, Share } from '../program/operation.ts';
 import type { LayerDemand } from './demand.ts';
-import { Emitter, type LoweringInput } from './emitter.ts';
+import { Emitter } from './emitter.ts';
+import type { LoweringInput } from './lowering-input.ts';
 
 /** What one layer is asked in one step; null where the layer attends densely (or within its sliding window). */
 export interface LayerStep {
@@ -59,7 +60,7 @@ export class Lowering {
         this.emit.builder.setLayer(layer + lead);
         const { id } = this.choose(later.choice, appended);
         const loaded = this.emit.load(later.choice.loadTokens, [id]);
-        ahead[layer + lead] = this.fetch(later.choice.fetchTokens, WHOLE, [id, ...loaded]);
+        ahead[layer + lead] = this.fetch(later.choice, WHOLE, [id, ...loaded]);
         this.emit.builder.setLayer(layer);
       }
       if (demand === null)
@@ -174,7 +175,9 @@ export class Lowering {
     this.emit.spill(choice, appended);
     // A cache's refill: attention waits for it, but reads of it only what it chose.
     const refills = append.refillTokens.map((tokens, form) => tokens + choice.refillTokens[form]);
-    const refilled = this.fetch(refills, null, this.emit.load(append.loadTokens, [appended]));
+    const refilled = this.copied(this.emit.load(append.loadTokens, [appended]), (after) =>
+      this.emit.refill(refills, after),
+    );
     if (ahead !== undefined) {
       this.attendAfter(choice, [...refilled, ...ahead]);
       return;
@@ -190,8 +193,7 @@ export class Lowering {
     if (attendAt === 'cpu')
       this.attendOnHost(choice, refilled, [...(id === asked ? [id] : [asked, id]), ...loaded]);
     else if (overlap === 'stream') this.streamed(choice, refilled, [id, ...loaded]);
-    else
-      this.attendAfter(choice, [...refilled, ...this.fetch(choice.fetchTokens, WHOLE, [...free, ...loaded])]);
+    else this.attendAfter(choice, [...refilled, ...this.fetch(choice, WHOLE, [...free, ...loaded])]);
   }
 
   /** With overlap 'ahead': what frees a buffer for the layer, and the end of the attention that its choice waits for. */
@@ -224,8 +226,13 @@ export class Lowering {
     return { id, isElsewhere: before !== 'gpu' };
   }
 
-  private fetch(tokens: readonly number[], share: Share | null, after: readonly number[]): number[] {
-    const ids = this.emit.fetch(tokens, share, [...after, ...this.copiedOut]);
+  private fetch(choice: LayerDemand, share: Share, after: readonly number[]): number[] {
+    return this.copied(after, (all) => this.emit.fetch(choice, share, all));
+  }
+
+  /** Copies in, the first of which wait for the prompt's copies out. */
+  private copied(after: readonly number[], emit: (after: readonly number[]) => number[]): number[] {
+    const ids = emit([...after, ...this.copiedOut]);
     if (ids.length > 0) this.copiedOut = [];
     return ids;
   }
@@ -262,7 +269,7 @@ export class Lowering {
       while (copies.length < chunks && base + copies.length - buffers < this.pieces.length) {
         const freed = this.pieces[base + copies.length - buffers];
         const after = [...(speculative ? [] : chosen), ...(freed === undefined ? [] : [freed])];
-        copies.push(this.fetch(fetched, shareOf(copies.length), after));
+        copies.push(this.fetch(choice, shareOf(copies.length), after));
       }
     };
     copyWhereFree();

@@ -148,6 +148,7 @@ const programOf = (
     })),
     choices: Object.fromEntries(choices),
     forms,
-    transfer: policy.transfer,
+    // Runs that end early are copied token by token: as many bytes, and tokens of a run lie side by side.
+    transfer: policy.transfer.ragged ? { ...policy.transfer, rowTokens: 1 } : policy.transfer,
   };
 };

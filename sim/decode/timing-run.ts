@@ -9,8 +9,8 @@ import { Interpreter, KINDS } from '../timing/interpreter.ts';
 import type { SharedResources } from '../timing/machine.ts';
 import type { OperationCost, ResourceName } from '../timing/operation-cost.ts';
 import type { Timeline } from '../timing/timeline.ts';
-import type { LoweringInput } from './emitter.ts';
 import { Lowering } from './lower.ts';
+import type { LoweringInput } from './lowering-input.ts';
 import type { LayerRecord } from './replay.ts';
 
 export interface Boundary {

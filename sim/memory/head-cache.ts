@@ -63,6 +63,8 @@ export class HeadCache {
   readonly movements: Movement[] = [];
   readonly recodings: Recoding[] = [];
   readonly meta = new Map<string, MetaBytes>();
+  /** Slot of each token in DRAM where the policy lays out its raw rows itself; null = packed in token order. */
+  farSlots: Int32Array | null = null;
   /** True where several policies change this cache: one may then move what another dropped, which stays dropped. */
   isShared = false;
   /**

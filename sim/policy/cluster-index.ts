@@ -101,6 +101,19 @@ export class ClusterIndex {
     return this.members.subarray(this.starts[cluster], this.starts[cluster + 1]);
   }
 
+  /**
+   * Lays out the tokens of clusters from `first` on one cluster after the other, each from the beginning of a page, and
+   * writes each token's slot. Returns the first free slot; `next` = the one before.
+   */
+  layOut(slots: Int32Array, first: number, next: number, pageTokens: number): number {
+    let slot = next;
+    for (let cluster = first; cluster < this.clusters; cluster++) {
+      for (const token of this.tokensOf(cluster)) slots[token] = slot++;
+      slot = Math.ceil(slot / pageTokens) * pageTokens;
+    }
+    return slot;
+  }
+
   /** scale · q·centroid of `count` queries [count, headDim]: row-major [count, clusters]. */
   scoreInto(queries: Float32Array, count: number, out: Float32Array, scale = 1): void {
     const { keys, clusters, headDim } = this;

@@ -9,6 +9,8 @@ export interface Transfer {
   readonly mode: TransferMode;
   /** Tokens of one contiguous run; Infinity = the whole layer in one piece. */
   readonly rowTokens: number;
+  /** True when runs may be shorter, because each holds what belongs together; such a run crosses as far as it goes. */
+  readonly ragged?: boolean;
   /** True when all KV heads of a block lie side by side (one row a block and layer). */
   readonly joinHeads: boolean;
   /** True when K and V of a run lie side by side. */

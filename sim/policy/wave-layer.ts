@@ -13,6 +13,9 @@ import { estimationWork, retrievalWorks, type WaveOptions, type ZonePlan, type Z
 interface HeadState {
   readonly index: ClusterIndex;
   readonly cached: ClusterCache;
+  /** Where each token lies in DRAM, in pages of clusters, and the first slot that is free there. */
+  readonly farSlots: Int32Array;
+  freeSlot: number;
   /** Estimated clusters of the step at hand. */
   readonly keys: Float32Array;
   readonly values: Float32Array;
@@ -45,6 +48,8 @@ export class WaveLayer implements LayerPolicy {
       const state: HeadState = {
         index: new ClusterIndex(world.maxTokens, clusters, world.headDim, c.sinkTokens),
         cached: new ClusterCache(plan.cachedClusters, clusters),
+        farSlots: new Int32Array(world.maxTokens),
+        freeSlot: 0,
         keys: new Float32Array(estimated * world.headDim),
         values: new Float32Array(estimated * world.headDim),
         sizes: new Float32Array(estimated),
@@ -89,12 +94,17 @@ export class WaveLayer implements LayerPolicy {
   }
 
   /** Clusters tokens up to `end`, and moves them to their tier. */
-  private grow(head: HeadView, { index }: HeadState, end: number, clusters: number): void {
+  private grow(head: HeadView, state: HeadState, end: number, clusters: number): void {
     const { c, world, plan } = this;
-    const from = index.to;
+    const { index } = state;
+    const [from, before] = [index.to, index.clusters];
     const segments = index.clusters === 0 && plan.at(0).clusters > 0 ? plan.segments : 1;
     index.add(head, end, { clusters, iterations: c.iterations, segments, centred: true });
-    if (c.tier === 'dram') head.cache.move(from, end, 'dram');
+    if (c.tier === 'dram') {
+      head.cache.move(from, end, 'dram');
+      state.freeSlot = index.layOut(state.farSlots, before, state.freeSlot, c.pageTokens);
+      head.cache.farSlots = state.farSlots;
+    }
     // Centroid, sum of values, size in 16 bits and a flag (retroinfer_cache.py).
     const clusterBytes = world.kBytesPerToken + world.vBytesPerToken + 3;
     head.cache.setMeta('clusters', 'hbm', index.clusters * clusterBytes);

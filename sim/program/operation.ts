@@ -12,6 +12,9 @@ export type StreamName = 'compute' | 'h2d' | 'd2h' | 'cpu' | 'nvme';
 /** How bytes cross a link: copy engine (one call a row, or one batched call), zero-copy kernel reads, staged. */
 export type TransferMode = 'dma' | 'dma-batch' | 'uva' | 'pageable' | 'cpu-gather' | 'gds';
 
+/** Size of the aligned pieces of a region by which a fetch says how densely its rows lie, bytes. */
+export const PIECE_BYTES = 65_536;
+
 export type TierBytes = Readonly<Partial<Record<TierName, number>>>;
 
 /** From where to where in a list, 0..1: what one piece of work in several takes. */
@@ -56,9 +59,10 @@ export interface FetchOperation extends OperationBase {
   readonly mode: TransferMode;
   /** Bytes of the region that the rows are scattered over, where it matters (uva); absent = not known. */
   readonly regionBytes?: number;
-  /** Bytes of all such regions, and rows of them, that a whole step visits; absent = this region, every row of it. */
+  /** Pieces of `PIECE_BYTES` in which the rows lie, read in ascending order; absent = rows lie and come at random. */
+  readonly pieces?: number;
+  /** Bytes of the pieces that a whole step visits, in all such regions; absent = all of this region. */
   readonly visitedBytes?: number;
-  readonly visitedRows?: number;
   /** Which of the layer's chosen tokens of one stored form it brings; absent = other data (an index, a cache's refill). */
   readonly chosen?: { readonly form: number; readonly share: Share };
 }

@@ -5,7 +5,12 @@
  */
 import { exp } from '../engine/math.ts';
 import { SimError } from '../error.ts';
-import type { FetchOperation, SpillOperation, TierName } from '../program/operation.ts';
+import {
+  type FetchOperation,
+  PIECE_BYTES,
+  type SpillOperation,
+  type TierName,
+} from '../program/operation.ts';
 import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
@@ -85,40 +90,50 @@ const pageableCost = (machine: Machine, way: Way, { rows, bytes }: Shape): Opera
 interface Spread {
   readonly regionBytes: number;
   readonly visitedBytes: number;
+  /** Pieces that hold the rows, read in ascending order; null = rows lie and come at random. */
+  readonly pieces: number | null;
 }
 
 const spreadOf = (
-  { uva }: Machine,
-  {
-    regionBytes = UNKNOWN_REGION_BYTES,
-    visitedBytes = regionBytes,
-    visitedRows = Infinity,
-    rowBytes,
-  }: FetchOperation,
-): Spread => ({
-  regionBytes,
-  visitedBytes: Math.min(visitedBytes, visitedRows * Math.max(rowBytes, uva.granuleBytes)),
-});
+  operation: TransferOperation,
+  { bytes }: Shape,
+  otherwise: number = UNKNOWN_REGION_BYTES,
+): Spread => {
+  const { regionBytes, visitedBytes, pieces } =
+    operation.kind === 'fetch' ? operation : ({} as Partial<FetchOperation>);
+  const region = Math.max(regionBytes ?? otherwise, bytes);
+  return { regionBytes: region, visitedBytes: visitedBytes ?? region, pieces: pieces ?? null };
+};
+
+/** Places that n things hit which fall on so many at random: G (1 - exp(-n / G)). */
+const occupied = (places: number, things: number): number =>
+  Math.min(things, places * (1 - exp(-things / places)));
 
 /**
- * Address translations that rows miss. The first row of a granule finds what the last step left of it; later rows of it
- * find it, unless the region itself is beyond reach. Rows lie at random: n of them are in G (1 - exp(-n / G)) granules.
+ * Address translations that rows miss. The first row of a granule finds what the last step left of it. Rows in ascending
+ * order find it from then on; where they come at random, only while the region itself is within reach.
  */
-const missesOf = ({ uva }: Machine, rows: number, { regionBytes, visitedBytes }: Spread): number => {
+const missesOf = ({ uva }: Machine, rows: number, { regionBytes, visitedBytes, pieces }: Spread): number => {
   const beyond = (bytes: number): number => Math.max(0, 1 - uva.reachBytes / bytes);
   const granules = Math.max(1, regionBytes / uva.granuleBytes);
-  const first = Math.min(rows, granules * (1 - exp(-rows / granules)));
-  return first * beyond(visitedBytes) + (rows - first) * beyond(regionBytes);
+  if (pieces === null) {
+    const first = occupied(granules, rows);
+    return first * beyond(visitedBytes) + (rows - first) * beyond(regionBytes);
+  }
+  const visited =
+    uva.granuleBytes > PIECE_BYTES
+      ? occupied(granules, pieces)
+      : Math.min(rows, pieces * (PIECE_BYTES / uva.granuleBytes));
+  return visited * beyond(visitedBytes);
 };
 
 /** Time that scattered rows need on the link when kernels read them, ns. */
-const uvaFlowNs = (machine: Machine, { rows, rowBytes, bytes }: Shape, spread: Spread): number => {
+const uvaFlowNs = (machine: Machine, { rows, rowBytes }: Shape, spread: Spread): number => {
   const { uva } = machine;
   const sectors = roundUp(rowBytes, uva.sectorBytes);
-  const region = { ...spread, regionBytes: Math.max(spread.regionBytes, bytes) };
   return Math.max(
     rows * Math.max(sectors / uva.bytesPerNs, uva.roundTripNs / uva.outstanding),
-    missesOf(machine, rows, region) * uva.walkNs,
+    missesOf(machine, rows, spread) * uva.walkNs,
   );
 };
 
@@ -126,13 +141,9 @@ const uvaFlowNs = (machine: Machine, { rows, rowBytes, bytes }: Shape, spread: S
 const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOperation): OperationCost => {
   const { uva, launch, link } = machine;
   const isKnown = operation.kind === 'fetch' && operation.regionBytes !== undefined;
-  const spread =
-    operation.kind === 'fetch'
-      ? spreadOf(machine, operation)
-      : { regionBytes: UNKNOWN_REGION_BYTES, visitedBytes: UNKNOWN_REGION_BYTES };
-  const flowNs = uvaFlowNs(machine, shape, spread);
+  const flowNs = uvaFlowNs(machine, shape, spreadOf(operation, shape));
   const within = (bytes: number): number =>
-    uvaFlowNs(machine, shape, { regionBytes: bytes, visitedBytes: bytes }) / flowNs;
+    uvaFlowNs(machine, shape, spreadOf(operation, shape, bytes)) / flowNs;
   const payload = shape.rows * roundUp(shape.rowBytes, uva.sectorBytes);
   const widen: readonly [number, number] =
     !isKnown && flowNs > 0 ? [within(1), within(Number.MAX_SAFE_INTEGER)] : [1, 1];

@@ -1,8 +1,10 @@
 /** Every policy's step runs on the reference backend, touches the bytes of its program and computes exact attention. */
 import { describe, expect, it } from 'vitest';
+import { u32View } from '../../kernels/floats.ts';
 import { openReference } from '../../kernels/reference.ts';
 import { replaySteps } from '../../sim/decode/step-program.ts';
 import { compareExperimentSchema } from '../../sim/experiment.ts';
+import { PIECE_BYTES } from '../../sim/program/operation.ts';
 import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
 import { bindStep } from './bind.ts';
 import { allocateFor, timeStep, writeTables } from './execute.ts';
@@ -24,7 +26,13 @@ const POLICIES = {
   ttkv: {},
   pariskv: { topK: 32, localTokens: 64, sinkTokens: 4, minTokens: 0, updateTokens: 16 },
   magicpig: {},
-  retroinfer: {},
+  retroinfer: {
+    retrievalRatio: 0.2,
+    estimationRatio: 0,
+    clusterTokens: 6,
+    localTokens: 16,
+    updateTokens: 32,
+  },
   clusterkv: { budgetTokens: 64 },
   'wg-kv': {},
   kivi: {},
@@ -84,6 +92,30 @@ describe('an executed step', () => {
     expect(Math.abs(sumOfBytes(bound.binding.bytes) / said - 1)).toBeLessThan(0.08);
     backend.close();
   });
+});
+
+describe('a copy of chosen rows', () => {
+  it.each(['retroinfer', 'clusterkv', 'pariskv'] as const)(
+    'of %s brings as many bytes from as many pieces as its operation says',
+    (name) => {
+      const { workload, bound } = stepOf(name, POLICIES[name]);
+      const { calls, operationOf, layout } = bound.binding;
+      const gathers = calls.flatMap((call, i) => (call.kernel === 'gather' ? [{ call, i }] : []));
+      expect(gathers.length).toBeGreaterThan(0);
+      for (const { call, i } of gathers) {
+        const operation = workload.program.operations[operationOf[i]];
+        if (operation.kind !== 'fetch') throw new Error(operation.kind);
+        const { rows, rowBytes } = call.ints;
+        expect(rows * rowBytes).toBeCloseTo(operation.rows * operation.rowBytes, 0);
+        const table = layout.writes.find(({ ref }) => ref.offset === call.refs.index.offset);
+        const index = u32View(table?.data ?? new Uint8Array());
+        const pieces = new Set(Array.from(index, (row) => Math.floor((row * rowBytes) / PIECE_BYTES)));
+        // Heads begin anywhere within a piece, and so few tokens make small regions.
+        expect(pieces.size).toBeLessThanOrEqual(operation.pieces ?? 0);
+        expect(pieces.size).toBeGreaterThanOrEqual((operation.pieces ?? 0) / (2 * trace.shape.kvHeads));
+      }
+    },
+  );
 });
 
 describe('page tables', () => {

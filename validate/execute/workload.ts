@@ -15,7 +15,7 @@ export interface Dimensions {
   readonly elementBytes: number;
   /** Layers of the whole model; the program may have fewer. */
   readonly modelLayers: number;
-  /** KV heads that were replayed; the nearest stands for each head of the model. */
+  /** KV heads that were replayed, ascending; each stands for an equal share of the model's. */
   readonly replayedHeads: readonly number[];
 }
 
@@ -58,14 +58,6 @@ export const workloadsOf = (
     .map((program) => ({ policy: program.policy, context, batch, dimensions, program }));
 };
 
-const nearest = (wanted: number, known: readonly number[]): number => {
-  let best = 0;
-  known.forEach((head, at) => {
-    if (Math.abs(head - wanted) < Math.abs(known[best] - wanted)) best = at;
-  });
-  return best;
-};
-
 const denseHead = (kvHead: number, tokens: number, forms: number): HeadChoice => ({
   kvHead,
   length: tokens,
@@ -89,7 +81,7 @@ const ofQuery = (choice: HeadChoice, query: number): HeadChoice => {
   return { ...choice, hbmTokens, runs };
 };
 
-/** The rows of one layer; layers and heads that were not replayed take the nearest replayed one's choice. */
+/** The rows of one layer; those that were not replayed take a replayed one's choice. */
 export const headsOf = ({ dimensions, program }: Workload, layer: number): LayerHeads => {
   const { heads, kvHeads, replayedHeads } = dimensions;
   const group = heads / kvHeads;
@@ -98,7 +90,8 @@ export const headsOf = ({ dimensions, program }: Workload, layer: number): Layer
   const all = Array.from({ length: kvHeads }, (_, kvHead) =>
     choices === undefined
       ? denseHead(kvHead, denseTokens, program.forms.length)
-      : choices[nearest(kvHead, replayedHeads)],
+      : // Each stands for as many heads as the others: a demand is their plain mean.
+        choices[Math.floor((kvHead * replayedHeads.length) / kvHeads)],
   );
   if (!all.some(({ isCopied }) => isCopied)) return { group, copies: 1, heads: all };
   return {

@@ -87,7 +87,14 @@ export const policy = {
       c.sinkTokens + c.localTokens + c.updateTokens + 4 * plan.last.retrieved * c.clusterTokens;
     return {
       ...policyDefaults,
-      transfer: { mode: c.mode, rowTokens: c.pageTokens, joinHeads: false, joinKv: false, overlap: 'step' },
+      transfer: {
+        mode: c.mode,
+        rowTokens: c.pageTokens,
+        ragged: true,
+        joinHeads: false,
+        joinKv: false,
+        overlap: 'step',
+      },
       stagingBytes: c.tier === 'dram' ? buffered * world.kvHeads * tokenBytes : 0,
       prefillWork: promptWorks(c, world, plan),
       layer: () => new WaveLayer(c, world, plan),
