@@ -38,6 +38,10 @@ const flags = z.object({
     .min(1)
     .default(DEFAULT_POLICIES)
     .describe('policies: name, name:param=value;param=value, stack(name,name), or a policy file (./mine.ts)'),
+  policy: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('one more policy beside those, a name or a file (./mine.ts); repeatable'),
   set: z
     .array(z.string())
     .default([])
@@ -104,10 +108,11 @@ export const verb = {
     'kvtier compare --policies "full,stack(snapkv,quest),per-head(full,streaming-llm):heads=[0]"',
     'kvtier compare --budget 1024 --policies full,h2o,snapkv,quest,pariskv',
     'kvtier compare --policies snapkv,h2o,quest,kivi --quality',
+    'kvtier compare --policies full,snapkv --policy ./mine.ts',
     'kvtier compare --out out/ --json',
   ],
   async run(given, context) {
-    const chosen = await choosePolicies(given.policies, given.set);
+    const chosen = await choosePolicies([...given.policies, ...given.policy], given.set);
     const setup = setUpCompare(given, chosen);
     const progress = context.progress('replaying attention', 1);
     const run = compare({

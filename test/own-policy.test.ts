@@ -69,6 +69,16 @@ test('what it wrote runs, in TypeScript, in JavaScript and in a stack, with its 
   }
 });
 
+test('--policy adds one to those of --policies, or to the usual ones', () => {
+  const names = (...args: readonly string[]): readonly string[] =>
+    JSON.parse(kvtier('compare', '--trace', trace, ...args, '--steps', '1', '--json').stdout).policies.map(
+      ({ policy }: { readonly policy: string }) => policy,
+    );
+  const own = ['--policy', './every-other.ts'];
+  expect(names('--policies', 'full', ...own, '--policy', 'quest')).toEqual(['full', 'every-other', 'quest']);
+  expect(names(...own).slice(-2)).toEqual(['pariskv', 'every-other']);
+});
+
 test('what it wrote keeps the laws of all policies, and its token budget', async () => {
   const plugin = await loadPolicyFile(join(folder, 'every-other.ts'));
   const world = worldOf(standard);
