@@ -5,8 +5,6 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import * as z from 'zod';
-import { type BackendName, KernelError } from '../kernels/backend.ts';
-import { load } from '../kernels/load.ts';
 import { loadProfile, loadStack, profileNames } from '../sim/hardware/load.ts';
 import type { Profile } from '../sim/hardware/schema.ts';
 import { calibrate } from '../validate/fit/calibrate.ts';
@@ -16,6 +14,7 @@ import { type RestartRequest, restartApart } from '../validate/microbench/restar
 import { boundsOf, samplesOf, sitesOf } from '../validate/microbench/run.ts';
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
 import { nameOrJson } from './name-or-json.ts';
+import { openBackend } from './open-backend.ts';
 import { writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
 import { UsageError, type Verb, type VerbContext } from './verb.ts';
@@ -84,12 +83,11 @@ const slug = (text: string): string =>
     .replaceAll(/^-|-$/g, '');
 
 const measure = async (given: Flags, context: VerbContext): Promise<Samples> => {
-  const { backend: opened, tried } = await load(given.backend as BackendName | undefined);
+  const opened = await openBackend(given.backend, context);
   const most = { hbmBytes: given.memory, dramBytes: given.memory };
   const { sites, skipped } = sitesOf(boundsOf(opened, most), given.only);
   const machine = { name: opened.name, device: opened.device };
   opened.close();
-  for (const { kind, reason } of tried) context.note(`${kind}: ${reason}`);
   for (const line of skipped) context.note(`skipped ${line}`);
   if (sites.length === 0) throw new UsageError('--only: no microbenchmark is left to run');
   context.note(
@@ -182,8 +180,7 @@ export const verb = {
       throw new UsageError(
         `--from ${given.from}: no such file; \`kvtier calibrate --samples FILE\` writes one`,
       );
-    const samples =
-      given.from === undefined ? await measureOrExplain(given, context) : readSamples(given.from);
+    const samples = given.from === undefined ? await measure(given, context) : readSamples(given.from);
     if (given.samples !== undefined) writeSamples(given.samples, samples);
     const baseName = given.base ?? baseFor(samples.machine.name);
     const base = { hardware: profileOf(baseName, 'base'), stack: loadStack(BASE_STACK) };
@@ -213,14 +210,3 @@ export const verb = {
     context.print(show(fitted, context.columns));
   },
 } satisfies Verb<typeof flags>;
-
-/** A machine that cannot be measured is wrong usage where it was asked for, one line with the remedy. */
-const measureOrExplain = async (given: Flags, context: VerbContext): Promise<Samples> => {
-  try {
-    return await measure(given, context);
-  } catch (error) {
-    if (error instanceof KernelError && error.code !== 'fault')
-      throw new UsageError(`--backend ${given.backend ?? 'auto'}: ${error.message}`, { cause: error });
-    throw error;
-  }
-};

@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { BackendName } from '../kernels/backend.ts';
-import { load } from '../kernels/load.ts';
 import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
 import { windowTrace } from '../sim/trace/window.ts';
 import { openAttentionFile } from '../traces/attention/node-file.ts';
@@ -12,6 +11,7 @@ import type { PreparedCase } from '../validate/policies/pack.ts';
 import { GIVEN_UP, type RunCasesOptions, runCases } from '../validate/policies/run-cases.ts';
 import type { ValidationSamples } from '../validate/policies/samples.ts';
 import { samplePath } from './compare-setup.ts';
+import { openBackend } from './open-backend.ts';
 import type { VerbContext } from './verb.ts';
 
 /** What the verb's flags say about running. */
@@ -59,38 +59,43 @@ const createRows = (path: string | undefined, mostTokens: number): RunCasesOptio
   };
 };
 
-/** Throws KernelError when the wanted backend can't be had. */
+const optionsOf = (given: RunFlags, context: VerbContext, onProgress: (share: number) => void) => ({
+  hbmBytes: given.memory,
+  dramBytes: given.memory,
+  warmups: 1,
+  repeats: given.repeats,
+  rounds: given.rounds,
+  once: given.once,
+  limitMs: 1000 * given.timeLimit,
+  caseLimitMs: 1000 * given.caseLimit,
+  say: (line: string) => {
+    if (given.verbose) context.note(line);
+  },
+  seed: given.seed,
+  date: new Date().toISOString().slice(0, 10),
+  rowsOf: createRows(given.trace, given.checkUpTo),
+  onProgress,
+});
+
+/**
+ * Runs the cases that `getCases` gives, once there is a backend: who has none should not wait for a replay to learn it.
+ * Throws KernelError when the wanted backend can't be had.
+ */
 export const runPrepared = async (
-  cases: readonly PreparedCase[],
+  getCases: () => Promise<readonly PreparedCase[]>,
   given: RunFlags,
   context: VerbContext,
 ): Promise<ValidationSamples> => {
-  const { backend, tried } = await load(given.backend);
-  for (const { kind, reason } of tried) context.note(`${kind}: ${reason}`);
-  const progress = context.progress(`running on ${backend.device.name} (${backend.name})`, 1);
+  const backend = await openBackend(given.backend, context);
   let answers = true;
   try {
-    const samples = await runCases(backend, cases, {
-      hbmBytes: given.memory,
-      dramBytes: given.memory,
-      warmups: 1,
-      repeats: given.repeats,
-      rounds: given.rounds,
-      once: given.once,
-      limitMs: 1000 * given.timeLimit,
-      caseLimitMs: 1000 * given.caseLimit,
-      say: (line) => {
-        if (given.verbose) context.note(line);
-      },
-      seed: given.seed,
-      date: new Date().toISOString().slice(0, 10),
-      rowsOf: createRows(given.trace, given.checkUpTo),
-      onProgress: (share) => progress.update(share),
-    });
+    const cases = await getCases();
+    const progress = context.progress(`running on ${backend.device.name} (${backend.name})`, 1);
+    const options = optionsOf(given, context, (share) => progress.update(share));
+    const samples = await runCases(backend, cases, options).finally(() => progress.end());
     answers = !samples.refused.some(({ reason }) => reason.endsWith(GIVEN_UP));
     return samples;
   } finally {
-    progress.end();
     // To close a backend that hangs would hang as well.
     if (answers) backend.close();
   }

@@ -156,13 +156,13 @@ const prepared = async (given: ValidateFlags, context: VerbContext): Promise<rea
 
 const measured = async (given: ValidateFlags, context: VerbContext): Promise<ValidationSamples | null> => {
   if (given.evaluate !== undefined) return readValidationSamples(given.evaluate);
-  const cases = given.from === undefined ? await prepared(given, context) : readWorkloads(given.from);
-  if (given.prepare !== undefined) {
-    writeWorkloads(given.prepare, cases);
-    context.note(`wrote ${cases.length} cases to ${given.prepare}`);
-    return null;
-  }
-  return await runPrepared(cases, given, context);
+  const getCases = async (): Promise<readonly PreparedCase[]> =>
+    given.from === undefined ? await prepared(given, context) : readWorkloads(given.from);
+  if (given.prepare === undefined) return await runPrepared(getCases, given, context);
+  const cases = await getCases();
+  writeWorkloads(given.prepare, cases);
+  context.note(`wrote ${cases.length} cases to ${given.prepare}`);
+  return null;
 };
 
 /** The result and its page in one folder. */
