@@ -1,188 +1,23 @@
 // Decode attention over paged KV on the CPU; arguments in calls/attend.ts. Rows are cut into runs of tokens that
 // threads share; a run is done in tiles that stay in the L1, and the runs of a row are merged at the end.
-#include <atomic>
 #include <memory>
-#include <new>
 
-#include "lanes.h"
-#include "pages.h"
+#include "attend-tile.h"
 
 namespace {
 
 using namespace kvt;
 
-constexpr int kTile = 32;
 // Tokens of a run at least: what a run adds (its queries widened, its sums merged) stays small beside it.
 constexpr int64_t kLeastRun = 128;
 constexpr int64_t kRunsAThread = 8;
-
-struct Attention {
-  const uint8_t* q;
-  const uint8_t* pool;
-  const uint32_t* table;
-  const uint32_t* offsets;
-  const uint32_t* tokens;
-  const uint32_t* mask;
-  void* out;
-  int64_t rows, page_tokens, page_stride;
-  // Pages in the pool; where an entry beyond them is put down.
-  uint64_t pages;
-  std::atomic<int64_t>* outside;
-  int group, dim, width, format, out_type, parts, part;
-  bool q_f16;
-  float scale_log2;
-  PageSide keys, values;
-};
-
-// 2^x for x <= 0, relative error 2e-7: Taylor series of 2^f, f in [-0.5, 0.5], to degree 7.
-inline float exp2_of(float x) {
-  x = x < -126 ? -126 : x;
-  const float whole = static_cast<float>(static_cast<int>(x - 0.5f));
-  const float f = x - whole;
-  float y = 1.5252734e-5f;
-  y = y * f + 1.5403530e-4f;
-  y = y * f + 1.3333558e-3f;
-  y = y * f + 9.6181291e-3f;
-  y = y * f + 5.5504109e-2f;
-  y = y * f + 2.4022651e-1f;
-  y = y * f + 6.9314718e-1f;
-  y = y * f + 1.0f;
-  const uint32_t bits = static_cast<uint32_t>(static_cast<int>(whole) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return y * power;
-}
-
-// o [4, width] += p [4, kTile] v.
-void accumulate(const float* p, int width, const float* v, int tokens, float* o) {
-  for (int d = 0; d < width; d += kLanes) {
-    Lanes sums[4];
-    for (int h = 0; h < 4; h++) sums[h] = lanes_at(o + h * width + d);
-    for (int t = 0; t < tokens; t++) {
-      const Lanes& value = lanes_at(v + t * width + d);
-      for (int h = 0; h < 4; h++) sums[h] += p[h * kTile + t] * value;
-    }
-    for (int h = 0; h < 4; h++) *reinterpret_cast<Lanes*>(o + h * width + d) = sums[h];
-  }
-}
-
-// Sums of a run: o [heads, width], then maxima in log2, then weights' sums. Heads are padded to fours.
-struct Sums {
-  float* o;
-  float* most;
-  float* sum;
-};
-
-constexpr int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-
-Sums sums_at(const Attention& a, float* memory, int64_t run) {
-  const int64_t heads = padded(a.group, 4);
-  float* o = memory + run * heads * (a.width + 2);
-  return {o, o + heads * a.width, o + heads * (a.width + 1)};
-}
-
-// Memory that stays with its thread from call to call.
-struct Kept {
-  float* memory = nullptr;
-  int64_t room = 0;
-  ~Kept() { delete[] memory; }
-
-  // Null where there is none.
-  float* of(int64_t count) {
-    if (count > room) {
-      delete[] memory;
-      memory = new (std::nothrow) float[count]();
-      room = memory == nullptr ? 0 : count;
-    }
-    return memory;
-  }
-};
-
-// One thread's tile.
-struct Scratch {
-  float *q, *k, *v, *s;
-
-  explicit Scratch(const Attention& a) {
-    static thread_local Kept kept;
-    const int64_t heads = padded(a.group, 4), tile = static_cast<int64_t>(kTile) * a.width;
-    q = kept.of(heads * a.width + 2 * tile + heads * kTile);
-    k = q + heads * a.width;
-    v = k + tile;
-    s = v + tile;
-  }
-};
-
-// Where the tokens of a tile lie, and which heads read them.
-struct Tile {
-  int tokens = 0;
-  uint32_t reads[kTile];
-  const uint8_t* pages[kTile];
-  int64_t places[kTile];
-};
-
-// False, and the entry, where a page is not in the pool: the table is data.
-bool locate(const Attention& a, int64_t row, int64_t first, int64_t to, Tile& tile) {
-  tile.tokens = static_cast<int>(std::min<int64_t>(kTile, to - first));
-  for (int t = 0; t < tile.tokens; t++) {
-    const int64_t entry = a.offsets[row] + (first + t) / a.page_tokens;
-    if (a.table[entry] >= a.pages) {
-      *a.outside = entry;
-      return false;
-    }
-    tile.pages[t] = a.pool + a.table[entry] * a.page_stride;
-    tile.places[t] = (first + t) % a.page_tokens;
-    tile.reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
-  }
-  return true;
-}
-
-// Rows of the coming tile are on their way while this one is computed: they lie anywhere.
-void prefetch(const Attention& a, const Tile& tile, int t) {
-  if (t >= tile.tokens) return;
-  for (const PageSide* side : {&a.keys, &a.values}) {
-    const int64_t bytes = side->half.row_bytes(side->dim);
-    const uint8_t* row = tile.pages[t] + side->rows + tile.places[t] * bytes;
-    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(row + line);
-  }
-}
-
-// Logits of a tile to weights relative to the maxima so far.
-void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int tokens, float* s) {
-  for (int h = 0; h < a.group; h++) {
-    float* row = s + h * kTile;
-    float top = sums.most[h];
-#pragma omp simd reduction(max : top)
-    for (int t = 0; t < tokens; t++) {
-      row[t] = reads[t] >> h & 1 ? row[t] * a.scale_log2 : -INFINITY;
-      top = row[t] > top ? row[t] : top;
-    }
-    if (top == -INFINITY) {
-      for (int t = 0; t < tokens; t++) row[t] = 0;
-      continue;
-    }
-    if (top > sums.most[h]) {
-      const float keep = sums.most[h] == -INFINITY ? 0 : exp2_of(sums.most[h] - top);
-      for (int d = 0; d < a.width; d++) sums.o[h * a.width + d] *= keep;
-      sums.sum[h] *= keep;
-      sums.most[h] = top;
-    }
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int t = 0; t < tokens; t++) {
-      const float weight = exp2_of(row[t] - top);
-      row[t] = row[t] == -INFINITY ? 0 : weight;
-      sum += row[t];
-    }
-    sums.sum[h] += sum;
-  }
-}
 
 // Tokens [from, to) of a row.
 void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const Scratch& scratch, const Sums& sums) {
   for (int h = 0; h < a.group; h++)
     widen_numbers(reinterpret_cast<const uint16_t*>(a.q) + (row * a.group + h) * a.dim, a.dim, a.q_f16,
                   scratch.q + h * a.width);
-  const int64_t heads = padded(a.group, 4);
+  const int64_t heads = heads_of(a);
   std::fill(sums.o, sums.o + heads * a.width, 0.0f);
   std::fill(sums.most, sums.most + heads, -INFINITY);
   std::fill(sums.sum, sums.sum + heads, 0.0f);
@@ -192,18 +27,15 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
     now = next;
     next.tokens = 0;
     if (first + kTile < to && !locate(a, row, first + kTile, to, next)) return;
-    const int tokens = now.tokens;
-    for (int t = 0; t < tokens; t++) {
-      prefetch(a, next, t);
-      decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
+    if (reads_direct(a)) {
+      attend_tile(a, now, next, direct_rows(now, a.keys), direct_rows(now, a.values), scratch, sums);
+      continue;
     }
-    for (int h = 0; h < heads; h += 4)
-      for (int t = 0; t < tokens; t++)
-        four_products(scratch.q + h * a.width, a.width, scratch.k + t * a.width, scratch.s + h * kTile + t, kTile);
-    weigh(a, sums, now.reads, tokens, scratch.s);
-    for (int t = 0; t < tokens; t++) decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
-    for (int h = 0; h < heads; h += 4)
-      accumulate(scratch.s + h * kTile, a.width, scratch.v, tokens, sums.o + h * a.width);
+    for (int t = 0; t < now.tokens; t++) {
+      decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
+      decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
+    }
+    attend_tile(a, now, next, Decoded{scratch.k, a.width}, Decoded{scratch.v, a.width}, scratch, sums);
   }
 }
 
@@ -310,7 +142,7 @@ kvt_status attend(const CpuCall& call) {
     first[row + 1] = first[row] + std::max<int64_t>(1, (a.tokens[row] + length - 1) / length);
   const int64_t runs = first[a.rows];
   static thread_local Kept kept;
-  float* memory = kept.of(runs * padded(a.group, 4) * (a.width + 2));
+  float* memory = kept.of(runs * heads_of(a) * (a.width + 2));
   if (memory == nullptr)
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld parts", static_cast<long long>(runs));
   std::atomic<bool> starved = false;

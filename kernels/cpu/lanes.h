@@ -21,7 +21,15 @@ typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alia
 
 inline const Lanes& lanes_at(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 
-inline float total(const Lanes& x) {
+// kLanes numbers of bf16 as floats.
+[[maybe_unused]] inline Lanes widened(const uint16_t* from) {
+  typedef uint16_t Halves __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
+  typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+  const Words words = __builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words) << 16;
+  return reinterpret_cast<const Lanes&>(words);
+}
+
+[[maybe_unused]] inline float total(const Lanes& x) {
   typedef float Quarter __attribute__((vector_size(16)));
 #if defined(__AVX512F__)
   Quarter sum = (__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)) +
@@ -36,7 +44,7 @@ inline float total(const Lanes& x) {
 }
 
 // out[j * apart] = product of row j of four, `width` apart, with a vector.
-inline void four_products(const float* rows, int64_t width, const float* vector, float* out, int64_t apart) {
+[[maybe_unused]] inline void four_products(const float* rows, int64_t width, const float* vector, float* out, int64_t apart) {
   Lanes sums[4] = {};
   for (int64_t d = 0; d < width; d += kLanes) {
     const Lanes& x = lanes_at(vector + d);

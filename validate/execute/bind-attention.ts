@@ -57,6 +57,16 @@ const placeTables = (binding: Binding, tables: PageTables, area: 'tables' | 'hos
   ...(tables.mask === null ? {} : { mask: binding.layout.table(area, tables.mask) }),
 });
 
+/** One row a query head, of the tokens that it reads: as programs declare the reads of heads that choose for themselves. */
+const rowsOfQueries = (rows: FormRows['rows'], group: number): FormRows['rows'] =>
+  rows.flatMap((row) =>
+    Array.from({ length: group }, (_, query) =>
+      row
+        .filter(({ queries }) => ((queries >> query) & 1) === 1)
+        .map(({ slot, count }) => ({ slot, count, queries: -1 })),
+    ),
+  );
+
 const attendForm = (
   binding: Binding,
   group: AttentionGroup,
@@ -64,10 +74,12 @@ const attendForm = (
   form: FormRows & { readonly format: Format },
   part: number,
 ): void => {
-  const { headDim, parts, rows } = group;
+  const { headDim, parts } = group;
   const { format, pageTokens, pool } = form;
   const onCpu = operation.where === 'cpu';
-  const tables = pageTablesOf(form.rows, pageTokens);
+  const apart = onCpu && form.rows.some((row) => row.some(({ queries }) => queries !== -1));
+  const [attendedRows, heads] = apart ? [rowsOfQueries(form.rows, group.group), 1] : [form.rows, group.group];
+  const tables = pageTablesOf(attendedRows, pageTokens);
   const pageStride = pageStrideOf(format, headDim, pageTokens);
   const [queries, out] = onCpu
     ? [group.hostQueries ?? group.queries, group.hostPartials ?? group.partials]
@@ -80,8 +92,8 @@ const attendForm = (
       out,
     },
     ints: {
-      rows,
-      group: group.group,
+      rows: attendedRows.length,
+      group: heads,
       headDim,
       pageTokens,
       format: format.id,

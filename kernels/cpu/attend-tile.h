@@ -1,0 +1,249 @@
+// One tile of decode attention on the CPU: where its rows lie, products with the queries, weights, sums of values. A tile
+// stays in the L1; rows of bf16 are widened as they are read, others are decoded into the thread's memory first.
+#ifndef KVTIER_CPU_ATTEND_TILE_H
+#define KVTIER_CPU_ATTEND_TILE_H
+
+#include <atomic>
+#include <new>
+
+#include "lanes.h"
+#include "pages.h"
+
+namespace kvt {
+// Compiled once a level: internal linkage, so that the linker can't mix levels.
+namespace {
+
+constexpr int kTile = 32;
+struct Attention {
+  const uint8_t* q;
+  const uint8_t* pool;
+  const uint32_t* table;
+  const uint32_t* offsets;
+  const uint32_t* tokens;
+  const uint32_t* mask;
+  void* out;
+  int64_t rows, page_tokens, page_stride;
+  // Pages in the pool; where an entry beyond them is put down.
+  uint64_t pages;
+  std::atomic<int64_t>* outside;
+  int group, dim, width, format, out_type, parts, part;
+  bool q_f16;
+  float scale_log2;
+  PageSide keys, values;
+};
+
+constexpr int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+// Query heads are taken in fours; one alone, as where heads choose their own tokens, by itself.
+inline int64_t heads_of(const Attention& a) { return a.group == 1 ? 1 : padded(a.group, 4); }
+
+// 2^x for x <= 0, relative error 2e-7: Taylor series of 2^f, f in [-0.5, 0.5], to degree 7.
+inline float exp2_of(float x) {
+  x = x < -126 ? -126 : x;
+  const float whole = static_cast<float>(static_cast<int>(x - 0.5f));
+  const float f = x - whole;
+  float y = 1.5252734e-5f;
+  y = y * f + 1.5403530e-4f;
+  y = y * f + 1.3333558e-3f;
+  y = y * f + 9.6181291e-3f;
+  y = y * f + 5.5504109e-2f;
+  y = y * f + 2.4022651e-1f;
+  y = y * f + 6.9314718e-1f;
+  y = y * f + 1.0f;
+  const uint32_t bits = static_cast<uint32_t>(static_cast<int>(whole) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return y * power;
+}
+
+// Sums of a run: o [heads, width], then maxima in log2, then weights' sums. Heads are padded to fours.
+struct Sums {
+  float* o;
+  float* most;
+  float* sum;
+};
+
+Sums sums_at(const Attention& a, float* memory, int64_t run) {
+  const int64_t heads = heads_of(a);
+  float* o = memory + run * heads * (a.width + 2);
+  return {o, o + heads * a.width, o + heads * (a.width + 1)};
+}
+
+// Memory that stays with its thread from call to call.
+struct Kept {
+  float* memory = nullptr;
+  int64_t room = 0;
+  ~Kept() { delete[] memory; }
+
+  // Null where there is none.
+  float* of(int64_t count) {
+    if (count > room) {
+      delete[] memory;
+      memory = new (std::nothrow) float[count]();
+      room = memory == nullptr ? 0 : count;
+    }
+    return memory;
+  }
+};
+
+// One thread's queries and tile.
+struct Scratch {
+  float *q, *k, *v, *s;
+
+  explicit Scratch(const Attention& a) {
+    static thread_local Kept kept;
+    const int64_t heads = heads_of(a), tile = static_cast<int64_t>(kTile) * a.width;
+    q = kept.of(heads * a.width + 2 * tile + heads * kTile);
+    k = q + heads * a.width;
+    v = k + tile;
+    s = v + tile;
+  }
+};
+
+// Where the tokens of a tile lie, and which heads read them.
+struct Tile {
+  int tokens = 0;
+  uint32_t reads[kTile];
+  const uint8_t* pages[kTile];
+  int64_t places[kTile];
+};
+
+// False, and the entry, where a page is not in the pool: the table is data.
+bool locate(const Attention& a, int64_t row, int64_t first, int64_t to, Tile& tile) {
+  tile.tokens = static_cast<int>(std::min<int64_t>(kTile, to - first));
+  for (int t = 0; t < tile.tokens; t++) {
+    const int64_t entry = a.offsets[row] + (first + t) / a.page_tokens;
+    if (a.table[entry] >= a.pages) {
+      *a.outside = entry;
+      return false;
+    }
+    tile.pages[t] = a.pool + a.table[entry] * a.page_stride;
+    tile.places[t] = (first + t) % a.page_tokens;
+    tile.reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
+  }
+  return true;
+}
+
+// Rows of the coming tile, which lie anywhere, are asked for while this one is computed: a few at a time, as many as a
+// core can have on their way.
+struct Ahead {
+  const Tile& tile;
+  const PageSide& side;
+
+  void fetch(int t) const {
+    if (t >= tile.tokens) return;
+    const int64_t bytes = side.half.row_bytes(side.dim);
+    const uint8_t* row = tile.pages[t] + side.rows + tile.places[t] * bytes;
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(row + line);
+  }
+  // The n-th of `of` equal parts.
+  void fetch_part(int n, int of) const {
+    for (int t = kTile * n / of; t < kTile * (n + 1) / of; t++) fetch(t);
+  }
+};
+
+// Rows of a tile as floats: decoded, `width` apart, or bf16 where they lie.
+struct Decoded {
+  const float* rows;
+  int width;
+  Lanes at(int t, int d) const { return lanes_at(rows + t * width + d); }
+};
+
+struct Direct {
+  const uint16_t* rows[kTile];
+  Lanes at(int t, int d) const { return widened(rows[t] + d); }
+};
+
+inline bool reads_direct(const Attention& a) { return a.format == FORMAT_BF16 && a.dim % kPad == 0; }
+
+inline Direct direct_rows(const Tile& tile, const PageSide& side) {
+  Direct direct;
+  for (int t = 0; t < tile.tokens; t++)
+    direct.rows[t] = reinterpret_cast<const uint16_t*>(tile.pages[t] + side.rows) + tile.places[t] * side.dim;
+  return direct;
+}
+
+// s [heads, kTile] = products of `heads` queries with the rows.
+template <int heads, typename Rows>
+void multiply(const float* q, int width, const Rows& rows, int tokens, float* s, const Ahead& ahead) {
+  for (int t = 0; t < tokens; t++) {
+    ahead.fetch(t);
+    Lanes sums[heads] = {};
+    for (int d = 0; d < width; d += kLanes) {
+      const Lanes x = rows.at(t, d);
+      for (int h = 0; h < heads; h++) sums[h] += lanes_at(q + h * width + d) * x;
+    }
+    for (int h = 0; h < heads; h++) s[h * kTile + t] = total(sums[h]);
+  }
+}
+
+// o [heads, width] += p [heads, kTile] times the rows.
+template <int heads, typename Rows>
+void accumulate(const float* p, int width, const Rows& rows, int tokens, float* o, const Ahead& ahead) {
+  for (int d = 0; d < width; d += kLanes) {
+    ahead.fetch_part(d / kLanes, width / kLanes);
+    Lanes sums[heads];
+    for (int h = 0; h < heads; h++) sums[h] = lanes_at(o + h * width + d);
+    for (int t = 0; t < tokens; t++) {
+      const Lanes value = rows.at(t, d);
+      for (int h = 0; h < heads; h++) sums[h] += p[h * kTile + t] * value;
+    }
+    for (int h = 0; h < heads; h++) *reinterpret_cast<Lanes*>(o + h * width + d) = sums[h];
+  }
+}
+
+// Logits of a tile to weights relative to the maxima so far.
+void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int tokens, float* s) {
+  for (int h = 0; h < a.group; h++) {
+    float* row = s + h * kTile;
+    float top = sums.most[h];
+#pragma omp simd reduction(max : top)
+    for (int t = 0; t < tokens; t++) {
+      row[t] = reads[t] >> h & 1 ? row[t] * a.scale_log2 : -INFINITY;
+      top = row[t] > top ? row[t] : top;
+    }
+    if (top == -INFINITY) {
+      for (int t = 0; t < tokens; t++) row[t] = 0;
+      continue;
+    }
+    if (top > sums.most[h]) {
+      const float keep = sums.most[h] == -INFINITY ? 0 : exp2_of(sums.most[h] - top);
+      for (int d = 0; d < a.width; d++) sums.o[h * a.width + d] *= keep;
+      sums.sum[h] *= keep;
+      sums.most[h] = top;
+    }
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int t = 0; t < tokens; t++) {
+      const float weight = exp2_of(row[t] - top);
+      row[t] = row[t] == -INFINITY ? 0 : weight;
+      sum += row[t];
+    }
+    sums.sum[h] += sum;
+  }
+}
+
+template <typename Keys, typename Values>
+void attend_tile(const Attention& a, const Tile& tile, const Tile& next, const Keys& keys, const Values& values,
+                 const Scratch& scratch, const Sums& sums) {
+  const int width = a.width, tokens = tile.tokens;
+  const Tile none{};
+  // The first heads' pass brings the rows, later ones find them.
+  const auto ahead = [&](int h, const PageSide& side) { return Ahead{h == 0 ? next : none, side}; };
+  if (a.group == 1) {
+    multiply<1>(scratch.q, width, keys, tokens, scratch.s, ahead(0, a.keys));
+    weigh(a, sums, tile.reads, tokens, scratch.s);
+    accumulate<1>(scratch.s, width, values, tokens, sums.o, ahead(0, a.values));
+    return;
+  }
+  for (int h = 0; h < a.group; h += 4)
+    multiply<4>(scratch.q + h * width, width, keys, tokens, scratch.s + h * kTile, ahead(h, a.keys));
+  weigh(a, sums, tile.reads, tokens, scratch.s);
+  for (int h = 0; h < a.group; h += 4)
+    accumulate<4>(scratch.s + h * kTile, width, values, tokens, sums.o + h * width, ahead(h, a.values));
+}
+
+}  // namespace
+}  // namespace kvt
+
+#endif
