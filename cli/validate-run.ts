@@ -7,6 +7,7 @@ import { windowTrace } from '../sim/trace/window.ts';
 import { openAttentionFile } from '../traces/attention/node-file.ts';
 import { syntheticSpecSchema } from '../traces/attention/synthetic/spec.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
+import { limitsOf } from '../validate/policies/case-memory.ts';
 import type { PreparedCase } from '../validate/policies/pack.ts';
 import { GIVEN_UP, type RunCasesOptions, runCases } from '../validate/policies/run-cases.ts';
 import type { ValidationSamples } from '../validate/policies/samples.ts';
@@ -60,8 +61,6 @@ const createRows = (path: string | undefined, mostTokens: number): RunCasesOptio
 };
 
 const optionsOf = (given: RunFlags, context: VerbContext, onProgress: (share: number) => void) => ({
-  hbmBytes: given.memory,
-  dramBytes: given.memory,
   warmups: 1,
   repeats: given.repeats,
   rounds: given.rounds,
@@ -78,20 +77,22 @@ const optionsOf = (given: RunFlags, context: VerbContext, onProgress: (share: nu
 });
 
 /**
- * Runs the cases that `getCases` gives, once there is a backend: who has none should not wait for a replay to learn it.
+ * Runs the cases that `getCases` gives for so many bytes of each tier, once there is a backend: who has none should not
+ * wait for a replay to learn it.
  * Throws KernelError when the wanted backend can't be had.
  */
 export const runPrepared = async (
-  getCases: () => Promise<readonly PreparedCase[]>,
+  getCases: (memoryBytes: number) => Promise<readonly PreparedCase[]>,
   given: RunFlags,
   context: VerbContext,
 ): Promise<ValidationSamples> => {
   const backend = await openBackend(given.backend, context);
   let answers = true;
   try {
-    const cases = await getCases();
+    const limits = limitsOf(backend, given.memory);
+    const cases = await getCases(Math.min(limits.hbmBytes, limits.dramBytes));
     const progress = context.progress(`running on ${backend.device.name} (${backend.name})`, 1);
-    const options = optionsOf(given, context, (share) => progress.update(share));
+    const options = { ...limits, ...optionsOf(given, context, (share) => progress.update(share)) };
     const samples = await runCases(backend, cases, options).finally(() => progress.end());
     answers = !samples.refused.some(({ reason }) => reason.endsWith(GIVEN_UP));
     return samples;

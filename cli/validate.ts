@@ -3,6 +3,7 @@
  * measured. Replaying (`--prepare`), running (`--from`) and judging (`--evaluate`) may happen on different machines.
  */
 import * as z from 'zod';
+import { KernelError } from '../kernels/backend.ts';
 import { replaySteps } from '../sim/decode/step-program.ts';
 import { loadProfile, loadStack } from '../sim/hardware/load.ts';
 import { evaluate, type MachineOf, machineFor } from '../validate/policies/evaluate.ts';
@@ -128,7 +129,11 @@ const machineOf = ({ hardware, stack }: ValidateFlags): MachineOf =>
     loadStack(nameOrJson(stack, 'stack'), stack),
   );
 
-const prepared = async (given: ValidateFlags, context: VerbContext): Promise<readonly PreparedCase[]> => {
+const prepared = async (
+  given: ValidateFlags,
+  memoryBytes: number,
+  context: VerbContext,
+): Promise<readonly PreparedCase[]> => {
   const chosen = await choosePolicies(given.policies, given.set);
   const contexts = given.contexts.length === 0 ? [undefined] : given.contexts;
   const budgets = given.budgets.length === 0 ? [undefined] : given.budgets;
@@ -144,7 +149,7 @@ const prepared = async (given: ValidateFlags, context: VerbContext): Promise<rea
       const before = done;
       const onProgress = (share: number): void => progress.update(before + share);
       const replay = replaySteps({ experiment, trace, extraPolicies: chosen.extra, onProgress });
-      const { batches, layersLimit: layers, memory: memoryBytes } = given;
+      const { batches, layersLimit: layers } = given;
       const request = { batches, layers, memoryBytes, budget: budget ?? null, trace: experiment.trace };
       cases.push(...casesOf(replay, { ...request, context: experiment.contextTokens }));
       done++;
@@ -156,10 +161,10 @@ const prepared = async (given: ValidateFlags, context: VerbContext): Promise<rea
 
 const measured = async (given: ValidateFlags, context: VerbContext): Promise<ValidationSamples | null> => {
   if (given.evaluate !== undefined) return readValidationSamples(given.evaluate);
-  const getCases = async (): Promise<readonly PreparedCase[]> =>
-    given.from === undefined ? await prepared(given, context) : readWorkloads(given.from);
+  const getCases = async (memoryBytes: number): Promise<readonly PreparedCase[]> =>
+    given.from === undefined ? await prepared(given, memoryBytes, context) : readWorkloads(given.from);
   if (given.prepare === undefined) return await runPrepared(getCases, given, context);
-  const cases = await getCases();
+  const cases = await getCases(given.memory);
   writeWorkloads(given.prepare, cases);
   context.note(`wrote ${cases.length} cases to ${given.prepare}`);
   return null;
@@ -200,7 +205,9 @@ export const verb = {
     }
     for (const { policy, context: tokens, batch, reason } of samples.refused)
       context.note(`not run: ${policy}, ${tokens} tokens, batch ${batch}: ${reason}`);
-    if (samples.cases.length === 0) throw new UsageError('no case could be run');
+    const [refused] = samples.refused;
+    if (samples.cases.length === 0)
+      throw new KernelError('unsupported', `no case could be run: ${refused?.policy}: ${refused?.reason}`);
     const document = validationDocument(evaluate(samples, machine), given);
     const files = given.out === undefined ? [] : await writeValidation(given.out, document);
     context.printJson(document);

@@ -4,19 +4,17 @@
  */
 import { type Backend, KernelError } from '../../kernels/backend.ts';
 import { createRandom } from '../../kernels/random.ts';
-import { type BoundStep, bindStep } from '../execute/bind.ts';
-import { allocateFor, runOnce, type Timing, timeStep, writeTables } from '../execute/execute.ts';
+import { bindStep } from '../execute/bind.ts';
+import { runOnce, type Timing, timeStep, writeTables } from '../execute/execute.ts';
 import type { Memory } from '../execute/memory.ts';
 import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
 import { medianOf } from '../samples.ts';
 import { checkSelection } from '../selection/checks.ts';
+import { allocateCases, type Candidate, type MemoryLimits } from './case-memory.ts';
 import type { PreparedCase } from './pack.ts';
 import type { CaseSamples, ValidationSamples } from './samples.ts';
 
-export interface RunCasesOptions {
-  /** Bytes of each tier that buffers may take. */
-  readonly hbmBytes: number;
-  readonly dramBytes: number;
+export interface RunCasesOptions extends MemoryLimits {
   readonly warmups: number;
   readonly repeats: number;
   readonly rounds: number;
@@ -36,34 +34,13 @@ export interface RunCasesOptions {
   readonly caseLimitMs: number;
 }
 
-interface Running {
+interface Running extends Candidate {
   readonly prepared: PreparedCase;
-  readonly bound: BoundStep;
   readonly timings: Timing[];
   check: OutputCheck;
   /** Of sets selected by kernels against those of the policy; null where it selects none by a kernel. */
   jaccard: number | null;
-  failure: string | null;
 }
-
-const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-
-/** Why a bound step cannot run on this backend, or null. */
-const obstacle = (backend: Backend, { binding }: BoundStep, options: RunCasesOptions): string | null => {
-  const missing = [...new Set(binding.calls.map(({ kernel }) => kernel))].filter(
-    (kernel) => !backend.device.kernels.includes(kernel),
-  );
-  if (missing.length > 0) return `the ${backend.name} backend has no kernel ${missing.join(', ')}`;
-  const { layout } = binding;
-  for (const [tier, bytes] of [
-    ['hbm', options.hbmBytes],
-    ['dram', options.dramBytes],
-  ] as const) {
-    const needed = layout.bytesIn(tier) + (tier === 'dram' ? layout.bytesIn('pageable') : 0);
-    if (needed > bytes) return `needs ${gib(needed)} of ${tier}, ${gib(bytes)} may be used`;
-  }
-  return null;
-};
 
 const reasonOf = (error: unknown): string => {
   if (error instanceof KernelError) return error.message;
@@ -206,7 +183,7 @@ const samplesOf = ({ prepared, bound, timings, check: output, jaccard }: Running
   };
 };
 
-/** Runs all cases. Throws KernelError when not even the buffers can be had. */
+/** Runs all cases that the machine has memory and kernels for; the others are refused with a reason. */
 export const runCases = async (
   backend: Backend,
   cases: readonly PreparedCase[],
@@ -215,24 +192,13 @@ export const runCases = async (
   const running = cases.map((prepared): Running => {
     const bound = bindStep(prepared.workload);
     const note = { outputError: null, note: null };
-    return {
-      prepared,
-      bound,
-      timings: [],
-      check: note,
-      jaccard: null,
-      failure: obstacle(backend, bound, options),
-    };
+    return { prepared, bound, timings: [], check: note, jaccard: null, failure: null };
   });
   const clock = startClock(options);
+  const memory = await allocateCases(backend, running, options, options.seed);
   const able = running.filter(({ failure }) => failure === null);
   const senses: Readonly<Record<string, number>>[] = [];
-  if (able.length > 0) {
-    const memory = await allocateFor(
-      backend,
-      able.map(({ bound }) => bound),
-      options.seed,
-    );
+  if (memory !== null) {
     let done = 0;
     const report = (): void => options.onProgress(done++ / (able.length * (options.rounds + 1)));
     for (let at = 0; at < (options.once ? 1 : options.rounds); at++) {
