@@ -14,7 +14,7 @@ const DRIFT_RATIO = 0.03;
 const BLOCK_SITES = 24;
 const REPEATS = 9;
 /** Repeats of a site take about this long together, unless there are fewer than the least. */
-const SITE_NS = 2e8;
+const SITE_NS = 1e8;
 const LEAST_REPEATS = 3;
 /** A timed region shorter than this is repeated back to back until it is as long. */
 const REGION_NS = 1e6;
