@@ -3,6 +3,7 @@
  * head of one sequence. The lowering scales them to all KV heads, all layers and the batch.
  */
 import type { TopK, Work } from '../policy/policy.ts';
+import type { KernelCall } from '../program/operation.ts';
 
 /** Indexed by stored form (0 = raw). Tokens may be fractional: they are means over heads. */
 export interface LayerDemand {
@@ -53,6 +54,12 @@ export const emptyDemand = (forms: number): LayerDemand => ({
   topks: [],
 });
 
+/** The same kernel on `share` times as much. */
+export const scaleCall = (call: KernelCall, share: number): KernelCall => ({
+  ...call,
+  counts: Object.fromEntries(Object.entries(call.counts).map(([name, count]) => [name, count * share])),
+});
+
 const scaleWork = (work: Work, share: number): Work => ({
   ...work,
   readBytes: Object.fromEntries(Object.entries(work.readBytes).map(([tier, bytes]) => [tier, bytes * share])),
@@ -61,7 +68,16 @@ const scaleWork = (work: Work, share: number): Work => ({
   ),
   flops: work.flops * share,
   ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * share }),
+  ...(work.call === undefined ? {} : { call: scaleCall(work.call, share) }),
 });
+
+const addCalls = (a: Work['call'], b: Work['call']): Pick<Work, 'call'> => {
+  if (a === undefined || b === undefined) return {};
+  const counts = Object.fromEntries(
+    Object.entries(a.counts).map(([name, count]) => [name, count + (b.counts[name] ?? 0)]),
+  );
+  return { call: { ...a, counts } };
+};
 
 const addBytes = (a: Work['readBytes'], b: Work['readBytes']): Work['readBytes'] => {
   const sum: Partial<Record<string, number>> = { ...a };
@@ -87,15 +103,18 @@ export const mergeWork = (merged: Work[], work: Work, share: number): void => {
       ? {}
       : { matrixFlops: (before.matrixFlops ?? 0) + scaled.matrixFlops }),
     kernels: Math.max(before.kernels, work.kernels),
+    ...addCalls(before.call, scaled.call),
   };
 };
 
 /** Top-k declarations of several heads: position i of every head is one launch; counts are averaged. */
 export const mergeTopK = (merged: TopK[], at: number, topk: TopK, share: number): void => {
-  const before = merged[at] ?? { of: 0, k: 0, rows: 0 };
+  const before: TopK = merged[at] ?? { of: 0, k: 0, rows: 0 };
   merged[at] = {
     of: before.of + topk.of * share,
     k: before.k + topk.k * share,
     rows: before.rows + topk.rows * share,
+    keys: topk.keys,
+    follows: before.follows ?? topk.follows,
   };
 };

@@ -8,7 +8,7 @@ import type { ExtraPass, Work } from '../policy/policy.ts';
 import { ProgramBuilder } from '../program/builder.ts';
 import type { AttendOperation, Gemm, Share, TierBytes } from '../program/operation.ts';
 import { copyIn, type Rows } from './copy-in.ts';
-import type { LayerDemand } from './demand.ts';
+import { type LayerDemand, scaleCall } from './demand.ts';
 import type { LoweringInput } from './lowering-input.ts';
 
 const scaled = (bytes: TierBytes | undefined, factor: number): TierBytes =>
@@ -161,6 +161,7 @@ export class Emitter {
       ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * factor }),
       kernels: work.kernels,
       where,
+      ...(work.call === undefined ? {} : { call: scaleCall(work.call, tokens) }),
       stream: where === 'gpu' ? 'compute' : 'cpu',
       after,
     });

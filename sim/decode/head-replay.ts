@@ -117,8 +117,10 @@ export class LayerReplay {
           demand.residentTokens[0] += rows.count * share;
         },
         score: (work) => mergeWork(demand.works, work, share),
-        topk: (of, k, rows = 1) =>
-          mergeTopK(demand.topks, topkAt[head]++, { of, k, rows } satisfies TopK, share),
+        topk: (of, k, rows = 1, keys) => {
+          const topk: TopK = { of, k, rows, keys, follows: demand.works.length };
+          mergeTopK(demand.topks, topkAt[head]++, topk, share);
+        },
       };
     });
     const view: StepView = { layer: this.layer, heads: this.heads, length, step, queries, other };

@@ -20,6 +20,12 @@ export interface LayerPrefill {
   readonly demand: LayerDemand;
 }
 
+/** An operation of declared work, and where it runs. */
+interface Declared {
+  readonly id: number;
+  readonly where: NonNullable<Work['where']>;
+}
+
 const WHOLE: Share = [0, 1];
 const RESIDENT = { resident: true, far: [0, 0] } as const;
 const EVERYTHING = { resident: true, far: WHOLE } as const;
@@ -120,7 +126,7 @@ export class Lowering {
   private place(layerPrefill: LayerPrefill | null, tokens: number, done: boolean): void {
     const { policy } = this.input;
     if (layerPrefill === null) return;
-    this.works(policy.prefillWork, tokens, this.appended);
+    this.works(policy.prefillWork, tokens, { id: this.appended, where: 'gpu' });
     if (!done) return;
     const spilled = this.emit.spill(layerPrefill.demand, this.appended);
     this.copiedOut = spilled.length > 0 ? spilled : this.copiedOut;
@@ -146,17 +152,18 @@ export class Lowering {
     const extra = this.input.policy.denseWork(layer, tokens);
     if (extra?.attendTokens === undefined) attendTo(tokens);
     if (extra === null) return;
-    this.works(extra.works, 1, appended);
+    this.works(extra.works, 1, { id: appended, where: 'gpu' });
     this.select(extra.topk, []);
     if (extra.attendTokens !== undefined) attendTo(extra.attendTokens);
   }
 
-  private select({ of, k, rows }: TopK, after: readonly number[]): number {
+  private select({ of, k, rows, keys }: TopK, after: readonly number[]): number {
     return this.emit.builder.add({
       kind: 'select',
       rows: Math.max(1, Math.round(rows * this.input.model.kvHeads * this.input.batch)),
       of: Math.round(of),
       k: Math.round(k),
+      ...(keys === undefined ? {} : { keys }),
       stream: 'compute',
       after,
     });
@@ -170,7 +177,7 @@ export class Lowering {
   ): void {
     const { append, choice } = layerStep;
     const { overlap, attendAt } = this.input.policy.transfer;
-    this.works(append.works, 1, appended);
+    this.works(append.works, 1, { id: appended, where: 'gpu' });
     this.awaitSpills(this.emit.spill(append, appended));
     this.emit.spill(choice, appended);
     // A cache's refill: attention waits for it, but reads of it only what it chose.
@@ -206,24 +213,29 @@ export class Lowering {
     return [freed, known].filter((id) => id !== undefined);
   }
 
-  /** The declared work of a choice; the operation that ends it, and whether that runs off the compute stream. */
-  private choose(choice: LayerDemand, asked: number) {
-    let last = this.works(choice.works, 1, asked);
-    for (const topk of choice.topks)
-      last = { id: this.select(topk, last.isElsewhere ? [last.id] : []), isElsewhere: false };
-    return last;
+  /** The declared work and selections of a choice; the operation that ends it, and whether that runs off the compute stream. */
+  private choose({ works, topks }: LayerDemand, asked: number) {
+    let last: Declared = { id: asked, where: 'gpu' };
+    let done = 0;
+    for (const topk of topks) {
+      const upTo = Math.max(done, topk.follows ?? works.length);
+      last = this.works(works.slice(done, upTo), 1, last);
+      last = { id: this.select(topk, last.where === 'gpu' ? [] : [last.id]), where: 'gpu' };
+      done = upTo;
+    }
+    const { id, where } = this.works(works.slice(done), 1, last);
+    return { id, isElsewhere: where !== 'gpu' };
   }
 
-  /** Works on `tokens` tokens, each after the one before it, and the first after `asked`. */
-  private works(works: readonly Work[], tokens: number, asked: number) {
-    let id = asked;
-    let before = 'gpu';
+  /** Works on `tokens` tokens, each after the one before it, and the first after `from`. */
+  private works(works: readonly Work[], tokens: number, from: Declared): Declared {
+    let last = from;
     for (const work of works) {
       const where = work.where ?? 'gpu';
-      id = this.emit.score(work, tokens, where === before || work.ahead === true ? [] : [id]);
-      before = where;
+      const after = where === last.where || work.ahead === true ? [] : [last.id];
+      last = { id: this.emit.score(work, tokens, after), where };
     }
-    return { id, isElsewhere: before !== 'gpu' };
+    return last;
   }
 
   private fetch(choice: LayerDemand, share: Share, after: readonly number[]): number[] {

@@ -42,5 +42,8 @@ export const columnWork = (request: ColumnRequest, { groupSize, headDim, kBytesP
     flops: 2 * entries + (isMatrix ? 0 : products),
     ...(isMatrix ? { matrixFlops: products } : {}),
     kernels: 2,
+    ...(isSecondPass && !isMatrix
+      ? { call: { kernel: 'dot-shares', counts: { count: tokens }, shape: { copies, sum: 1 } } }
+      : {}),
   };
 };

@@ -140,4 +140,21 @@ export const rankingWork = (world: World, clusters: number): Work => ({
   readBytes: { hbm: clusters * world.kBytesPerToken },
   flops: 2 * world.headDim * clusters * world.groupSize,
   kernels: 1,
+  call: { kernel: 'dot-score', counts: { count: clusters } },
 });
+
+const ID_BYTES = 4;
+
+/** Ids of `tokens` tokens in clusters are listed and, where the tokens lie in DRAM, looked up in the table of slots. */
+export const listingWork = (tokens: number, clusterTokens: number, inDram: boolean): Work => {
+  const listed = ID_BYTES * tokens;
+  const [reads, writes, kernels] = inDram ? [3, 2, 2] : [1, 1, 1];
+  return {
+    index: 'token-ids',
+    readBytes: { hbm: reads * listed },
+    writeBytes: { hbm: writes * listed },
+    flops: 0,
+    kernels,
+    call: { kernel: 'token-ids', counts: { tokens }, shape: { clusterTokens, lookUp: inDram ? 1 : 0 } },
+  };
+};

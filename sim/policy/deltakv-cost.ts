@@ -59,6 +59,7 @@ export const deltaCosts = ({ latentDim, bits, neighbours, hidden }: DeltaSizes, 
         matrixFlops: (2 * tokens * upWeights) / kvHeads,
         kernels: REBUILD_KERNELS,
         weightBytes: upWeights * elementBytes,
+        call: { kernel: 'delta-rebuild', counts: { tokens }, shape: { latentDim, bits, neighbours } },
       };
     },
   };

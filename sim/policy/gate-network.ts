@@ -31,6 +31,7 @@ export const gateNetwork = (expand: number, kernels: number, world: World): Gate
       matrixFlops: tokens * (2 * input * hidden + 2 * hidden),
       kernels,
       weightBytes: layerWeightBytes,
+      call: { kernel: 'gate', counts: { tokens }, shape: { hidden } },
     }),
   };
 };

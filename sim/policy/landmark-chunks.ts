@@ -135,6 +135,7 @@ export class LandmarkChunks implements LayerPolicy {
       readBytes: { hbm: n * kBytesPerToken },
       flops: (2 * headDim + 4) * n * groupSize,
       kernels: 3,
+      call: { kernel: 'dot-shares', counts: { count: n } },
     });
     pick.topk(n, count);
     const rebuilt = missed * c.chunkTokens;

@@ -26,6 +26,7 @@ const hashingWork = (
   matrixFlops: 2 * rows * headDim * hashes * tables,
   kernels: 3,
   weightBytes: kBytesPerToken * hashes * tables,
+  call: { kernel: 'lsh-hash', counts: { count: rows }, shape: { hashes, tables } },
 });
 
 /** Per prompt token: codes, a radix sort of each table on the GPU (16-bit codes, 32-bit ids), and the tables' filling. */
@@ -78,6 +79,7 @@ export const samplingWorks = (
       flops: 2 * probes + WEIGHT_FLOPS * sampled,
       kernels: 1,
       where: 'cpu',
+      call: { kernel: 'lsh-match', counts: { hashed, probes, sampled }, shape: { ...c, queries } },
     },
   ];
 };

@@ -156,7 +156,12 @@ export class PageRecall implements LayerPolicy {
       flops: 3 * headDim * (pages - 1) * groupSize,
     };
     for (const pick of picks) {
-      pick.score({ index: 'page-digests', ...work, kernels: 2 });
+      pick.score({
+        index: 'page-digests',
+        ...work,
+        kernels: 2,
+        call: { kernel: 'bounds-score', counts: { pages: pages - 1 } },
+      });
       pick.topk(pages - c.sinkPages - c.windowPages, k, c.selectPer === 'layer' ? 1 / kvHeads : 1);
     }
   }

@@ -4,6 +4,7 @@
  * cache_hub/polar_cache.py; adaptive K: polar_cache_adaptivek_varlen.py.
  */
 import { exp } from '../engine/math.ts';
+import type { KernelCall } from '../program/operation.ts';
 import { topKPositions } from '../quality/top-k.ts';
 import { meanQuery } from './group-rows.ts';
 import { ParisIndex } from './pariskv-index.ts';
@@ -17,6 +18,7 @@ export interface SearchOptions {
   readonly beta?: number | undefined;
   readonly coverage?: number | undefined;
   readonly writeBack: boolean;
+  readonly counts: 'words' | 'halves';
 }
 
 /** (β, ρ) by length of the retrieval zone (polar_cache.py, _get_adaptive_ratios). */
@@ -158,8 +160,9 @@ export class ParisSearch {
   }
 
   /**
-   * Ids once, 4-byte counts written once and read in three passes, codes of the candidates, whose decoded rows the
-   * authors' rerank kernel writes back; winners and what is always attended are laid side by side for attention.
+   * Ids once, codes of the candidates, whose decoded rows the authors' rerank kernel writes back; what is always attended
+   * is laid beside the winners for attention. The authors' counts take 4 bytes, written once and read in three passes;
+   * of 2 bytes, which hold any count, the selection reads what is still cached.
    */
   private declare(pick: Pick, candidates: number, winners: number, steady: number): void {
     const { c, world } = this;
@@ -167,20 +170,27 @@ export class ParisSearch {
     const n = this.index.to - this.index.from;
     const bytes = ParisIndex.bytesPerKey(world.headDim);
     const { dim } = this.index;
+    const shape = { dim };
     pick.score({
       index: 'collisions',
-      readBytes: { hbm: n * (bytes.ids + 3 * 4) },
-      writeBytes: { hbm: n * 4 },
+      readBytes: { hbm: n * (bytes.ids + (c.counts === 'words' ? 3 * 4 : 0)) },
+      writeBytes: { hbm: c.counts === 'words' ? n * 4 : n * 2 },
       flops: n * bytes.ids + 2 * 256 * dim,
       kernels: 2,
+      call: { kernel: 'paris-collide', counts: { tokens: n }, shape },
     });
-    pick.topk(n, candidates);
+    pick.topk(n, candidates, 1, 'counts');
     pick.score({
       index: 'rerank',
       readBytes: { hbm: candidates * bytes.rerank },
       writeBytes: { hbm: c.writeBack ? candidates * dim * 2 : 0 },
       flops: 2 * candidates * dim,
       kernels: 1,
+      call: {
+        kernel: 'paris-rerank',
+        counts: { count: candidates, tokens: n },
+        shape: { dim, decoded: c.writeBack ? 1 : 0 },
+      },
     });
     pick.topk(candidates, winners);
     if (c.coverage !== undefined) {
@@ -189,13 +199,8 @@ export class ParisSearch {
       const flops = 2 * steady * world.headDim + 10 * (candidates + steady);
       pick.score({ index: 'benefit', readBytes, flops, kernels: 3 });
     }
-    const rows = steady * (kBytesPerToken + vBytesPerToken);
-    pick.score({
-      index: 'concat',
-      readBytes: { hbm: rows },
-      writeBytes: { hbm: rows },
-      flops: 0,
-      kernels: 2,
-    });
+    const rows = { hbm: steady * (kBytesPerToken + vBytesPerToken) };
+    const call: KernelCall = { kernel: 'copy', counts: { bytes: rows.hbm } };
+    pick.score({ index: 'concat', readBytes: rows, writeBytes: rows, flops: 0, kernels: 2, call });
   }
 }

@@ -8,7 +8,7 @@
 import type * as z from 'zod';
 import type { Random } from '../engine/random.ts';
 import type { HeadCache } from '../memory/head-cache.ts';
-import type { TierBytes } from '../program/operation.ts';
+import type { KernelCall, SelectOperation, TierBytes } from '../program/operation.ts';
 import type { EstimatedRows } from '../quality/selection.ts';
 import type { LearnedField, TraceField } from '../trace/attention-trace.ts';
 import type { Rope } from '../trace/rope.ts';
@@ -136,6 +136,8 @@ export interface Work {
   readonly ahead?: boolean;
   /** Bytes of weights that the work reads in HBM: once a layer, whatever the KV heads and the batch. */
   readonly weightBytes?: number;
+  /** The kernel of our own that does it, where one does. */
+  readonly call?: KernelCall;
 }
 
 /** A top-k of `k` out of `of`; `rows` independent ones a KV head. */
@@ -143,6 +145,9 @@ export interface TopK {
   readonly of: number;
   readonly k: number;
   readonly rows: number;
+  readonly keys?: SelectOperation['keys'] | undefined;
+  /** Works of the same choice that come before it; absent = all. */
+  readonly follows?: number | undefined;
 }
 
 /** What a dense layer does beside attention: scoring tokens for other layers, or for itself. */
@@ -177,7 +182,7 @@ export interface Pick {
   /** Declares index reads and arithmetic before the choice. */
   score(work: Work): void;
   /** Declares a top-k of `k` out of `of`. `rows` = independent selections for this KV head (default 1). */
-  topk(of: number, k: number, rows?: number): void;
+  topk(of: number, k: number, rows?: number, keys?: TopK['keys']): void;
 }
 
 export interface LayerPolicy {

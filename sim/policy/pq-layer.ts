@@ -62,6 +62,7 @@ export const searchWorks = (c: PqOptions, world: World, n: number): readonly Wor
         writeBytes: { hbm: groupSize * bytes },
         flops: 0,
         kernels: 1,
+        call: { kernel: 'gather', counts: { rows: groupSize, distinct: 1 }, shape: { rowBytes: bytes } },
       },
       {
         index: 'code-products',
@@ -78,6 +79,7 @@ export const searchWorks = (c: PqOptions, world: World, n: number): readonly Wor
     writeBytes: { hbm: passes },
     flops,
     kernels: 1 + SCORE_PASSES,
+    call: { kernel: 'pq-shares', counts: { tokens: n }, shape: { subspaces, centroids } },
   };
   return c.codeBook === 'packed' ? [upload, fused] : [fused];
 };
@@ -88,6 +90,11 @@ const encodingWork = (c: PqOptions, { headDim, kBytesPerToken }: World): Work =>
   readBytes: { hbm: kBytesPerToken * (1 + 2 ** c.bits) },
   flops: 3 * headDim * 2 ** c.bits,
   kernels: 4,
+  call: {
+    kernel: 'pq-assign',
+    counts: { tokens: 1 },
+    shape: { subspaces: c.subspaces, centroids: 2 ** c.bits },
+  },
 });
 
 interface HeadState {

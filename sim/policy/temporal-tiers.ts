@@ -2,6 +2,8 @@
  * Tiers by age in one layer: the oldest tokens leave the fast tier first-in first-out as coded blocks in DRAM; a summary of
  * each block's keys stays in HBM and ranks it by the queries. Used by policies/ttkv.ts.
  */
+
+import type { KernelCall } from '../program/operation.ts';
 import { softmaxInPlace } from '../quality/exact-attention.ts';
 import { ChannelBounds } from './channel-bounds.ts';
 import type { HeadView, LayerPolicy, LayerView, Pick, StepView, World } from './policy.ts';
@@ -85,8 +87,12 @@ export class TemporalTiers implements LayerPolicy {
     const readBytes = { hbm: slowBlocks * world.kBytesPerToken * keys };
     const perScore = 2 * keys * world.headDim + (rules.compare === 'share' ? SOFTMAX_FLOPS : 0);
     const flops = perScore * slowBlocks * world.groupSize;
+    const call: KernelCall =
+      keys === 1
+        ? { kernel: 'dot-score', counts: { count: slowBlocks } }
+        : { kernel: 'bounds-score', counts: { pages: slowBlocks } };
     for (const pick of picks) {
-      pick.score({ index: 'block-summaries', readBytes, flops, kernels: 1 });
+      pick.score({ index: 'block-summaries', readBytes, flops, kernels: 1, call });
       pick.topk(slowBlocks, k, rules.selectPer === 'layer' ? 1 / world.kvHeads : 1);
     }
   }

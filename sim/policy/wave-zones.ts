@@ -2,6 +2,7 @@
  * How many clusters RetroInfer makes, attends to exactly, estimates and caches as the context grows, and what a step
  * costs beside its attention. microsoft/RetrievalAttention config/config.py, cache_hub/retroinfer_cache.py.
  */
+import type { KernelCall } from '../program/operation.ts';
 import type { Work, World } from './policy.ts';
 
 export interface WaveOptions {
@@ -90,7 +91,13 @@ const DESCRIPTOR_BYTES = 64;
 /** Centroids and values of the estimated clusters are gathered, with a size of 2 bytes each. */
 export const estimationWork = (world: World, { estimated }: Zones): Work => {
   const bytes = estimated * (world.kBytesPerToken + world.vBytesPerToken + 2);
-  return { index: 'estimation', readBytes: { hbm: bytes }, writeBytes: { hbm: bytes }, flops: 0, kernels: 2 };
+  const call: KernelCall = {
+    kernel: 'gather',
+    counts: { rows: estimated },
+    shape: { rowBytes: world.kBytesPerToken + world.vBytesPerToken },
+  };
+  const moved = { readBytes: { hbm: bytes }, writeBytes: { hbm: bytes } };
+  return { index: 'estimation', ...moved, flops: 0, kernels: 2, call };
 };
 
 /**
@@ -123,6 +130,11 @@ export const retrievalWorks = (
       writeBytes: { hbm: (steady + hits + 2 * misses) * tokenBytes },
       flops: 0,
       kernels: 2,
+      call: {
+        kernel: 'execution-buffer',
+        counts: { rows: steady + hits + misses, misses },
+        shape: { rowBytes: tokenBytes },
+      },
     },
   ];
 };

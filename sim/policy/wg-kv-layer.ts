@@ -80,7 +80,7 @@ export class WgKvLayer implements LayerPolicy {
     const { rules, world } = this;
     const step = view.length - world.promptTokens - 1;
     const token = view.length - 1;
-    const moved = { readBytes: 0, writeBytes: 0 };
+    let moved = 0;
     view.heads.forEach((head, at) => {
       const state = this.heads[at];
       if (rules.eviction?.isDue(step)) this.evict(view, head, state);
@@ -89,18 +89,22 @@ export class WgKvLayer implements LayerPolicy {
       const before = state.pages.tokens;
       if (leaving >= 0) leaveRing(head, state, leaving);
       state.pages.seal(before);
-      const bytes = (state.pages.tokens - before) * (world.kBytesPerToken + world.vBytesPerToken);
-      moved.readBytes += bytes / view.heads.length;
+      moved += (state.pages.tokens - before) / view.heads.length;
       this.setMeta(head, state);
     });
     const batch = rules.deferGate ? rules.windowTokens : 1;
-    if (rules.network.layerWeightBytes > 0 && view.length % batch === 0) view.work(rules.network.work(batch));
-    view.work({
-      index: 'ring-to-page',
-      readBytes: { hbm: moved.readBytes },
-      writeBytes: { hbm: moved.readBytes },
-      flops: 0,
-      kernels: MIGRATE_KERNELS / world.layers,
+    const bytes = { hbm: moved * (world.kBytesPerToken + world.vBytesPerToken) };
+    view.heads.forEach(() => {
+      if (rules.network.layerWeightBytes > 0 && view.length % batch === 0)
+        view.work(rules.network.work(batch));
+      view.work({
+        index: 'ring-to-page',
+        readBytes: bytes,
+        writeBytes: bytes,
+        flops: 0,
+        kernels: MIGRATE_KERNELS / world.layers,
+        call: { kernel: 'ring-to-page', counts: { tokens: moved }, shape: { window: rules.windowTokens } },
+      });
     });
   }
 
@@ -122,6 +126,7 @@ export class WgKvLayer implements LayerPolicy {
       readBytes: { hbm: pages.pages * 2 * world.kBytesPerToken },
       flops: 3 * world.headDim * pages.pages * world.groupSize,
       kernels: 1,
+      call: { kernel: 'bounds-score', counts: { pages: pages.pages } },
     });
     pick.topk(pages.pages, Math.min(count, pages.pages));
     pick.none();

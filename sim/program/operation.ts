@@ -28,6 +28,16 @@ interface OperationBase {
   readonly after: readonly number[];
 }
 
+/**
+ * The kernel of our own that does a piece of declared work, by its name in kernels/calls. `counts` are of one KV head of
+ * one sequence, means over the heads; `shape` is what all heads share.
+ */
+export interface KernelCall {
+  readonly kernel: string;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly shape?: Readonly<Record<string, number>>;
+}
+
 /** Ranks blocks or tokens: reads an index (per tier) and spends flops. `kernels` = launches it takes. */
 export interface ScoreOperation extends OperationBase {
   readonly kind: 'score';
@@ -39,6 +49,8 @@ export interface ScoreOperation extends OperationBase {
   readonly matrixFlops?: number;
   readonly kernels: number;
   readonly where: 'gpu' | 'cpu';
+  /** Absent = no kernel of our own does it. */
+  readonly call?: KernelCall;
 }
 
 /** Top-k: `rows` independent selections of `k` out of `of` candidates each. */
@@ -47,6 +59,8 @@ export interface SelectOperation extends OperationBase {
   readonly rows: number;
   readonly of: number;
   readonly k: number;
+  /** 'counts': keys are small 16-bit counts, of which a bucket each is kept; absent = 32-bit numbers. */
+  readonly keys?: 'counts';
 }
 
 /** Brings `rows` rows of `rowBytes` contiguous bytes up to where attention runs. */

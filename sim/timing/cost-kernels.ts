@@ -21,6 +21,9 @@ import { type KernelLaw, rampNsOf } from './trust.ts';
 /** Keys of a row that one group of SMs takes before a second group joins, bytes. */
 const SELECT_SLICE_BYTES = 16_384;
 const KEY_BYTES = 4;
+/** The kernel that selects by small counts, and the bytes of one. */
+const COUNT_SELECT = 'paris-select';
+const COUNT_BYTES = 2;
 
 const typeOfElement = (elementBytes: number): ElementType =>
   elementBytes >= 4 ? 'fp32' : elementBytes >= 2 ? 'bf16' : 'fp8';
@@ -104,8 +107,16 @@ export const denseCost = (machine: Machine, { gemms, elementBytes }: DenseOperat
  * Top-k by radix select: every pass scans the keys, and a row is split over the SMs that it gets. The first pass reads
  * HBM (at its rate), later ones L2.
  */
-export const selectCost = (machine: Machine, { rows, of }: SelectOperation): OperationCost => {
+export const selectCost = (machine: Machine, { rows, of, k, keys }: SelectOperation): OperationCost => {
   const { select, hbm, launch, sms } = machine;
+  if (keys === 'counts' && Object.hasOwn(machine.kernels, COUNT_SELECT))
+    return streamedCost(machine, {
+      readBytes: rows * of * COUNT_BYTES,
+      writeBytes: rows * k * KEY_BYTES,
+      flops: 0,
+      kernels: 1,
+      names: [COUNT_SELECT],
+    });
   const rowBytes = of * KEY_BYTES;
   const total = rows * rowBytes;
   const sliceBytes = Math.max(Math.min(rowBytes, SELECT_SLICE_BYTES), total / sms);
@@ -128,6 +139,8 @@ interface Streamed {
   readonly flops: number;
   readonly matrixFlops?: number;
   readonly kernels: number;
+  /** True where one kernel of our own does it all: a stack that measured its kernels launches no other. */
+  readonly fused?: boolean;
   /** Bytes that the kernel reads from host memory over the link. */
   readonly farBytes?: number;
   /** Time over the roofline; default 1. */
@@ -141,7 +154,7 @@ const lawOf = (
   machine: Machine,
   names: readonly string[],
   timeRatio: number,
-): KernelLaw & { readonly matrixFlopsPerNs: number } => {
+): KernelLaw & { readonly matrixFlopsPerNs: number; readonly isMeasured: boolean } => {
   const measured = names.find((name) => Object.hasOwn(machine.kernels, name));
   if (measured !== undefined) {
     // Measured in graphs, as all laws are. Its products are its own: the projections' kernel says nothing of them.
@@ -150,6 +163,7 @@ const lawOf = (
       ...law,
       startNs: law.startNs + machine.launch.extraNs,
       matrixFlopsPerNs: machine.flopsPerNs.bf16,
+      isMeasured: true,
     };
   }
   const rateRatio = 1 / timeRatio;
@@ -161,14 +175,16 @@ const lawOf = (
     rateRatio,
     flopsRatio: rateRatio,
     matrixFlopsPerNs: machine.gemm.flopsPerNs.bf16 * rateRatio,
+    isMeasured: false,
   };
 };
 
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
-  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, farBytes = 0, timeRatio = 1, names } = work;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, farBytes = 0, timeRatio = 1, names } = work;
   const law = lawOf(machine, names, timeRatio);
+  const kernels = work.fused === true && law.isMeasured ? 1 : work.kernels;
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const matrixNs = matrixFlops / law.matrixFlopsPerNs;
@@ -189,7 +205,7 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
 };
 
 export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
-  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where } = operation;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call } = operation;
   if (where === 'gpu') {
     return streamedCost(machine, {
       readBytes: readBytes.hbm ?? 0,
@@ -199,7 +215,8 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       matrixFlops,
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
-      names: [`score.${operation.index}`, 'score'],
+      fused: call !== undefined,
+      names: [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, 'score'],
     });
   }
   const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);

@@ -1337,7 +1337,8 @@ export const catalog = {
             "topK": 100,
             "sinkTokens": 64,
             "localTokens": 256,
-            "updateTokens": 512
+            "updateTokens": 512,
+            "counts": "words"
           }
         },
         "contextTokens": 131072

@@ -5,7 +5,7 @@
  * arXiv 2412.03213; sjtu-zhao-lab/ClusterKV clusterkv_controller.py, recall.cu, cluster_attention.py, bench_textgen.py.
  */
 import * as z from 'zod';
-import { ClusterIndex, clusteringWork, rankingWork } from '../cluster-index.ts';
+import { ClusterIndex, clusteringWork, listingWork, rankingWork } from '../cluster-index.ts';
 import { choosersOf } from '../group-rows.ts';
 import {
   type AppendView,
@@ -146,11 +146,7 @@ class ClusterLayer implements LayerPolicy {
     const { c, world } = this;
     pick.score(rankingWork(world, clusters));
     pick.topk(clusters, Math.max(1, Math.round(k)), choosers);
-    // Token ids of the chosen clusters are listed, and in DRAM mode compared with the slots, once a query head.
-    const listed = 4 * c.budgetTokens * choosers;
-    const [reads, writes, kernels] = c.tier === 'dram' ? [3, 2, 2] : [1, 1, 1];
-    const bytes = { readBytes: { hbm: reads * listed }, writeBytes: { hbm: writes * listed } };
-    pick.score({ index: 'token-ids', ...bytes, flops: 0, kernels });
+    pick.score(listingWork(c.budgetTokens * choosers, c.clusterTokens, c.tier === 'dram'));
   }
 
   /** Clusters tokens up to `end` and moves them to their tier. */

@@ -36,6 +36,10 @@ const config = z.object({
   leastK: z.int().min(0).default(50).describe('with coverage: tokens retrieved at least'),
   offload: z.boolean().default(true).describe('keep the retrieval zone in pinned DRAM (else in HBM)'),
   mode: z.enum(['uva', 'cpu-gather', 'dma-batch']).default('uva').describe('how winners cross the link'),
+  counts: z
+    .enum(['words', 'halves'])
+    .default('halves')
+    .describe('collision counts in 32 bits, which top-k reads three times as the authors do, or in 16'),
   writeBack: z.boolean().default(true).describe('the rerank kernel writes decoded candidates to HBM, unread'),
 });
 type Config = z.infer<typeof config>;
@@ -49,6 +53,7 @@ const encodingWork = (world: World, tokens: number): Work => {
     writeBytes: { hbm: tokens * (bytes.ids + bytes.rerank) },
     flops: tokens * 12 * bytes.ids * 8,
     kernels: 3,
+    call: { kernel: 'paris-encode', counts: { tokens }, shape: { dim: 8 * bytes.ids } },
   };
 };
 

@@ -72,12 +72,12 @@ const choosePages = (
   if (budget >= pages) return;
   const { headDim, groupSize } = world;
   const q = view.queries(at);
-  const digestBytes = pages * 2 * world.kBytesPerToken;
   pick.score({
     index: 'page-bounds',
-    readBytes: { hbm: digestBytes },
+    readBytes: { hbm: pages * 2 * world.kBytesPerToken },
     flops: 3 * headDim * pages * groupSize,
     kernels: 1,
+    call: { kernel: 'bounds-score', counts: { pages } },
   });
   pick.topk(pages, budget, c.group === 'per-query' ? groupSize : 1);
   pick.none();
