@@ -37,17 +37,10 @@ const price = (operation: Operation): OperationCost => {
 
 const kernel = (builder: ProgramBuilder, bytes: number, after: readonly number[] = []) =>
   builder.add({ kind: 'append', bytes, stream: 'compute', after });
+const copyOf = (bytes: number) =>
+  ({ kind: 'fetch', from: 'dram', to: 'hbm', rows: 1, rowBytes: bytes, mode: 'dma', stream: 'h2d' }) as const;
 const copy = (builder: ProgramBuilder, bytes: number, after: readonly number[] = []) =>
-  builder.add({
-    kind: 'fetch',
-    from: 'dram',
-    to: 'hbm',
-    rows: 1,
-    rowBytes: bytes,
-    mode: 'dma',
-    stream: 'h2d',
-    after,
-  });
+  builder.add({ ...copyOf(bytes), after });
 
 test('one stream runs in order, one after the other', () => {
   const builder = new ProgramBuilder();
@@ -66,6 +59,24 @@ test('a copy overlaps kernels and takes its share of HBM from them', () => {
   interpreter.submit(builder.take(), 0);
   // Both flow from 5 ns on: the copy at 10 B/ns for 100 ns, the kernel gets the other 90.
   expect(interpreter.runThrough(0)).toBeCloseTo(105, 9);
+});
+
+test('copies of one stream follow each other without a pause; those of two share the engine of their direction', () => {
+  const run = (second: 'h2d' | 'compute', after: readonly number[]): number => {
+    const builder = new ProgramBuilder();
+    const first = copy(builder, 1000);
+    const { stream: _, ...rest } = copyOf(1000);
+    builder.add({ ...rest, stream: second, after: after.map(() => first) });
+    builder.add({ kind: 'wait', stream: 'compute', after: [first + 1] });
+    const interpreter = new Interpreter(machine, price);
+    interpreter.submit(builder.take(), 0);
+    return interpreter.runThrough(0);
+  };
+  expect(run('h2d', [])).toBeCloseTo(5 + 100 + 100, 9);
+  // One engine a direction, first in, first out.
+  expect(run('compute', [])).toBeCloseTo(5 + 100 + 5 + 100, 9);
+  // What begins only when the other has ended shows.
+  expect(run('h2d', [0])).toBeCloseTo(5 + 100 + 5 + 100, 9);
 });
 
 test('the critical path follows what was waited for, and its parts add up', () => {

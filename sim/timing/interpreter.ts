@@ -35,6 +35,7 @@ const COPY_STREAMS: readonly StreamName[] = ['h2d', 'd2h'];
 
 /** Operations as rows; `cause` = the operation whose end let this one start (-1 = none). */
 const operationColumns = {
+  submittedNs: 'f64',
   startNs: 'f64',
   endNs: 'f64',
   fixedNs: 'f64',
@@ -75,6 +76,8 @@ export class Interpreter {
   private readonly costs = new Map<number, OperationCost>();
   /** Last compute operation of each submitted step. */
   private readonly lastOfStep = new Map<number, number>();
+  /** Engines of copies that have not started yet. */
+  private readonly engineCopies = new Map<number, CopyEngine>();
   /** Dependencies of operations that have not started yet. */
   private readonly waitsFor = new Map<number, readonly number[]>();
   private readonly lastOnStream = STREAMS.map(() => -1);
@@ -168,6 +171,7 @@ export class Interpreter {
     data.stream[row] = stream;
     data.layer[row] = operation.layer;
     data.step[row] = step;
+    data.submittedNs[row] = this.simulator.timeNs;
     data.bytes[row] = movedBytes(operation);
     data.fixedNs[row] = cost.fixedNs;
     data.bound[row] = this.labelId(cost.boundBy);
@@ -177,8 +181,20 @@ export class Interpreter {
     data.cause[row] = this.lastOnStream[stream];
     this.costs.set(row, cost);
     this.waitsFor.set(row, operation.after);
+    const engine = this.engineOf(operation);
+    if (engine !== undefined) this.engineCopies.set(row, engine);
     this.lastOnStream[stream] = row;
     this.streams.submit(stream, operation.after, operation.layer);
+  }
+
+  /** Copies between HBM and host memory share the engine of their direction, whatever stream they are on. */
+  private engineOf(operation: Operation): CopyEngine | undefined {
+    const isCopy = (operation.kind === 'fetch' || operation.kind === 'spill') && operation.mode !== 'uva';
+    if (!isCopy) return undefined;
+    const { from, to, stream } = operation;
+    if (from === 'dram' && to === 'hbm') return this.engines.get('h2d');
+    if (from === 'hbm' && to === 'dram') return this.engines.get('d2h');
+    return this.engines.get(stream);
   }
 
   private labelId(label: string): number {
@@ -196,12 +212,21 @@ export class Interpreter {
       const cause = data.cause[id];
       if (cause < 0 || data.endNs[other] > data.endNs[cause]) data.cause[id] = other;
     }
+    if (cost.amount === 0) this.simulator.schedule(data.startNs[id] + cost.fixedNs, this.doneKind, id);
+    else this.flow(id, cost);
     this.waitsFor.delete(id);
-    if (cost.amount === 0) {
-      this.simulator.schedule(this.simulator.timeNs + cost.fixedNs, this.doneKind, id);
-      return;
-    }
-    this.flow(id, cost);
+    this.engineCopies.delete(id);
+  }
+
+  /**
+   * What is left of a copy's fixed time once it is its stream's turn: it began when all else that it waits for had ended,
+   * so that copies enqueued one behind the other follow without a pause.
+   */
+  private leftOf(id: number, fixedNs: number): number {
+    const { startNs, endNs, submittedNs } = this.rows.data;
+    let readyNs = submittedNs[id];
+    for (const other of this.waitsFor.get(id) ?? []) readyNs = Math.max(readyNs, endNs[other]);
+    return Math.max(0, fixedNs - (startNs[id] - readyNs));
   }
 
   private flow(id: number, cost: OperationCost): void {
@@ -216,8 +241,8 @@ export class Interpreter {
       weight: heaviest > 0 ? 1 / heaviest : 1,
       demands,
     });
-    const engine = this.engines.get(STREAMS[this.rows.data.stream[id]]);
-    if (engine) engine.enter(id, flowClass, cost.amount, cost.fixedNs, this.doneKind, id);
+    const engine = this.engineCopies.get(id);
+    if (engine) engine.enter(id, flowClass, cost.amount, this.leftOf(id, cost.fixedNs), this.doneKind, id);
     else this.fabric.start(flowClass, cost.amount, cost.fixedNs, this.doneKind, id);
     this.fabric.releaseClass(flowClass);
   }
