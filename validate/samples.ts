@@ -20,6 +20,10 @@ export const machineSchema = z.object({
   driver: z.string(),
   runtime: z.string(),
   units: z.number(),
+  /** Cache before hbm, and memory of each tier; 0 or absent where nobody knows. */
+  l2Bytes: z.number().optional(),
+  hbmBytes: z.number().optional(),
+  dramBytes: z.number().optional(),
   date: z.string(),
   emulated: z.array(z.string()),
 });

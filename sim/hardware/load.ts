@@ -100,7 +100,7 @@ export const listProfiles = (): readonly ProfileRow[] =>
       hbmPeakBytesPerNs: accelerator.hbm.peakBytesPerNs.value,
       hbmAchievedBytesPerNs: accelerator.hbm.achievedBytesPerNs.value,
       bf16Tflops: accelerator.compute.bf16.peakTflops.value,
-      link: link.kind === 'c2c' ? link.generation : `PCIe ${link.generation}`,
+      link: link.kind === 'pcie' ? `PCIe ${link.generation}` : link.generation,
       h2dBytesPerNs: link.h2dBytesPerNs.value,
       dramBytes: host.dram.capacityBytes.value,
       usdPerHour: price?.usdPerHour.value ?? null,

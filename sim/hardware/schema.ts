@@ -92,7 +92,8 @@ export const hostSchema = z.strictObject({
 });
 
 export const linkSchema = z.strictObject({
-  kind: z.enum(['pcie', 'c2c']),
+  /** `memory`: both tiers are one memory, as a processor's are, and threads copy. */
+  kind: z.enum(['pcie', 'c2c', 'memory']),
   generation: z.string().min(1),
   /** Of one direction, after line coding. */
   peakBytesPerNs: quantity,
@@ -103,6 +104,8 @@ export const linkSchema = z.strictObject({
   /** From the first call of a transfer until its first byte moves, calls and gaps apart. */
   latencyNs: time,
   ...ramp,
+  /** What copies reach in a direction where that is less than what the link lets through; absent = the link's rates. */
+  engine: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity }).optional(),
   /** One call a row: `perCall` = CPU time of a call; `gap` = what the engine adds between copies. */
   dma: z.strictObject({ perCallNs: time, h2dGapNs: time, d2hGapNs: time }),
   /** One call for many rows: a set-up, then the rows and their bytes, which hide each other in part. */

@@ -12,6 +12,8 @@ export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
 
 interface Direction {
   readonly bytesPerNs: number;
+  /** Of the engine that copies, no more than the link's. */
+  readonly copyBytesPerNs: number;
   readonly gapNs: number;
   readonly pageableBytesPerNs: number;
 }
@@ -85,7 +87,7 @@ export interface Machine extends SharedResources {
   readonly index: { readonly launchesPerKernel: number; readonly timeRatio: number };
   readonly link: Trust &
     Ramp & {
-      readonly kind: 'pcie' | 'c2c';
+      readonly kind: Profile['link']['kind'];
       readonly h2d: Direction;
       readonly d2h: Direction;
       readonly hostSumBytesPerNs: number;
@@ -135,11 +137,13 @@ const linkOf = (link: Profile['link']): Machine['link'] => ({
   kind: link.kind,
   h2d: {
     bytesPerNs: link.h2dBytesPerNs.value,
+    copyBytesPerNs: Math.min(link.engine?.h2dBytesPerNs.value ?? Infinity, link.h2dBytesPerNs.value),
     gapNs: link.dma.h2dGapNs.value,
     pageableBytesPerNs: Math.min(link.pageable.h2dBytesPerNs.value, link.h2dBytesPerNs.value),
   },
   d2h: {
     bytesPerNs: link.d2hBytesPerNs.value,
+    copyBytesPerNs: Math.min(link.engine?.d2hBytesPerNs.value ?? Infinity, link.d2hBytesPerNs.value),
     gapNs: link.dma.d2hGapNs.value,
     pageableBytesPerNs: Math.min(link.pageable.d2hBytesPerNs.value, link.d2hBytesPerNs.value),
   },

@@ -52,8 +52,8 @@ const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
 /** Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. */
 const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, batched: boolean): OperationCost => {
   const { link } = machine;
-  const { bytesPerNs, gapNs } = link[way];
-  const wireNs = bytes / bytesPerNs;
+  const { copyBytesPerNs, gapNs } = link[way];
+  const wireNs = bytes / copyBytesPerNs;
   const bounds: readonly Bound[] = batched
     ? [{ label: labelOf(machine, way), ns: overlapped(rows * link.batchRowNs, wireNs) }]
     : [
@@ -162,7 +162,7 @@ const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOp
 /** The CPU gathers rows into a pinned buffer while the copy engine sends what is gathered. */
 const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Shape): OperationCost => {
   const { cpu, link } = machine;
-  const wireNs = bytes / link[way].bytesPerNs;
+  const wireNs = bytes / link[way].copyBytesPerNs;
   const threadsNs = (rows * (cpu.rowNs + rowBytes / cpu.threadBytesPerNs)) / Math.min(cpu.threads, rows);
   const packNs = Math.max(threadsNs, bytes / cpu.copyBytesPerNs);
   return toCost(machine, {

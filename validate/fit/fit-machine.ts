@@ -10,6 +10,7 @@ import { measuredNs, type Samples, type SiteSamples } from '../samples.ts';
 import { keepShares } from './carry.ts';
 import { type Law, lawsOf } from './laws.ts';
 import { regress } from './least-squares.ts';
+import { describeProcessor, isProcessor, processorLaw } from './processor.ts';
 import { type Residuals, residualsOf } from './residuals.ts';
 
 /** Every so many sites, one is left out of the fit. */
@@ -126,6 +127,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
       date: machine.date,
       ...(how === undefined ? {} : { how }),
     });
+  if (isProcessor(machine)) describeProcessor(description, samples, constant);
   for (const site of sites) {
     if (site.reading === undefined) continue;
     const ns = measuredNs(site);
@@ -133,11 +135,14 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
     put(description, site.reading, constant('measured', `${site.benchmark}, ${site.id}`)(value));
   }
   const predictable = sites.filter(({ operations }) => operations.length > 0);
+  const shownLaws = lawsOf(predictable).flatMap((law) =>
+    isProcessor(machine) ? (processorLaw(law) ?? []) : law,
+  );
   const measured = new Set([
     ...sites.flatMap(({ reading }) => (reading === undefined ? [] : [reading])),
-    ...lawsOf(predictable).flatMap(({ parameters }) => parameters),
+    ...shownLaws.flatMap(({ parameters }) => parameters),
   ]);
-  const laws = lawsOf(predictable).map((law): FittedLaw => {
+  const laws = shownLaws.map((law): FittedLaw => {
     const shown = predictable.filter((site) => law.shows(site));
     for (const path of [...law.parameters, ...(law.errorPath === undefined ? [] : [law.errorPath])]) {
       const first = FIRST[path.split('.').at(-1) as keyof typeof FIRST] ?? 1;
@@ -158,7 +163,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
       heldOut: left.length > 0 ? residuals(description, left) : null,
     };
   });
-  keepShares(description, base, measured);
+  if (!isProcessor(machine)) keepShares(description, base, measured);
   return {
     hardware: loadProfile({ ...description.hardware, name }, `fit of ${name}`),
     stack: loadStack(description.stack, `stack of ${name}`),

@@ -1,0 +1,102 @@
+/** A processor's profile states itself, not the GPU of its base, and its copies do not bound what kernels read. */
+import { describe, expect, it } from 'vitest';
+import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
+import { resolveMachine } from '../../sim/timing/cost.ts';
+import { gatherOf } from '../../sim/timing/cost-cases.ts';
+import { transferOf } from '../microbench/microbench.ts';
+import { predictNs } from '../predict-site.ts';
+import type { Samples, SiteSamples } from '../samples.ts';
+import { fitMachine } from './fit-machine.ts';
+
+const RATE = 100;
+const COPY_RATE = 12;
+const UNITS = 16;
+const MIB = 2 ** 20;
+
+const reading = (path: string, rate: number): SiteSamples => ({
+  benchmark: 'device-memory',
+  id: path,
+  operations: [],
+  reading: path,
+  readingBytes: rate * 1e6,
+  restartNs: [1e6],
+  samplesNs: [[1e6]],
+});
+
+const site = (
+  benchmark: string,
+  id: string,
+  operation: SiteSamples['operations'][0],
+  ns: number,
+): SiteSamples => ({
+  benchmark,
+  id,
+  operations: [operation],
+  restartNs: [ns],
+  samplesNs: [[ns]],
+});
+
+const sizes = Array.from({ length: 10 }, (_, at) => 4096 * 4 ** at);
+const samples: Samples = {
+  format: 'kvtier.samples/1',
+  machine: {
+    backend: 'cpu',
+    name: 'a processor',
+    driver: '',
+    runtime: 'C++',
+    units: UNITS,
+    l2Bytes: 300 * MIB,
+    hbmBytes: 2 ** 37,
+    dramBytes: 2 ** 37,
+    date: '2026-11-22',
+    emulated: [],
+  },
+  senses: [],
+  sites: [
+    reading('hardware.accelerator.hbm.achievedBytesPerNs', RATE),
+    reading('hardware.accelerator.hbm.copyBytesPerNs', 0.9 * RATE),
+    reading('hardware.host.cpu.readBytesPerNs', RATE),
+    ...(['h2d', 'd2h'] as const).flatMap((way) =>
+      sizes.map((size) =>
+        site('host-copy', `${way} ${size}`, transferOf(way, 1, size, 'dma'), 3000 + size / COPY_RATE),
+      ),
+    ),
+    ...[64, 1024, 16_384].flatMap((rowBytes) =>
+      [512, 4096, 32_768].map((rows) =>
+        site(
+          'uva',
+          `${rows} x ${rowBytes}`,
+          gatherOf({ tier: 'dram', mode: 'uva', rows, rowBytes, regionBytes: 2 ** 28 }),
+          10_000 + (rows * rowBytes) / (0.8 * RATE),
+        ),
+      ),
+    ),
+  ],
+};
+
+describe('a fit of a processor', () => {
+  const base = { hardware: loadProfile('h100-sxm'), stack: loadStack() };
+  const { hardware, stack } = fitMachine(samples, base, 'a-processor');
+
+  it('states what the machine is and what its memory reaches', () => {
+    expect(hardware.accelerator.sms.value).toBe(UNITS);
+    expect(hardware.host.cpu.threads.value).toBe(UNITS);
+    expect(hardware.accelerator.l2.capacityBytes.value).toBe(300 * MIB);
+    expect(hardware.accelerator.memory.capacityBytes.value).toBe(2 ** 37);
+    expect(hardware.accelerator.hbm.peakBytesPerNs.value).toBe(RATE);
+    expect(hardware.link).toMatchObject({ kind: 'memory', h2dBytesPerNs: { value: RATE } });
+    expect(hardware.accelerator.compute.fp8).toBeUndefined();
+  });
+
+  it('copies at the rate of a thread and reads at that of memory', () => {
+    expect(hardware.link.engine?.h2dBytesPerNs.value).toBeCloseTo(COPY_RATE, 0);
+    const machine = resolveMachine(hardware, stack);
+    const bytes = 256 * MIB;
+    const copied = bytes / predictNs([transferOf('h2d', 1, bytes, 'dma')], machine);
+    expect(copied / COPY_RATE).toBeGreaterThan(0.9);
+    expect(copied / COPY_RATE).toBeLessThan(1.1);
+    const rows = { rows: bytes / 4096, rowBytes: 4096, regionBytes: 2 ** 28 };
+    const read = bytes / predictNs([gatherOf({ tier: 'dram', mode: 'uva', ...rows })], machine);
+    expect(read / (0.8 * RATE)).toBeGreaterThan(0.85);
+  });
+});
