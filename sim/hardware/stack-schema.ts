@@ -44,6 +44,7 @@ export const stackSchema = z.strictObject({
    * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`,
    * `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
    * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
+   * `select.KEYS` (`select.counts`): a top-k that gives each row one block; `rateRatio` is of what one SM reads in the profile's law.
    */
   kernels: z
     .record(

@@ -103,12 +103,31 @@ export const gemmCost = (
 export const denseCost = (machine: Machine, { gemms, elementBytes }: DenseOperation): OperationCost =>
   productsCost(machine, gemms, elementBytes, typeOfElement(elementBytes), false);
 
+/** A top-k that gives each row one block: rows side by side cost nothing while SMs are left, long rows all the more. */
+const rowByRowCost = (machine: Machine, { rows, of }: SelectOperation, law: KernelLaw): OperationCost => {
+  const { select, launch, sms } = machine;
+  const rowBytes = of * KEY_BYTES;
+  const waves = Math.max(1, rows / sms);
+  return toCost(machine, {
+    fixedNs: law.startNs + launch.extraNs,
+    amount: rows * rowBytes,
+    bounds: [{ label: 'compute', ns: (waves * rowBytes) / (select.smBytesPerNs * law.rateRatio) }],
+    takes: { hbm: rows * rowBytes },
+    trust: law,
+    inDomain: of >= 1024 && of <= 1_048_576,
+    hostNs: launch.hostNs,
+  });
+};
+
 /**
  * Top-k by radix select: every pass scans the keys, and a row is split over the SMs that it gets. The first pass reads
  * HBM (at its rate), later ones L2.
  */
-export const selectCost = (machine: Machine, { rows, of, k, keys }: SelectOperation): OperationCost => {
+export const selectCost = (machine: Machine, operation: SelectOperation): OperationCost => {
+  const { rows, of, k, keys } = operation;
   const { select, hbm, launch, sms } = machine;
+  const byRow = `select.${keys}`;
+  if (Object.hasOwn(machine.kernels, byRow)) return rowByRowCost(machine, operation, machine.kernels[byRow]);
   if (keys === 'counts' && Object.hasOwn(machine.kernels, COUNT_SELECT))
     return streamedCost(machine, {
       readBytes: rows * of * COUNT_BYTES,

@@ -218,6 +218,24 @@ describe('kernels on an H100', () => {
     expect(slope / (114.9 - 30.7)).toBeLessThan(1.1);
   });
 
+  it('choose row by row where a stack names such a kernel: a block a row, whatever the other rows do', () => {
+    const stack = loadStack('pytorch-graphs');
+    const one = { value: 1, status: 'assumed', source: 'kvtier derivation', date: '2026-11' } as const;
+    const law = { startNs: { ...one, value: 10_000 }, rateRatio: one, flopsRatio: one, errorRatio: one };
+    const kernels = { 'select.counts': { ...law, rateRatio: { ...one, value: 0.1 } } };
+    const machine = resolveMachine(loadProfile('h100-sxm'), { ...stack, kernels });
+    const us = (rows: number, of: number, keys: object): number => {
+      const place = { layer: 0, stream: 'compute', after: [] } as const;
+      return timeUs({ kind: 'select', ...keys, rows, of, k: 64, ...place }, machine);
+    };
+    const own = (rows: number, of: number): number => us(rows, of, { keys: 'counts' });
+    expect(own(8, 131_072)).toBeCloseTo(10 + 524.288 / (0.1 * machine.select.smBytesPerNs), 6);
+    expect(own(machine.sms, 131_072)).toBe(own(8, 131_072));
+    expect(own(3 * machine.sms, 131_072) - 10).toBeCloseTo(3 * (own(8, 131_072) - 10), 6);
+    // The stack's own top-k shares a row among SMs.
+    expect(us(8, 131_072, {})).toBeLessThan(own(8, 131_072));
+  });
+
   it('copy a cache that grows by concatenation before a step attends to it, but not a prompt', () => {
     const stack = loadStack('pytorch-graphs');
     const copies = { value: 1, status: 'assumed', source: 'kvtier derivation', date: '2026-11' } as const;

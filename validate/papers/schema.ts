@@ -124,8 +124,10 @@ export const paperSchema = z
 export type Paper = z.infer<typeof paperSchema>;
 
 const constantSchema = z.strictObject({
-  /** Where it goes, from `hardware` or `stack` down: `stack.hostNs`, `hardware.host.cpu.copyBytesPerNs`. */
-  path: z.string().regex(/^(hardware|stack)(\.[A-Za-z]\w*)+$/, 'expected a path from hardware or stack down'),
+  /** Where it goes, from `hardware` or `stack` down: `stack.hostNs`, `stack.kernels[score.votes].startNs`. */
+  path: z
+    .string()
+    .regex(/^(hardware|stack)(\.[A-Za-z]\w*|\[[\w.-]+\])+$/, 'expected a path from hardware or stack down'),
   value: z.number().nonnegative(),
   how: text,
 });
