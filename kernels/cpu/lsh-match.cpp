@@ -1,11 +1,75 @@
-// Keys that share a query's code in enough tables (calls/lsh-match.ts).
-#include <vector>
+// Keys that share a query's code in enough tables (calls/lsh-match.ts). A query's lists lie anywhere in memory, so those of
+// the tables to come are asked for ahead; its counts, one byte a key, stay in the thread's cache.
+#include <atomic>
+#include <cstring>
+#include <new>
 
 #include "kernel.h"
 
 namespace {
 
 using namespace kvt;
+
+// Tables by which lists are asked for ahead of their use, and bounds of lists ahead of that.
+constexpr int64_t kTablesAhead = 8;
+constexpr int64_t kLinesAhead = 4;
+
+// Counts of a thread; the memory is kept from call to call.
+struct Counts {
+  uint64_t* words = nullptr;
+  int64_t room = 0;
+  ~Counts() { delete[] words; }
+
+  // One byte a key; null where there is no memory.
+  uint8_t* of(int64_t keys) {
+    const int64_t count = (keys + 7) / 8;
+    if (count > room) {
+      delete[] words;
+      words = new (std::nothrow) uint64_t[count];
+      room = words == nullptr ? 0 : count;
+    }
+    return reinterpret_cast<uint8_t*>(words);
+  }
+};
+
+struct Lookup {
+  const uint16_t* codes;
+  const uint32_t *starts, *postings;
+  int64_t group, count, tables, buckets, code_stride, collisions;
+
+  const uint32_t* bounds(int64_t table, int64_t query) const {
+    return starts + table * (buckets + 1) + codes[table * code_stride + query % group];
+  }
+
+  void count_tables(int64_t query, uint8_t* seen) const {
+    const int64_t first = query / group * tables, last = first + tables;
+    for (int64_t table = first; table < last; table++) {
+      if (table + 2 * kTablesAhead < last) __builtin_prefetch(bounds(table + 2 * kTablesAhead, query));
+      if (table + kTablesAhead < last) {
+        const uint32_t* coming = bounds(table + kTablesAhead, query);
+        const uint32_t* list = postings + (table + kTablesAhead) * count;
+        for (int64_t line = 0; line < kLinesAhead && coming[0] + 16 * line < coming[1]; line++)
+          __builtin_prefetch(list + coming[0] + 16 * line);
+      }
+      const uint32_t* now = bounds(table, query);
+      for (uint32_t at = now[0]; at < now[1]; at++) {
+        uint8_t& times = seen[postings[table * count + at]];
+        times = static_cast<uint8_t>(times < collisions ? times + 1 : times);
+      }
+    }
+  }
+
+  // Keys counted often enough, ascending. Eight keys are passed over at a time.
+  uint32_t collect(const uint64_t* words, uint32_t* ids) const {
+    const uint64_t wanted = collisions == 2 ? 0x0202020202020202u : 0x0101010101010101u;
+    uint32_t* next = ids;
+    for (int64_t at = 0; at < (count + 7) / 8; at++) {
+      for (uint64_t found = words[at] & wanted; found != 0; found &= found - 1)
+        *next++ = static_cast<uint32_t>(8 * at + __builtin_ctzll(found) / 8);
+    }
+    return static_cast<uint32_t>(next - ids);
+  }
+};
 
 kvt_status lsh_match(const CpuCall& call) {
   const int64_t rows = call.integer(KVT_LSH_MATCH_INT_ROWS);
@@ -24,24 +88,22 @@ kvt_status lsh_match(const CpuCall& call) {
   const uint32_t* postings = call.at<const uint32_t>(KVT_LSH_MATCH_REF_POSTINGS);
   uint32_t* ids = call.at<uint32_t>(KVT_LSH_MATCH_REF_IDS);
   uint32_t* counts = call.at<uint32_t>(KVT_LSH_MATCH_REF_COUNTS);
-  const int64_t buckets = int64_t{1} << hashes;
+  const Lookup lookup{codes, starts, postings, group, count, tables, int64_t{1} << hashes, code_stride, collisions};
+  std::atomic<bool> starved = false;
   call.threads.run(rows * group, [&](int64_t from, int64_t to) {
-    std::vector<uint8_t> seen(count);
+    static thread_local Counts counted;
+    uint8_t* seen = counted.of(count);
+    if (seen == nullptr) {
+      starved = true;
+      return;
+    }
     for (int64_t query = from; query < to; query++) {
-      seen.assign(count, 0);
-      for (int64_t table = query / group * tables; table < (query / group + 1) * tables; table++) {
-        const uint32_t* bounds = starts + table * (buckets + 1) + codes[table * code_stride + query % group];
-        for (uint32_t at = bounds[0]; at < bounds[1]; at++) {
-          uint8_t& times = seen[postings[table * count + at]];
-          times = static_cast<uint8_t>(times < collisions ? times + 1 : times);
-        }
-      }
-      uint32_t* next = ids + query * id_stride;
-      for (int64_t key = 0; key < count; key++)
-        if (seen[key] >= collisions) *next++ = static_cast<uint32_t>(key);
-      counts[query] = static_cast<uint32_t>(next - (ids + query * id_stride));
+      std::memset(seen, 0, 8 * static_cast<size_t>((count + 7) / 8));
+      lookup.count_tables(query, seen);
+      counts[query] = lookup.collect(counted.words, ids + query * id_stride);
     }
   });
+  if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "lsh-match: no memory for the counts of a thread");
   return KVT_OK;
 }
 
