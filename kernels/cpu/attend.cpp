@@ -9,7 +9,7 @@ namespace {
 using namespace kvt;
 
 // Tokens of a run at least: what a run adds (its queries widened, its sums merged) stays small beside it.
-constexpr int64_t kLeastRun = 128;
+constexpr int64_t kLeastRun = 32;
 constexpr int64_t kRunsAThread = 8;
 
 // Tokens [from, to) of a row.

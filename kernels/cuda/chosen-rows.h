@@ -3,6 +3,8 @@
 #ifndef KVTIER_CUDA_CHOSEN_ROWS_H
 #define KVTIER_CUDA_CHOSEN_ROWS_H
 
+#include <algorithm>
+
 #include "../cpu/rows.h"
 #include "dma.h"
 #include "rows.h"
@@ -22,26 +24,43 @@ inline Rows host_rows(void* memory, uint64_t bytes, int64_t stride, const uint32
   return {static_cast<char*>(memory), nullptr, 0, bytes, stride, index, KVT_DRAM};
 }
 
-// The host packs the chosen rows of a gather before the copy, and distributes those of a scatter after it.
+// The host packs the chosen rows of a gather piece by piece while the copy engine sends what is packed, and distributes
+// those of a scatter once they have come. A piece takes the link about as long as it takes to begin a copy four times.
+constexpr int64_t kPieceBytes = 1 << 20;
+
 template <Chosen chosen>
 kvt_status move_staged(const CudaCall& call, const char* name, const RowJob& job, int64_t row_bytes, const Rows& pool) {
   const int pool_ref = chosen == Chosen::source ? KVT_GATHER_REF_SOURCE : KVT_GATHER_REF_TARGET;
-  void* staging = call.pointers[KVT_GATHER_REF_STAGING];
+  auto* staging = static_cast<char*>(call.pointers[KVT_GATHER_REF_STAGING]);
   if (!on_host(call.tiers[KVT_GATHER_REF_STAGING]) || !on_host(call.tiers[pool_ref]))
     return fail(KVT_INVALID, "%s: mode staged wants staging and the pool of rows in dram", name);
   const int64_t rows = job.rows;
-  const Rows packed = host_rows(staging, static_cast<uint64_t>(rows * row_bytes), row_bytes, nullptr);
-  const auto work = [=](Threads& threads) {
-    move_rows(name, chosen == Chosen::source ? pool : packed, chosen == Chosen::source ? packed : pool, rows, row_bytes,
-              threads, threads);
+  const int64_t wanted = chosen == Chosen::source ? rows * row_bytes / kPieceBytes : 1;
+  const int pieces = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::min<int64_t>(rows, kHostPieces)));
+  const auto first_of = [=](int piece) { return rows * piece / pieces; };
+  const auto work = [=](Threads& threads, int piece) {
+    const int64_t first = first_of(piece), count = first_of(piece + 1) - first;
+    Rows chosen_rows = pool;
+    chosen_rows.index += first;
+    const Rows packed = host_rows(staging + first * row_bytes, static_cast<uint64_t>(count * row_bytes), row_bytes, nullptr);
+    move_rows(name, chosen == Chosen::source ? chosen_rows : packed, chosen == Chosen::source ? packed : chosen_rows, count,
+              row_bytes, threads, threads);
   };
-  if (chosen == Chosen::source) {
-    const kvt_status status = call.on_host(work);
-    if (status != KVT_OK) return status;
-    return copy_2d(call, name, job.target, job.target_stride, staging, row_bytes, row_bytes, rows);
+  kvt_status status = KVT_OK;
+  if (chosen == Chosen::target) {
+    status = copy_2d(call, name, staging, row_bytes, job.source, job.source_stride, row_bytes, rows);
+    if (status == KVT_OK) status = call.on_host(1, work);
+    return status == KVT_OK ? call.after_host(0) : status;
   }
-  const kvt_status status = copy_2d(call, name, staging, row_bytes, job.source, job.source_stride, row_bytes, rows);
-  return status == KVT_OK ? call.on_host(work) : status;
+  status = call.on_host(pieces, work);
+  for (int piece = 0; piece < pieces && status == KVT_OK; piece++) {
+    const int64_t first = first_of(piece);
+    status = call.after_host(piece);
+    if (status == KVT_OK)
+      status = copy_2d(call, name, job.target + first * job.target_stride, job.target_stride, staging + first * row_bytes,
+                       row_bytes, row_bytes, first_of(piece + 1) - first);
+  }
+  return status;
 }
 
 template <Chosen chosen>

@@ -14,6 +14,9 @@ namespace kvt {
 
 class Threads;
 
+constexpr int kHostPieces = 8;
+using HostWork = std::function<void(Threads&, int piece)>;
+
 struct CudaCall {
   const kvt_call& call;
   // Device-usable addresses of the refs at their offsets (pinned host memory is mapped); null where absent.
@@ -28,8 +31,10 @@ struct CudaCall {
   uint64_t scratch_bytes;
   // True while a graph is recorded: what a graph can't hold returns KVT_UNSUPPORTED, and the list runs without a graph.
   bool recording;
-  // Runs `work` on a host thread with a pool when the stream gets there; what follows on the stream waits for it.
-  const std::function<kvt_status(std::function<void(Threads&)>)>& on_host;
+  // Host work of this call, in up to kHostPieces pieces: begun on a host thread with a pool when the stream gets there,
+  // piece after piece. after_host(piece) makes what follows on the stream wait for it; the last must be waited for.
+  const std::function<kvt_status(int pieces, HostWork work)>& on_host;
+  const std::function<kvt_status(int piece)>& after_host;
 
   int64_t integer(int at) const { return call.ints[at]; }
   double real(int at) const { return call.reals[at]; }

@@ -198,11 +198,12 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   }
   if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.start, stream), "run: start");
   if (status != KVT_OK) return status;
-  const std::function<kvt_status(std::function<void(Threads&)>)> on_host = [&](std::function<void(Threads&)> work) {
-    return stage(stream, at, std::move(work), kind != Kind::recording);
+  const std::function<kvt_status(int, HostWork)> on_host = [&](int pieces, HostWork work) {
+    return stage(stream, at, pieces, std::move(work), kind != Kind::recording);
   };
+  const std::function<kvt_status(int)> after_host = [&](int piece) { return await(stream, staged_word(at, piece)); };
   CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->scratch[call.stream], kScratchBytes,
-                    kind == Kind::recording, on_host};
+                    kind == Kind::recording, on_host, after_host};
   std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
   std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
   std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
@@ -213,26 +214,28 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   return status;
 }
 
-kvt_status Run::stage(cudaStream_t stream, int32_t at, std::function<void(Threads&)> work, bool now) {
+kvt_status Run::stage(cudaStream_t stream, int32_t at, int pieces, HostWork work, bool now) {
   auto& host = context_->staging[calls_[at].stream];
   if (!host) host = std::make_unique<HostStream>();
   if (!context_->staging_pool) context_->staging_pool = make_threads(context_->threads);
   if (!stages_) context_->staging_pool->stay_awake(true);
   stages_ = true;
   steps_[at].staged = std::move(work);
+  steps_[at].pieces = pieces;
   if (now) start_staged(at);
-  const kvt_status status = signal(stream, ready_word(at));
-  return status == KVT_OK ? await(stream, staged_word(at)) : status;
+  return signal(stream, ready_word(at));
 }
 
 void Run::start_staged(int32_t at) {
-  context_->staging[calls_[at].stream]->push([this, at, epoch = epoch_, work = steps_[at].staged] {
-    if (wait_word(word(ready_word(at)), epoch, abandon_)) {
-      const std::lock_guard<std::mutex> lock(context_->staging_mutex);
-      work(*context_->staging_pool);
+  const Step& step = steps_[at];
+  context_->staging[calls_[at].stream]->push([this, at, epoch = epoch_, work = step.staged, pieces = step.pieces] {
+    const bool go = wait_word(word(ready_word(at)), epoch, abandon_);
+    const std::lock_guard<std::mutex> lock(context_->staging_mutex);
+    for (int piece = 0; piece < pieces; piece++) {
+      if (go) work(*context_->staging_pool, piece);
+      std::atomic_thread_fence(std::memory_order_release);
+      *static_cast<volatile uint32_t*>(word(staged_word(at, piece))) = epoch;
     }
-    std::atomic_thread_fence(std::memory_order_release);
-    *static_cast<volatile uint32_t*>(word(staged_word(at))) = epoch;
   });
 }
 

@@ -30,7 +30,8 @@ class Run {
     std::vector<int32_t> waits;
     bool gpu_waits = false, host_waits = false;
     // Host work inside this call of a GPU stream; stands until the run ends, as a graph asks for it again.
-    std::function<void(Threads&)> staged;
+    HostWork staged;
+    int pieces = 0;
     cudaEvent_t done = nullptr, start = nullptr, end = nullptr;
     double host_start_ns = 0, host_end_ns = 0;
   };
@@ -44,12 +45,13 @@ class Run {
   // Gives the host threads all their calls of one iteration; they wait in words for what comes before.
   void start_host();
   void run_on_host(int32_t at, uint32_t epoch);
-  // Enqueues host work inside a call of a GPU stream, which waits for it; `now`: also gives it to the host thread.
-  kvt_status stage(cudaStream_t stream, int32_t at, std::function<void(Threads&)> work, bool now);
+  // Host work inside a call of a GPU stream: lets it begin when the stream gets there; `now`: gives it to its thread.
+  kvt_status stage(cudaStream_t stream, int32_t at, int pieces, HostWork work, bool now);
   void start_staged(int32_t at);
   kvt_status fork();
   kvt_status join();
   kvt_status record_graph();
+  kvt_status time_region(int inner, double& ms);
   kvt_status replay_graph();
   kvt_status flush(uint64_t bytes);
   // Waits for the GPU and the host threads; the first thing that went wrong.
@@ -59,10 +61,10 @@ class Run {
   uint32_t* word(int32_t at) const { return context_->words + at; }
   int32_t start_word() const { return count_; }
   int32_t gate_word() const { return count_ + 1; }
-  // Of host work inside call `at`: it may begin, it has ended.
+  // Of host work inside call `at`: it may begin, a piece has ended.
   int32_t ready_word(int32_t at) const { return count_ + 2 + at; }
-  int32_t staged_word(int32_t at) const { return 2 * count_ + 2 + at; }
-  int32_t words() const { return 3 * count_ + 2; }
+  int32_t staged_word(int32_t at, int piece) const { return 2 * count_ + 2 + kHostPieces * at + piece; }
+  int32_t words() const { return (2 + kHostPieces) * count_ + 2; }
   cudaStream_t origin() const { return context_->streams[origin_]; }
 
   kvt_context* context_;

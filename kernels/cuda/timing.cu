@@ -82,29 +82,34 @@ kvt_status Run::time_total(const kvt_run_options& options, kvt_run_times* times)
   times->used_graph = 0;
   kvt_status status = KVT_OK;
   const int inner = options.inner < 1 ? 1 : options.inner;
-  // Replays that share words with host threads can't follow each other without a pause.
-  if (options.graph != 0 && (inner == 1 || !uses_host_)) {
+  if (options.graph != 0) {
     status = record_graph();
     if (status != KVT_OK) return status;
-    if (graph_ != nullptr && inner > 1 && stages_) {
-      cudaGraphExecDestroy(graph_);
-      graph_ = nullptr;
-    }
     times->used_graph = graph_ != nullptr ? 1 : 0;
   }
+  // Replays that share words with host threads can't follow each other without a pause: each is timed by itself.
+  const bool apart = graph_ != nullptr && (uses_host_ || stages_);
   for (int r = -options.warmups; r < options.repeats; r++) {
     status = flush(options.flush_bytes);
-    if (status == KVT_OK) status = checked(cudaEventRecord(start_, origin()), "run");
-    for (int i = 0; i < inner && status == KVT_OK; i++)
-      status = graph_ != nullptr ? replay_graph() : enqueue(Kind::plain);
-    if (status == KVT_OK) status = checked(cudaEventRecord(end_, origin()), "run");
-    status = finish(status);
-    float ms = 0;
-    if (status == KVT_OK && r >= 0) status = checked(cudaEventElapsedTime(&ms, start_, end_), "run");
+    double ms = 0;
+    for (int i = 0; i < (apart ? inner : 1) && status == KVT_OK; i++) status = time_region(apart ? 1 : inner, ms);
     if (status != KVT_OK) return status;
-    if (r >= 0) times->total_ns[r] = static_cast<double>(ms) * 1e6 / inner;
+    if (r >= 0) times->total_ns[r] = ms * 1e6 / inner;
   }
   return KVT_OK;
+}
+
+// Adds the time of the list, `inner` times back to back.
+kvt_status Run::time_region(int inner, double& ms) {
+  kvt_status status = checked(cudaEventRecord(start_, origin()), "run");
+  for (int i = 0; i < inner && status == KVT_OK; i++)
+    status = graph_ != nullptr ? replay_graph() : enqueue(Kind::plain);
+  if (status == KVT_OK) status = checked(cudaEventRecord(end_, origin()), "run");
+  status = finish(status);
+  float took = 0;
+  if (status == KVT_OK) status = checked(cudaEventElapsedTime(&took, start_, end_), "run");
+  ms += took;
+  return status;
 }
 
 kvt_status Run::time_calls(const kvt_run_options& options, kvt_run_times* times) {
