@@ -32,6 +32,8 @@ export const stackSchema = z.strictObject({
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
   gathersFirst: z.boolean().optional(),
+  /** Else: it sends pieces of at least `bytes`, at most `most` of them; absent = as little as it likes. */
+  gatherPieces: z.strictObject({ most: quantity, bytes: quantity }).optional(),
   select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
   /**
    * Kernels that score and index: launches for each one that a policy declares (a prototype spreads its arithmetic over
@@ -47,6 +49,23 @@ export const stackSchema = z.strictObject({
    * `select.KEYS` (`select.counts`): a top-k that gives each row one block; `rateRatio` is of what one SM reads in the profile's law.
    */
   kernels: z
+    .record(
+      z.string(),
+      z.strictObject({
+        startNs: time,
+        ...ramp,
+        rateRatio: quantity,
+        flopsRatio: quantity,
+        errorRatio: error,
+      }),
+    )
+    .optional(),
+  /**
+   * The same for kernels on host threads: `attend`, `score` (`score.INDEX` for one alone). Time = start + the larger of
+   * the bytes at `rateRatio` of what the threads read (scattered rows: of what they gather) and the flops at
+   * `flopsRatio` of theirs.
+   */
+  hostKernels: z
     .record(
       z.string(),
       z.strictObject({

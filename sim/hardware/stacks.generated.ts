@@ -154,7 +154,20 @@ export const catalog = {
         "how": "until calibrated"
       }
     },
-    "gathersFirst": true
+    "gatherPieces": {
+      "most": {
+        "value": 8,
+        "status": "datasheet",
+        "source": "kernels/cuda/kernel.h, kHostPieces",
+        "date": "2026-11"
+      },
+      "bytes": {
+        "value": 1048576,
+        "status": "datasheet",
+        "source": "kernels/cuda/chosen-rows.h, kPieceBytes",
+        "date": "2026-11"
+      }
+    }
   },
   "pytorch-eager": {
     "format": "kvtier.stack/1",

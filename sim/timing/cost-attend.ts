@@ -4,7 +4,8 @@
  * Prefill: causal flops at a rate that saturates with the keys that a query sees (FlashAttention-3, arXiv:2407.08608).
  */
 import type { AttendOperation } from '../program/operation.ts';
-import { dramBytes, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
+import { toCost } from './cost-flow.ts';
+import { hostCost } from './cost-host.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { rampNsOf } from './trust.ts';
@@ -37,22 +38,18 @@ const attentionFlopsPerNs = (machine: Machine, operation: AttendOperation): numb
   return maxFlopsPerNs * saturation * Math.min(1, tiles / machine.sms);
 };
 
-const cpuAttend = (machine: Machine, operation: AttendOperation): OperationCost => {
-  const bytes = (operation.readBytes.dram ?? 0) + (operation.readBytes.hbm ?? 0);
-  return toCost(machine, {
-    fixedNs: machine.cpu.startNs + machine.dram.latencyNs,
-    amount: bytes > 0 ? bytes : operation.flops,
-    bounds: [
-      {
-        label: 'cpu',
-        ns: Math.max(operation.flops / machine.cpu.flopsPerNs, bytes / machine.cpu.readBytesPerNs),
-      },
-    ],
-    takes: { dram: dramBytes(machine, bytes, 0) },
-    trust: ROOFLINE_TRUST,
-    inDomain: true,
+/** Bytes of a number in which host threads read keys and values. */
+const HOST_ELEMENT_BYTES = 2;
+
+/** A row is the key and the value of one token, which lie side by side. */
+const cpuAttend = (machine: Machine, { readBytes, flops, headDim }: AttendOperation): OperationCost =>
+  hostCost(machine, {
+    names: ['attend'],
+    readBytes: (readBytes.dram ?? 0) + (readBytes.hbm ?? 0),
+    writeBytes: 0,
+    flops,
+    rowBytes: 2 * headDim * HOST_ELEMENT_BYTES,
   });
-};
 
 /**
  * Bytes of HBM that decode attention takes: those it reads, and where the stack copies the cache before (read, written)

@@ -13,7 +13,8 @@ import type {
   ScoreOperation,
   SelectOperation,
 } from '../program/operation.ts';
-import { dramBytes, hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
+import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
+import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
@@ -238,19 +239,11 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       names: [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, 'score'],
     });
   }
-  const bytes = dramBytes(machine, readBytes.dram ?? 0, writeBytes.dram ?? 0);
-  return toCost(machine, {
-    fixedNs: machine.cpu.startNs + machine.dram.latencyNs,
-    amount: bytes > 0 ? bytes : flops + matrixFlops,
-    bounds: [
-      {
-        label: 'cpu',
-        ns: Math.max((flops + matrixFlops) / machine.cpu.flopsPerNs, bytes / machine.cpu.readBytesPerNs),
-      },
-    ],
-    takes: { dram: bytes },
-    trust: ROOFLINE_TRUST,
-    inDomain: true,
+  return hostCost(machine, {
+    names: [`score.${operation.index}`, 'score'],
+    readBytes: readBytes.dram ?? 0,
+    writeBytes: writeBytes.dram ?? 0,
+    flops: flops + matrixFlops,
   });
 };
 

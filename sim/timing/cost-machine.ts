@@ -5,6 +5,7 @@
 import type { Profile } from '../hardware/schema.ts';
 import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
+import { type HostThreads, hostThreads } from './host-threads.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 
@@ -40,16 +41,7 @@ export interface Machine extends SharedResources {
     readonly writeWeight: number;
     readonly latencyNs: number;
   };
-  readonly cpu: {
-    readonly threads: number;
-    readonly rowNs: number;
-    readonly startNs: number;
-    readonly threadBytesPerNs: number;
-    readonly copyBytesPerNs: number;
-    readonly readBytesPerNs: number;
-    readonly gathersFirst: boolean;
-    readonly flopsPerNs: number;
-  };
+  readonly cpu: HostThreads;
   /** Time from one kernel to the next, and CPU time of a launch (hidden where the GPU takes longer). */
   readonly launch: { readonly kernelNs: number; readonly extraNs: number; readonly hostNs: number };
   /** Achieved flops per ns by element type. */
@@ -84,6 +76,7 @@ export interface Machine extends SharedResources {
   };
   /** Measured kernels by name; see the stack's schema. */
   readonly kernels: Readonly<Record<string, KernelLaw>>;
+  readonly hostKernels: Readonly<Record<string, KernelLaw>>;
   readonly index: { readonly launchesPerKernel: number; readonly timeRatio: number };
   readonly link: Trust &
     Ramp & {
@@ -225,7 +218,8 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       launchesPerKernel: stack.index?.launchesPerKernel?.value ?? 1,
       timeRatio: stack.index?.timeRatio?.value ?? 1,
     },
-    kernels: kernelsOf(stack),
+    kernels: kernelsOf(stack.kernels),
+    hostKernels: kernelsOf(stack.hostKernels),
   };
 };
 
@@ -233,7 +227,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
 export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
   const { accelerator, host, link, nvme, price } = profile;
   const { hbm, launch } = accelerator;
-  const { dram, cpu } = host;
+  const { dram } = host;
   const kernelNs = stack.launch === 'graph' ? launch.graphNs.value : launch.streamNs.value;
   return {
     name: profile.name,
@@ -260,16 +254,7 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
       writeWeight: writeWeight(dram.readBytesPerNs.value, dram.mixedBytesPerNs.value),
       latencyNs: dram.latencyNs.value,
     },
-    cpu: {
-      threads: cpu.threads.value,
-      rowNs: cpu.rowNs.value,
-      startNs: cpu.startNs?.value ?? 0,
-      threadBytesPerNs: cpu.threadBytesPerNs.value,
-      copyBytesPerNs: Math.min(cpu.copyBytesPerNs.value, dram.mixedBytesPerNs.value / 2),
-      readBytesPerNs: cpu.readBytesPerNs?.value ?? dram.readBytesPerNs.value,
-      gathersFirst: stack.gathersFirst ?? false,
-      flopsPerNs: cpu.tflops.value * FLOPS_PER_TFLOP_NS,
-    },
+    cpu: hostThreads(host, stack),
     launch: {
       kernelNs,
       // The kernel laws were fitted on graph replays: their start holds one graph node already.

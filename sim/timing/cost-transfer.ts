@@ -12,6 +12,7 @@ import {
   type TierName,
 } from '../program/operation.ts';
 import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
+import { scatteredRowsNs } from './cost-host.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { rampNsOf } from './trust.ts';
@@ -163,14 +164,16 @@ const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOp
 const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Shape): OperationCost => {
   const { cpu, link } = machine;
   const wireNs = bytes / link[way].copyBytesPerNs;
-  const threadsNs = (rows * (cpu.rowNs + rowBytes / cpu.threadBytesPerNs)) / Math.min(cpu.threads, rows);
-  const packNs = Math.max(threadsNs, bytes / cpu.copyBytesPerNs);
+  const packNs = Math.max(scatteredRowsNs(machine, rows, rowBytes), bytes / cpu.copyBytesPerNs);
+  // The first piece is packed before any is sent (or the last one sent after all are packed).
+  const alone = Math.max(1 / cpu.gatherPieces.most, Math.min(1, cpu.gatherPieces.bytes / bytes));
+  const leadNs = alone * Math.min(packNs, wireNs);
   return toCost(machine, {
     fixedNs: cpu.startNs + link.latencyNs + link.perCallNs + link[way].gapNs,
     amount: bytes,
     bounds: [
-      { label: 'cpu', ns: packNs + (cpu.gathersFirst ? wireNs : 0) },
-      { label: labelOf(machine, way), ns: wireNs },
+      { label: 'cpu', ns: packNs + leadNs },
+      { label: labelOf(machine, way), ns: wireNs + leadNs },
     ],
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
     trust: { ...link, errorRatio: link.errorRatio + 0.3 },

@@ -44,8 +44,10 @@ export const trustOf = (laws: readonly unknown[], error: Quantity | { readonly v
   return { errorRatio: error.value + (anchored ? 0 : ASSUMED_ERROR), anchored };
 };
 
-/** The measured kernels of a stack. */
-export const kernelsOf = ({ kernels = {} }: Stack): Readonly<Record<string, KernelLaw>> =>
+/** The measured kernels of a stack: those of the GPU, or of host threads. */
+export const kernelsOf = (
+  kernels: NonNullable<Stack['kernels'] | Stack['hostKernels']> = {},
+): Readonly<Record<string, KernelLaw>> =>
   Object.fromEntries(
     Object.entries(kernels).map(([name, law]) => [
       name,

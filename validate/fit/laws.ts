@@ -136,12 +136,25 @@ const kernelLaw = (benchmark: string): Law => {
   };
 };
 
+/** The same for kernels of host threads: `host-kernel/NAME`. */
+const HOST_KERNEL = 'host-kernel/';
+
+const hostKernelLaw = (benchmark: string): Law => {
+  const path = `stack.hostKernels[${benchmark.slice(HOST_KERNEL.length)}]`;
+  return {
+    name: `host kernel ${benchmark.slice(HOST_KERNEL.length)}`,
+    parameters: ['startNs', 'rateRatio', 'flopsRatio'].map((name) => `${path}.${name}`),
+    errorPath: `${path}.errorRatio`,
+    shows: of(benchmark),
+  };
+};
+
 /** The laws that a machine's samples show, in the order in which they are fitted. */
 export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
-  const kernels = [...new Set(sites.map(({ benchmark }) => benchmark))].filter((name) =>
-    name.startsWith(KERNEL),
-  );
-  return [...MACHINE_LAWS, ...kernels.sort().map(kernelLaw)].filter((law) =>
-    sites.some((site) => law.shows(site)),
+  const names = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
+  const lawsUnder = (prefix: string, lawOf: (benchmark: string) => Law): readonly Law[] =>
+    names.filter((name) => name.startsWith(prefix)).map(lawOf);
+  return [...MACHINE_LAWS, ...lawsUnder(KERNEL, kernelLaw), ...lawsUnder(HOST_KERNEL, hostKernelLaw)].filter(
+    (law) => sites.some((site) => law.shows(site)),
   );
 };

@@ -10,8 +10,10 @@ import { microbench as microbenchEncode } from './encode.ts';
 import { microbench as microbenchFile } from './file.ts';
 import { microbench as microbenchGather } from './gather.ts';
 import { microbench as microbenchGemm } from './gemm.ts';
+import { microbench as microbenchHostAttend } from './host-attend.ts';
 import { microbench as microbenchHostCopy } from './host-copy.ts';
 import { microbench as microbenchHostMemory } from './host-memory.ts';
+import { microbench as microbenchHostScore } from './host-score.ts';
 import { microbench as microbenchLaunch } from './launch.ts';
 import { microbench as microbenchManyCopies } from './many-copies.ts';
 import { microbench as microbenchMerge } from './merge.ts';
@@ -34,8 +36,10 @@ export const catalog = {
   "file": microbenchFile,
   "gather": microbenchGather,
   "gemm": microbenchGemm,
+  "host-attend": microbenchHostAttend,
   "host-copy": microbenchHostCopy,
   "host-memory": microbenchHostMemory,
+  "host-score": microbenchHostScore,
   "launch": microbenchLaunch,
   "many-copies": microbenchManyCopies,
   "merge": microbenchMerge,

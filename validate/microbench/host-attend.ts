@@ -1,0 +1,89 @@
+/** Attention on host threads over single tokens scattered in host memory, between two kernels, as in a step. */
+import { FORMATS, pageStrideOf } from '../../kernels/formats.ts';
+import type { Operation } from '../../sim/program/operation.ts';
+import { chained, emptyOperation, type Microbench, powers, type Site, scatteredRows } from './microbench.ts';
+
+const HEAD_DIM = 128;
+const ELEMENT_BYTES = 2;
+/** Tokens that the passes of a site choose together: enough that the processor's caches keep none. */
+const TOKENS_CHOSEN = 2 ** 19;
+const passesOf = (tokens: number): number => Math.max(4, Math.min(32, Math.ceil(TOKENS_CHOSEN / tokens)));
+
+/** `heads` query heads, each over tokens of its own. */
+const attendOf = (heads: number, tokens: number, headDim: number): Operation => ({
+  kind: 'attend',
+  sequences: 1,
+  queries: 1,
+  contextTokens: tokens,
+  heads,
+  kvHeads: heads,
+  headDim,
+  readBytes: { dram: 2 * heads * tokens * headDim * ELEMENT_BYTES },
+  flops: 4 * heads * tokens * headDim,
+  where: 'cpu',
+  layer: 0,
+  stream: 'cpu',
+  after: [],
+});
+
+const siteOf = (heads: number, tokens: number, headDim: number, regionBytes: number): Site => {
+  const passes = passesOf(heads * tokens);
+  return {
+    id: `${heads} heads x ${tokens} tokens of ${headDim}`,
+    operations: [attendOf(heads, tokens, headDim), emptyOperation],
+    passes,
+    options: { graph: true },
+    build: (layout) => {
+      const pageStride = pageStrideOf(FORMATS.bf16, headDim, 1);
+      const pages = Math.floor(regionBytes / pageStride);
+      const q = layout.place('host', ELEMENT_BYTES * heads * headDim);
+      const pool = layout.place('host', regionBytes);
+      const out = layout.place('hostOutputs', 4 * heads * (headDim + 2));
+      const offsets = layout.table(
+        'hostTables',
+        Array.from({ length: heads + 1 }, (_, head) => head * tokens),
+      );
+      const counts = layout.table('hostTables', new Uint32Array(heads).fill(tokens));
+      const tables = Array.from({ length: passes }, (_, pass) =>
+        layout.table('hostTables', scatteredRows(heads * tokens, pages, pass)),
+      );
+      return chained(
+        passes,
+        (pass) => ({
+          kernel: 'attend',
+          refs: { q, pool, table: tables[pass], offsets, tokens: counts, out },
+          ints: {
+            rows: heads,
+            group: 1,
+            headDim,
+            pageTokens: 1,
+            format: FORMATS.bf16.id,
+            pageStride,
+            qType: 0,
+            outType: 0,
+            parts: 1,
+            part: 0,
+            units: 0,
+          },
+          reals: { scale: 0 },
+        }),
+        'cpu',
+      );
+    },
+  };
+};
+
+export const microbench = {
+  name: 'host-kernel/attend',
+  number: 12,
+  title: 'attention on host threads',
+  kernels: ['attend', 'empty'],
+  sites: ({ dramBytes }) => {
+    const regionBytes = Math.min(2 ** 32, dramBytes / 2);
+    return [64, HEAD_DIM].flatMap((headDim) =>
+      [8, 32, 128].flatMap((heads) =>
+        powers(32, 2048, 4).map((tokens) => siteOf(heads, tokens, headDim, regionBytes)),
+      ),
+    );
+  },
+} satisfies Microbench;
