@@ -87,8 +87,11 @@ kvt_status move_chosen(const CudaCall& call, const char* name) {
     return RowMove{job.target + (source ? i : job.index[i]) * job.target_stride,
                    job.source + (source ? job.index[i] : i) * job.source_stride};
   };
-  if (mode == KVT_ROWS_DMA && call.recording)
+  if ((mode == KVT_ROWS_DMA || mode == KVT_ROWS_BATCH) && call.recording)
     return fail(KVT_UNSUPPORTED, "%s: a graph can't hold copies of rows that are chosen anew each time", name);
+  // Copies are named one by one, so the choice of rows must have been made.
+  const kvt_status chosen_by_now = mode == KVT_ROWS_DMA || mode == KVT_ROWS_BATCH ? call.await_choice() : KVT_OK;
+  if (chosen_by_now != KVT_OK) return chosen_by_now;
   if (mode == KVT_ROWS_DMA) return dma_rows(call, name, job.rows, row_bytes, row);
   if (mode == KVT_ROWS_BATCH) return dma_batch(call, name, job.rows, row_bytes, row);
   if (mode == KVT_ROWS_STAGED) return move_staged<chosen>(call, name, job, row_bytes, pool);

@@ -35,6 +35,9 @@ struct CudaCall {
   // piece after piece. after_host(piece) makes what follows on the stream wait for it; the last must be waited for.
   const std::function<kvt_status(int pieces, HostWork work)>& on_host;
   const std::function<kvt_status(int piece)>& after_host;
+  // Returns once all that the call waits for has ended, for a call that can't be enqueued before the host has read what
+  // that made: which rows to copy.
+  const std::function<kvt_status()>& await_choice;
 
   int64_t integer(int at) const { return call.ints[at]; }
   double real(int at) const { return call.reals[at]; }

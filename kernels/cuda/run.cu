@@ -202,8 +202,9 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
     return stage(stream, at, pieces, std::move(work), kind != Kind::recording);
   };
   const std::function<kvt_status(int)> after_host = [&](int piece) { return await(stream, staged_word(at, piece)); };
+  const std::function<kvt_status()> await_choice = [&] { return await_on_host(at); };
   CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->scratch[call.stream], kScratchBytes,
-                    kind == Kind::recording, on_host, after_host};
+                    kind == Kind::recording, on_host, after_host, await_choice};
   std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
   std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
   std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
@@ -212,6 +213,20 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   if (status == KVT_OK && step.gpu_waits) status = checked(cudaEventRecord(step.done, stream), "run: done");
   if (status == KVT_OK && step.host_waits) status = signal(stream, at);
   return status;
+}
+
+kvt_status Run::await_on_host(int32_t at) {
+  // Calls that are timed one by one wait until the list is enqueued, which is now going to wait for them.
+  *static_cast<volatile uint32_t*>(word(gate_word())) = epoch_;
+  for (const int32_t before : steps_[at].waits) {
+    if (!on_gpu(calls_[before].stream)) {
+      wait_word(word(before), epoch_, abandon_);
+      continue;
+    }
+    const kvt_status status = checked(cudaEventSynchronize(steps_[before].done), "run: wait for the choice of rows");
+    if (status != KVT_OK) return status;
+  }
+  return KVT_OK;
 }
 
 kvt_status Run::stage(cudaStream_t stream, int32_t at, int pieces, HostWork work, bool now) {

@@ -42,6 +42,8 @@ class Run {
   kvt_status reserve();
   kvt_status enqueue(Kind kind);
   kvt_status enqueue_gpu(int32_t at, Kind kind);
+  // Holds the enqueueing thread until what call `at` waits for has ended.
+  kvt_status await_on_host(int32_t at);
   // Gives the host threads all their calls of one iteration; they wait in words for what comes before.
   void start_host();
   void run_on_host(int32_t at, uint32_t epoch);

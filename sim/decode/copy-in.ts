@@ -2,6 +2,7 @@
  * Rows that come from DRAM to HBM as an operation: their size as they lie in the slower tier, and how much of it a step
  * visits, which is what translations of addresses cost.
  */
+import type { Transfer } from '../policy/transfer.ts';
 import { type FetchOperation, PIECE_BYTES } from '../program/operation.ts';
 import type { LoweringInput } from './lowering-input.ts';
 
@@ -29,6 +30,10 @@ interface Copied {
   readonly form: number;
   readonly pieces: number;
 }
+
+/** Whether a copy is named row by row on the host, after a choice that the GPU makes in the same step. */
+export const namedByHost = ({ mode, rowTokens, speculative = false }: Transfer): boolean =>
+  (mode === 'dma' || mode === 'dma-batch') && rowTokens !== Infinity && !speculative;
 
 /** A copy of `part` (0..1) of these tokens, of all KV heads and sequences. */
 export const copyIn = (

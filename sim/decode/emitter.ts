@@ -7,7 +7,7 @@ import { layerContextTokens } from '../model/ledger.ts';
 import type { ExtraPass, Work } from '../policy/policy.ts';
 import { ProgramBuilder } from '../program/builder.ts';
 import type { AttendOperation, Gemm, Share, TierBytes } from '../program/operation.ts';
-import { copyIn, type Rows } from './copy-in.ts';
+import { copyIn, namedByHost, type Rows } from './copy-in.ts';
 import { type LayerDemand, scaleCall } from './demand.ts';
 import type { LoweringInput } from './lowering-input.ts';
 
@@ -173,7 +173,8 @@ export class Emitter {
     return fetchTokens.flatMap((tokens, form) => {
       if (tokens <= 0) return [];
       const copy = copyIn(this.input, { tokens, form, pieces: fetchPieces[form] }, part);
-      return [this.builder.add({ ...copy, chosen: { form, share }, after })];
+      const awaits = namedByHost(this.input.policy.transfer) ? { awaitsChoice: true } : {};
+      return [this.builder.add({ ...copy, ...awaits, chosen: { form, share }, after })];
     });
   }
 

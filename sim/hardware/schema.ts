@@ -106,8 +106,18 @@ export const linkSchema = z.strictObject({
   ...ramp,
   /** What copies reach in a direction where that is less than what the link lets through; absent = the link's rates. */
   engine: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity }).optional(),
-  /** One call a row: `perCall` = CPU time of a call; `gap` = what the engine adds between copies. */
-  dma: z.strictObject({ perCallNs: time, h2dGapNs: time, d2hGapNs: time }),
+  /**
+   * One call a row: `perCall` = CPU time of a call; `gap` = what the engine adds between copies, and `seek` what it adds
+   * where a row does not lie behind the one before. `choice` = from the end of what chooses rows on the GPU until the host
+   * has seen it and makes the first call.
+   */
+  dma: z.strictObject({
+    perCallNs: time,
+    h2dGapNs: time,
+    d2hGapNs: time,
+    seekNs: time.optional(),
+    choiceNs: time.optional(),
+  }),
   /** One call for many rows: a set-up, then the rows and their bytes, which hide each other in part. */
   dmaBatch: z.strictObject({ setupNs: time, rowNs: time }),
   pageable: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity, latencyNs: time }),

@@ -77,6 +77,8 @@ export interface FetchOperation extends OperationBase {
   readonly pieces?: number;
   /** Bytes of the pieces that a whole step visits, in all such regions; absent = all of this region. */
   readonly visitedBytes?: number;
+  /** True where the host can name the rows only after the GPU has chosen them; kernels and gathering threads need not. */
+  readonly awaitsChoice?: boolean;
   /** Which of the layer's chosen tokens of one stored form it brings; absent = other data (an index, a cache's refill). */
   readonly chosen?: { readonly form: number; readonly share: Share };
 }

@@ -86,6 +86,8 @@ export interface Machine extends SharedResources {
       readonly hostSumBytesPerNs: number;
       readonly latencyNs: number;
       readonly perCallNs: number;
+      readonly seekNs: number;
+      readonly choiceNs: number;
       readonly batchSetupNs: number;
       readonly batchRowNs: number;
       readonly pageableLatencyNs: number;
@@ -144,6 +146,8 @@ const linkOf = (link: Profile['link']): Machine['link'] => ({
   latencyNs: link.latencyNs.value,
   ...rampOf(link),
   perCallNs: link.dma.perCallNs.value,
+  seekNs: link.dma.seekNs?.value ?? 0,
+  choiceNs: link.dma.choiceNs?.value ?? 0,
   batchSetupNs: link.dmaBatch.setupNs.value,
   batchRowNs: link.dmaBatch.rowNs.value,
   pageableLatencyNs: link.pageable.latencyNs.value,

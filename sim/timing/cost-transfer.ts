@@ -50,19 +50,27 @@ const dramOneWay = (machine: Machine, way: Way, bytes: number): number =>
 /** Two costs of every row that hide each other in part: each alone, and less than their sum where they are alike. */
 const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
 
-/** Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. */
-const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, batched: boolean): OperationCost => {
+/**
+ * Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. One batched
+ * call costs the CPU as much a row as it takes to name them. Calls for rows that the GPU chooses wait for the choice.
+ */
+const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, operation: TransferOperation) => {
   const { link } = machine;
   const { copyBytesPerNs, gapNs } = link[way];
+  const isBatch = operation.mode === 'dma-batch';
   const wireNs = bytes / copyBytesPerNs;
-  const bounds: readonly Bound[] = batched
+  const { regionBytes, awaitsChoice = false } =
+    operation.kind === 'fetch' ? operation : ({} as Partial<FetchOperation>);
+  const seekNs = regionBytes === undefined ? 0 : link.seekNs;
+  const bounds: readonly Bound[] = isBatch
     ? [{ label: labelOf(machine, way), ns: overlapped(rows * link.batchRowNs, wireNs) }]
     : [
         { label: 'launch', ns: rows * link.perCallNs },
-        { label: labelOf(machine, way), ns: rows * gapNs + wireNs },
+        { label: labelOf(machine, way), ns: rows * (gapNs + seekNs) + wireNs },
       ];
+  const setupNs = (isBatch ? link.batchSetupNs : 0) + (awaitsChoice ? link.choiceNs : 0);
   return toCost(machine, {
-    fixedNs: link.latencyNs + rampNsOf(link, bytes / rows) + (batched ? link.batchSetupNs : 0),
+    fixedNs: link.latencyNs + rampNsOf(link, bytes / rows) + setupNs,
     amount: bytes,
     bounds,
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes)),
@@ -257,9 +265,8 @@ export const transferCost = (machine: Machine, operation: TransferOperation): Op
   if (way === null || mode === 'gds') throw unsupported(from, to, mode);
   switch (mode) {
     case 'dma':
-      return dmaCost(machine, way, shape, false);
     case 'dma-batch':
-      return dmaCost(machine, way, shape, true);
+      return dmaCost(machine, way, shape, operation);
     case 'pageable':
       return pageableCost(machine, way, shape);
     case 'uva':

@@ -57,6 +57,8 @@ const KEPT: readonly string[] = [
   'link.dma.perCallNs',
   'link.dma.h2dGapNs',
   'link.dma.d2hGapNs',
+  'link.dma.seekNs',
+  'link.dma.choiceNs',
   'link.dmaBatch.setupNs',
   'link.dmaBatch.rowNs',
   'link.pageable.latencyNs',

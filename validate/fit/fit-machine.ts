@@ -21,6 +21,8 @@ const LEAST_SPREAD = 0.02;
 const FIRST = {
   startNs: 3000,
   rowNs: 0.05,
+  seekNs: 500,
+  choiceNs: 5000,
   rampNs: 1000,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,

@@ -44,6 +44,11 @@ const MACHINE_LAWS: readonly Law[] = [
     shows: of('host-copy', 'many-copies'),
   },
   {
+    name: 'copies of chosen rows',
+    parameters: [`${LINK}.dma.seekNs`, `${LINK}.dma.choiceNs`],
+    shows: of('chosen-copies'),
+  },
+  {
     name: 'batched copies',
     parameters: [`${LINK}.dmaBatch.setupNs`, `${LINK}.dmaBatch.rowNs`],
     shows: of('batched-copies'),
@@ -77,7 +82,7 @@ const MACHINE_LAWS: readonly Law[] = [
       `${LINK}.uva.startNs`,
     ],
     atMost: { [`${LINK}.uva.bytesPerNs`]: `${LINK}.h2dBytesPerNs` },
-    shows: of('uva'),
+    shows: of('uva', 'uva-layers'),
   },
   {
     name: 'rows gathered by the CPU',

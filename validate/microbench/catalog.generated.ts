@@ -3,6 +3,7 @@ import { microbench as microbenchAppend } from './append.ts';
 import { microbench as microbenchAttend } from './attend.ts';
 import { microbench as microbenchBatchedCopies } from './batched-copies.ts';
 import { microbench as microbenchBothWays } from './both-ways.ts';
+import { microbench as microbenchChosenCopies } from './chosen-copies.ts';
 import { microbench as microbenchCpuGather } from './cpu-gather.ts';
 import { microbench as microbenchDecode } from './decode.ts';
 import { microbench as microbenchDeviceMemory } from './device-memory.ts';
@@ -17,11 +18,13 @@ import { microbench as microbenchHostScore } from './host-score.ts';
 import { microbench as microbenchLaunch } from './launch.ts';
 import { microbench as microbenchManyCopies } from './many-copies.ts';
 import { microbench as microbenchMerge } from './merge.ts';
+import { microbench as microbenchOneWay } from './one-way.ts';
 import { microbench as microbenchOverlap } from './overlap.ts';
 import { microbench as microbenchPageBounds } from './page-bounds.ts';
 import { microbench as microbenchPageable } from './pageable.ts';
 import { microbench as microbenchSelect } from './select.ts';
 import { microbench as microbenchUva } from './uva.ts';
+import { microbench as microbenchUvaLayers } from './uva-layers.ts';
 import { microbench as microbenchWork } from './work.ts';
 
 export const catalog = {
@@ -29,6 +32,7 @@ export const catalog = {
   "attend": microbenchAttend,
   "batched-copies": microbenchBatchedCopies,
   "both-ways": microbenchBothWays,
+  "chosen-copies": microbenchChosenCopies,
   "cpu-gather": microbenchCpuGather,
   "decode": microbenchDecode,
   "device-memory": microbenchDeviceMemory,
@@ -43,10 +47,12 @@ export const catalog = {
   "launch": microbenchLaunch,
   "many-copies": microbenchManyCopies,
   "merge": microbenchMerge,
+  "one-way": microbenchOneWay,
   "overlap": microbenchOverlap,
   "page-bounds": microbenchPageBounds,
   "pageable": microbenchPageable,
   "select": microbenchSelect,
   "uva": microbenchUva,
+  "uva-layers": microbenchUvaLayers,
   "work": microbenchWork,
 } as const;

@@ -1,8 +1,17 @@
 /** Sites of scattered rows: read in device memory, over the link by a kernel, or gathered by host threads. */
 import { ROW_MODES } from '../../kernels/calls.ts';
+import { PIECE_BYTES } from '../../sim/program/operation.ts';
 import { gatherOf } from '../../sim/timing/cost-cases.ts';
 import type { AreaName } from '../execute/memory.ts';
-import { chained, emptyOperation, repeated, type Site, scatteredRows, transferOf } from './microbench.ts';
+import {
+  type Bounds,
+  chained,
+  emptyOperation,
+  repeated,
+  type Site,
+  scatteredRows,
+  transferOf,
+} from './microbench.ts';
 
 const PASSES = 4;
 /** Rows that the passes of a site choose together: enough that none is still known to the address translation. */
@@ -44,30 +53,86 @@ export const kernelRows = (tier: 'hbm' | 'dram', { rows, rowBytes, regionBytes }
   };
 };
 
-const ROW_MODE = { 'cpu-gather': 'staged', 'dma-batch': 'batch' } as const;
-
-/** Rows of host memory sent by a copy engine: packed by host threads into one copy, or each by itself in one call. */
-export const hostRows = (
+/**
+ * The regions of several layers, one after the other as a step visits them: of each, rows at random places are read in
+ * ascending order. Nothing of the tables of addresses is in a cache beforehand.
+ */
+export const layeredRows = (
   { rows, rowBytes, regionBytes }: RowCase,
-  mode: 'cpu-gather' | 'dma-batch',
-): Site => ({
-  id: `${rows} x ${rowBytes} of ${regionBytes}`,
-  operations: [transferOf('h2d', rows, rowBytes, mode), emptyOperation],
-  passes: PASSES,
-  options: { graph: false },
-  build: (layout) => {
-    const source = layout.place('host', regionBytes);
-    const staging = layout.place('host', rows * rowBytes);
-    const target = layout.place('kv', rows * rowBytes);
-    const rowMode = ROW_MODES.indexOf(ROW_MODE[mode]);
-    const ints = { rows, rowBytes, sourceStride: rowBytes, targetStride: rowBytes, mode: rowMode, units: 0 };
-    const indexes = Array.from({ length: PASSES }, (_, pass) =>
-      layout.table('hostTables', scatteredRows(rows, Math.floor(regionBytes / rowBytes), pass)),
-    );
-    return chained(
-      PASSES,
-      (pass) => ({ kernel: 'gather', refs: { source, index: indexes[pass], target, staging }, ints }),
-      'h2d',
-    );
-  },
-});
+  layers: number,
+  { l2Bytes }: Bounds,
+): Site => {
+  const perRegion = Math.floor(regionBytes / rowBytes);
+  const chosen = Array.from({ length: layers }, (_, layer) =>
+    scatteredRows(rows, perRegion, layer).toSorted(),
+  );
+  const pieceOf = (row: number): number => Math.floor((row * rowBytes) / PIECE_BYTES);
+  const pieces = chosen.reduce((sum, index) => sum + new Set(Array.from(index, pieceOf)).size, 0) / layers;
+  const copy = gatherOf({ tier: 'dram', mode: 'uva', rows, rowBytes, regionBytes });
+  const ints = { rows, rowBytes, sourceStride: rowBytes, targetStride: rowBytes, mode: 0, units: 0 };
+  return {
+    id: `${rows} x ${rowBytes} of ${layers} x ${regionBytes}`,
+    operations: [{ ...copy, pieces, visitedBytes: layers * pieces * PIECE_BYTES }],
+    passes: layers,
+    options: { graph: true, flushBytes: 4 * l2Bytes },
+    build: (layout) => {
+      const target = layout.place('kv', rows * rowBytes);
+      return repeated(
+        layers,
+        (layer) => ({
+          kernel: 'gather',
+          refs: {
+            source: layout.place('host', regionBytes),
+            index: layout.table('tables', chosen[layer]),
+            target,
+          },
+          ints,
+        }),
+        'compute',
+      );
+    },
+  };
+};
+
+const ROW_MODE = { 'cpu-gather': 'staged', dma: 'dma', 'dma-batch': 'batch' } as const;
+
+/**
+ * Rows of host memory sent by a copy engine: packed by host threads into one copy, or each by itself, by a call a row or
+ * one call for all of them, which the host makes once it knows that the rows have been chosen.
+ */
+export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof typeof ROW_MODE): Site => {
+  const named = mode !== 'cpu-gather';
+  // Of a list's passes only the first need not wait for a choice.
+  const passes = named ? 2 * PASSES : PASSES;
+  const copy = named
+    ? { ...gatherOf({ tier: 'dram', mode, rows, rowBytes, regionBytes }), awaitsChoice: true }
+    : transferOf('h2d', rows, rowBytes, mode);
+  return {
+    id: `${rows} x ${rowBytes} of ${regionBytes}`,
+    operations: [copy, emptyOperation],
+    passes,
+    options: { graph: false },
+    build: (layout) => {
+      const source = layout.place('host', regionBytes);
+      const staging = layout.place('host', rows * rowBytes);
+      const target = layout.place('kv', rows * rowBytes);
+      const rowMode = ROW_MODES.indexOf(ROW_MODE[mode]);
+      const ints = {
+        rows,
+        rowBytes,
+        sourceStride: rowBytes,
+        targetStride: rowBytes,
+        mode: rowMode,
+        units: 0,
+      };
+      const indexes = Array.from({ length: passes }, (_, pass) =>
+        layout.table('hostTables', scatteredRows(rows, Math.floor(regionBytes / rowBytes), pass)),
+      );
+      return chained(
+        passes,
+        (pass) => ({ kernel: 'gather', refs: { source, index: indexes[pass], target, staging }, ints }),
+        'h2d',
+      );
+    },
+  };
+};
