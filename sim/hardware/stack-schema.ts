@@ -61,7 +61,7 @@ export const stackSchema = z.strictObject({
     )
     .optional(),
   /**
-   * The same for kernels on host threads: `attend`, `score` (`score.INDEX` for one alone). Time = start + the larger of
+   * The same for kernels on host threads: `attend`, `lsh-match`, `score` (`score.INDEX` for one alone). Time = start + the larger of
    * the bytes at `rateRatio` of what the threads read (scattered rows: of what they gather) and the flops at
    * `flopsRatio` of theirs.
    */

@@ -226,6 +226,7 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
 
 export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
   const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call } = operation;
+  const names = [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, 'score'];
   if (where === 'gpu') {
     return streamedCost(machine, {
       readBytes: readBytes.hbm ?? 0,
@@ -236,11 +237,11 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
       fused: call !== undefined,
-      names: [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, 'score'],
+      names,
     });
   }
   return hostCost(machine, {
-    names: [`score.${operation.index}`, 'score'],
+    names,
     readBytes: readBytes.dram ?? 0,
     writeBytes: writeBytes.dram ?? 0,
     flops: flops + matrixFlops,

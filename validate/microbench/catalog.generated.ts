@@ -16,6 +16,7 @@ import { microbench as microbenchHostCopy } from './host-copy.ts';
 import { microbench as microbenchHostMemory } from './host-memory.ts';
 import { microbench as microbenchHostScore } from './host-score.ts';
 import { microbench as microbenchLaunch } from './launch.ts';
+import { microbench as microbenchLshMatch } from './lsh-match.ts';
 import { microbench as microbenchManyCopies } from './many-copies.ts';
 import { microbench as microbenchMerge } from './merge.ts';
 import { microbench as microbenchOneWay } from './one-way.ts';
@@ -45,6 +46,7 @@ export const catalog = {
   "host-memory": microbenchHostMemory,
   "host-score": microbenchHostScore,
   "launch": microbenchLaunch,
+  "lsh-match": microbenchLshMatch,
   "many-copies": microbenchManyCopies,
   "merge": microbenchMerge,
   "one-way": microbenchOneWay,
