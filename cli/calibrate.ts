@@ -11,7 +11,7 @@ import { calibrate } from '../validate/fit/calibrate.ts';
 import { transfer } from '../validate/fit/carry.ts';
 import type { FittedMachine } from '../validate/fit/fit-machine.ts';
 import { type RestartRequest, restartApart } from '../validate/microbench/restart.ts';
-import { boundsOf, samplesOf, sitesOf } from '../validate/microbench/run.ts';
+import { boundsOf, microbenchNames, samplesOf, sitesOf } from '../validate/microbench/run.ts';
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
 import { nameOrJson } from './name-or-json.ts';
 import { openBackend } from './open-backend.ts';
@@ -40,7 +40,10 @@ const flags = z.object({
     ),
   name: z.string().optional().describe('name of the profile; default: the name of --out, or of the device'),
   restarts: z.int().min(1).max(20).default(3).describe('processes that measure every site once'),
-  only: z.array(z.string()).optional().describe('microbenchmarks to run; default: all that the backend can'),
+  only: z
+    .array(z.enum(microbenchNames))
+    .optional()
+    .describe('microbenchmarks to run; default: all that the backend can'),
   memory: z
     .int()
     .min(2 ** 24)

@@ -82,7 +82,7 @@ const optionsOf = (given: RunFlags, context: VerbContext, onProgress: (share: nu
  * Throws KernelError when the wanted backend can't be had.
  */
 export const runPrepared = async (
-  getCases: (memoryBytes: number) => Promise<readonly PreparedCase[]>,
+  getCases: (memoryBytes: number) => readonly PreparedCase[],
   given: RunFlags,
   context: VerbContext,
 ): Promise<ValidationSamples> => {
@@ -90,7 +90,7 @@ export const runPrepared = async (
   let answers = true;
   try {
     const limits = limitsOf(backend, given.memory);
-    const cases = await getCases(Math.min(limits.hbmBytes, limits.dramBytes));
+    const cases = getCases(Math.min(limits.hbmBytes, limits.dramBytes));
     const progress = context.progress(`running on ${backend.device.name} (${backend.name})`, 1);
     const options = { ...limits, ...optionsOf(given, context, (share) => progress.update(share)) };
     const samples = await runCases(backend, cases, options).finally(() => progress.end());

@@ -129,12 +129,14 @@ const machineOf = ({ hardware, stack }: ValidateFlags): MachineOf =>
     loadStack(nameOrJson(stack, 'stack'), stack),
   );
 
-const prepared = async (
+type Chosen = Awaited<ReturnType<typeof choosePolicies>>;
+
+const prepared = (
   given: ValidateFlags,
+  chosen: Chosen,
   memoryBytes: number,
   context: VerbContext,
-): Promise<readonly PreparedCase[]> => {
-  const chosen = await choosePolicies(given.policies, given.set);
+): readonly PreparedCase[] => {
   const contexts = given.contexts.length === 0 ? [undefined] : given.contexts;
   const budgets = given.budgets.length === 0 ? [undefined] : given.budgets;
   const cases: PreparedCase[] = [];
@@ -161,10 +163,13 @@ const prepared = async (
 
 const measured = async (given: ValidateFlags, context: VerbContext): Promise<ValidationSamples | null> => {
   if (given.evaluate !== undefined) return readValidationSamples(given.evaluate);
-  const getCases = async (memoryBytes: number): Promise<readonly PreparedCase[]> =>
-    given.from === undefined ? await prepared(given, memoryBytes, context) : readWorkloads(given.from);
+  // Bad input is found before a backend is opened.
+  const read = given.from === undefined ? null : readWorkloads(given.from);
+  const chosen = read === null ? await choosePolicies(given.policies, given.set) : null;
+  const getCases = (memoryBytes: number): readonly PreparedCase[] =>
+    chosen === null ? (read ?? []) : prepared(given, chosen, memoryBytes, context);
   if (given.prepare === undefined) return await runPrepared(getCases, given, context);
-  const cases = await getCases(given.memory);
+  const cases = getCases(given.memory);
   writeWorkloads(given.prepare, cases);
   context.note(`wrote ${cases.length} cases to ${given.prepare}`);
   return null;

@@ -21,6 +21,8 @@ const REGION_NS = 1e6;
 
 const benches: readonly Microbench[] = Object.values(catalog);
 
+export const microbenchNames: readonly string[] = benches.map(({ name }) => name);
+
 export interface NamedSite {
   readonly benchmark: string;
   readonly site: Site;

@@ -61,7 +61,7 @@ describe('memory of cases', () => {
       const { backend, given } = cardOf(20 * KIB, tier, code);
       const memory = await allocateCases(backend, cases, unlimited, 1);
       expect(cases.map(({ failure }) => failure === null)).toEqual([true, true, true, false]);
-      expect(cases[3].failure).toMatch(new RegExp(`^needs 0\\.0 GiB of ${tier}, .* may be used$`));
+      expect(cases[3].failure).toMatch(new RegExp(`^needs 0\\.1 MiB of ${tier}, .* may be used$`));
       memory?.free();
       expect(given.size).toBe(0);
     },

@@ -32,13 +32,14 @@ const needs = ({ binding: { layout } }: BoundStep) => ({
   dram: layout.bytesIn('dram') + layout.bytesIn('pageable'),
 });
 
-const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+const sizeText = (bytes: number): string =>
+  bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 /** Why a step does not fit, or null. */
 const tooLarge = (bound: BoundStep, { hbmBytes, dramBytes }: MemoryLimits): string | null => {
   const { hbm, dram } = needs(bound);
-  if (hbm > hbmBytes) return `needs ${gib(hbm)} of hbm, ${gib(hbmBytes)} may be used`;
-  if (dram > dramBytes) return `needs ${gib(dram)} of dram, ${gib(dramBytes)} may be used`;
+  if (hbm > hbmBytes) return `needs ${sizeText(hbm)} of hbm, ${sizeText(hbmBytes)} may be used`;
+  if (dram > dramBytes) return `needs ${sizeText(dram)} of dram, ${sizeText(dramBytes)} may be used`;
   return null;
 };
 
