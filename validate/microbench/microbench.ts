@@ -40,9 +40,14 @@ export interface Microbench {
   sites(bounds: Bounds): readonly Site[];
 }
 
-/** Passes over memory of `bytes` each, so that four times the cache lies between two visits of a place. */
-export const passesFor = (bytes: number, bounds: Bounds, most = 64): number =>
-  Math.max(1, Math.min(most, Math.ceil((4 * bounds.l2Bytes) / bytes), Math.floor(bounds.hbmBytes / bytes)));
+/** Caches that lie between two visits of a place; a processor's is so large that twice it takes long enough. */
+const cachesBetween = ({ backend }: Bounds): number => (backend === 'cuda' ? 4 : 2);
+
+/** Passes over memory of `bytes` each, so that no place is still in the cache when it is visited again. */
+export const passesFor = (bytes: number, bounds: Bounds, most = 64): number => {
+  const between = cachesBetween(bounds) * bounds.l2Bytes;
+  return Math.max(1, Math.min(most, Math.ceil(between / bytes), Math.floor(bounds.hbmBytes / bytes)));
+};
 
 /** Powers of `factor` from `from` to `to`, both included where hit. */
 export const powers = (from: number, to: number, factor: number): readonly number[] => {

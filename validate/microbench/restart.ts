@@ -83,5 +83,8 @@ const serve = async (request: RestartRequest): Promise<void> => {
   process.exit(0);
 };
 
-if (process.send !== undefined && process.argv[1] === fileURLToPath(import.meta.url))
+if (process.send !== undefined && process.argv[1] === fileURLToPath(import.meta.url)) {
+  // Nobody is left to measure for.
+  process.on('disconnect', () => process.exit(1));
   void serve(JSON.parse(process.argv[2]) as RestartRequest);
+}
