@@ -6,7 +6,7 @@ import type { StoredForm } from '../memory/head-cache.ts';
 import { layerContextTokens } from '../model/ledger.ts';
 import type { ExtraPass, Work } from '../policy/policy.ts';
 import { ProgramBuilder } from '../program/builder.ts';
-import type { AttendOperation, Gemm, Share, TierBytes } from '../program/operation.ts';
+import type { AttendOperation, CodedKv, Gemm, Share, TierBytes } from '../program/operation.ts';
 import { copyIn, namedByHost, type Rows } from './copy-in.ts';
 import { type LayerDemand, scaleCall } from './demand.ts';
 import type { LoweringInput } from './lowering-input.ts';
@@ -93,12 +93,18 @@ export class Emitter {
   ): number {
     const { model, batch, forms, policy } = this.input;
     const rows = model.kvHeads * batch;
+    const all = tokens.reduce((sum, count) => sum + count);
     let bytes = 0;
     let flops = 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * contextTokens;
+    const coded: CodedKv[] = []; // decoded inside the attention kernel
     tokens.forEach((count, form) => {
-      bytes += rows * count * (forms[form].kBytesPerToken + forms[form].vBytesPerToken);
-      // Coded KV is decoded inside the attention kernel.
-      if (form > 0) flops += rows * count * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
+      const { name, kBytesPerToken, vBytesPerToken } = forms[form];
+      const own = rows * count * (kBytesPerToken + vBytesPerToken);
+      bytes += own;
+      if (form === 0 || count === 0) return;
+      const decodeFlops = rows * count * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
+      flops += decodeFlops;
+      coded.push({ codec: name, bytes: own, share: count / all, decodeFlops });
     });
     return this.builder.add({
       kind: 'attend',
@@ -111,6 +117,7 @@ export class Emitter {
       readBytes: where === 'gpu' ? { hbm: bytes } : { dram: bytes },
       flops,
       where,
+      ...(coded.length > 0 ? { coded } : {}),
       covers,
       stream: where === 'gpu' ? 'compute' : 'cpu',
       after,

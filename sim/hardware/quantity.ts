@@ -7,7 +7,7 @@ import * as z from 'zod';
 export const statusSchema = z.enum(['measured', 'fitted', 'published', 'datasheet', 'assumed']);
 export type Status = z.infer<typeof statusSchema>;
 
-const provenance = {
+export const provenance = {
   status: statusSchema,
   /** URL, paper, or the machine that it was measured on. */
   source: z.string().min(1),

@@ -4,8 +4,19 @@
  */
 import * as z from 'zod';
 import { error, quantity, ramp, time } from './quantity.ts';
+import { utilisation } from './utilisation-schema.ts';
 
 export const STACK_FORMAT = 'kvtier.stack/1';
+
+const kernelLaw = z.strictObject({
+  startNs: time,
+  ...ramp,
+  rateRatio: quantity,
+  flopsRatio: quantity,
+  /** Of the tensor cores' rate; absent = 1. */
+  matrixRatio: quantity.optional(),
+  errorRatio: error,
+});
 
 export const stackSchema = z.strictObject({
   format: z.literal(STACK_FORMAT),
@@ -43,40 +54,23 @@ export const stackSchema = z.strictObject({
     .strictObject({ launchesPerKernel: quantity.optional(), timeRatio: quantity.optional() })
     .optional(),
   /**
-   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`,
-   * `score` (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone). Period = start + the larger of bytes at `rateRatio` of the
+   * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`, `score`
+   * (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone), `attend.CODEC` over coded KV. Period = start + the larger of bytes at `rateRatio` of the
    * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
    * `select.KEYS` (`select.counts`): a top-k that gives each row one block; `rateRatio` is of what one SM reads in the profile's law.
    */
-  kernels: z
-    .record(
-      z.string(),
-      z.strictObject({
-        startNs: time,
-        ...ramp,
-        rateRatio: quantity,
-        flopsRatio: quantity,
-        errorRatio: error,
-      }),
-    )
-    .optional(),
+  kernels: z.record(z.string(), kernelLaw).optional(),
   /**
    * The same for kernels on host threads: `attend`, `lsh-match`, `score` (`score.INDEX` for one alone). Time = start + the larger of
    * the bytes at `rateRatio` of what the threads read (scattered rows: of what they gather) and the flops at
    * `flopsRatio` of theirs.
    */
-  hostKernels: z
-    .record(
-      z.string(),
-      z.strictObject({
-        startNs: time,
-        ...ramp,
-        rateRatio: quantity,
-        flopsRatio: quantity,
-        errorRatio: error,
-      }),
-    )
-    .optional(),
+  hostKernels: z.record(z.string(), kernelLaw).optional(),
+  /**
+   * Shares of a law's speed on grids of sizes, by the name of the law: `attend`, `gemm`, `select`, `gather`, or a kernel's.
+   * Time = the law's over the share, see sim/timing/utilisation.ts.
+   */
+  utilisation: z.record(z.string(), utilisation).optional(),
 });
 
 export type Stack = z.infer<typeof stackSchema>;

@@ -111,6 +111,17 @@ export interface EncodeOperation extends OperationBase {
   readonly flops: number;
 }
 
+/** KV of one stored form that attention reads coded and decodes itself. */
+export interface CodedKv {
+  readonly codec: string;
+  /** Of all rows, payload and scales. */
+  readonly bytes: number;
+  /** Share of the operation's keys. */
+  readonly share: number;
+  /** Flops of decoding, on plain cores; they are part of the operation's `flops`. */
+  readonly decodeFlops: number;
+}
+
 /**
  * Attention. `queries` = query tokens a sequence (1 in decode; the prompt chunk in prefill, then causal).
  * `contextTokens` = keys that one query head reads, averaged over KV heads. `readBytes` = KV bytes by tier.
@@ -127,6 +138,8 @@ export interface AttendOperation extends OperationBase {
   readonly readBytes: TierBytes;
   readonly flops: number;
   readonly where: 'gpu' | 'cpu';
+  /** What of it is coded, by stored form: a kernel reads one form at a time. Absent = raw KV alone. */
+  readonly coded?: readonly CodedKv[];
   /** Which of the layer's chosen tokens it reads: those that lie ready, and a share of those outside HBM; absent = all. */
   readonly covers?: { readonly resident: boolean; readonly far: Share };
 }

@@ -6,21 +6,24 @@
 import type { AttendOperation } from '../program/operation.ts';
 import { toCost } from './cost-flow.ts';
 import { hostCost } from './cost-host.ts';
+import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
-import type { OperationCost } from './operation-cost.ts';
+import { type OperationCost, soloNs } from './operation-cost.ts';
+import { attendSizes, streamingSizes } from './sizes.ts';
 import { rampNsOf } from './trust.ts';
+import { timeRatioOf } from './utilisation.ts';
 
 /** Rows of a tensor-core tile: fewer query rows than this per KV head waste the rest of it. */
 const TILE_ROWS = 16;
 /** Query rows of a prefill tile, and keys that a split of it takes at least. */
 const PREFILL_TILE_ROWS = 128;
 const SPLIT_KEYS = 512;
+/** Less of an operation's keys than this is a rounding of shares. */
+const NO_SHARE = 1e-9;
 
-/** Flops that tensor cores spend, padding of short tiles included. */
-const paddedFlops = ({ flops, queries, heads, kvHeads }: AttendOperation): number => {
-  const rows = (queries * heads) / kvHeads;
-  return flops * Math.max(1, TILE_ROWS / rows);
-};
+/** Flops that tensor cores spend for each one asked for: short tiles are padded. */
+const paddingOf = ({ queries, heads, kvHeads }: AttendOperation): number =>
+  Math.max(1, (TILE_ROWS * kvHeads) / (queries * heads));
 
 /** Keys that a query reads on average, from the flops: 4 · heads · headDim a query and key. */
 const seenKeys = ({ flops, heads, headDim, sequences, queries }: AttendOperation): number =>
@@ -66,20 +69,106 @@ const touchedBytes = (
   return bytes * (1 + 2 * copies + 2 * expansion);
 };
 
+/** What one kernel of an attention takes: it reads the KV of one stored form. */
+interface Pass {
+  readonly fixedNs: number;
+  readonly hbmNs: number;
+  readonly computeNs: number;
+  /** Whether it leaves outputs that are merged with those of others. */
+  readonly isPart: boolean;
+}
+
+interface Share {
+  readonly bytes: number;
+  /** Of attention's own flops. */
+  readonly matrixFlops: number;
+  readonly decodeFlops: number;
+}
+
+const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pass => {
+  const { decodeAttention: decode, prefillAttention: prefill, flopsPerNs } = machine;
+  const { bytes, matrixFlops, decodeFlops } = share;
+  const timeRatio = timeRatioOf(machine.utilisation.attend, attendSizes(operation, bytes));
+  const waves = (operation.sequences * operation.kvHeads) / machine.sms;
+  return {
+    fixedNs: (decode.startNs + decode.waveNs * waves + rampNsOf(decode, bytes)) * timeRatio,
+    hbmNs: (bytes / decode.bytesPerNs) * timeRatio,
+    computeNs: matrixFlops / prefill.maxFlopsPerNs + decodeFlops / flopsPerNs.fp32,
+    isPart: true,
+  };
+};
+
+/** By the kernel of the form; where the stack was measured without one, as declared work without a kernel of its own. */
+const codedPass = (machine: Machine, operation: AttendOperation, codec: string, share: Share): Pass => {
+  const name = [`attend.${codec}`, 'score'].find((one) => Object.hasOwn(machine.kernels, one));
+  if (name === undefined) return rawPass(machine, operation, share);
+  const law = machine.kernels[name];
+  const { bytes, matrixFlops, decodeFlops } = share;
+  const work = { readBytes: bytes, writeBytes: 0, flops: decodeFlops, matrixFlops, kernels: 1 };
+  const sizes = { ...streamingSizes(work), ...attendSizes(operation, bytes) };
+  const timeRatio = timeRatioOf(machine.utilisation[name], sizes);
+  const { fp32, bf16 } = machine.flopsPerNs;
+  return {
+    fixedNs: (law.startNs + rampNsOf(law, bytes)) * timeRatio,
+    hbmNs: (bytes / machine.hbm.readBytesPerNs / law.rateRatio) * timeRatio,
+    computeNs: (decodeFlops / fp32 / law.flopsRatio + matrixFlops / bf16 / law.matrixRatio) * timeRatio,
+    isPart: name !== 'score',
+  };
+};
+
+/** Decode attention over KV in HBM: a kernel a stored form, and their outputs merged where there are several. */
+const decodeCost = (machine: Machine, operation: AttendOperation): OperationCost => {
+  const { decodeAttention: decode, launch } = machine;
+  const { coded = [], sequences, heads, headDim, flops } = operation;
+  const own = coded.reduce((rest, { decodeFlops }) => rest - decodeFlops, flops) * paddingOf(operation);
+  const local = touchedBytes(machine, operation, operation.readBytes.hbm ?? 0);
+  const raw = coded.reduce(({ bytes, part }, one) => ({ bytes: bytes - one.bytes, part: part - one.share }), {
+    bytes: local,
+    part: 1,
+  });
+  const passes = coded.map(({ codec, bytes, share, decodeFlops }) =>
+    codedPass(machine, operation, codec, { bytes, matrixFlops: own * share, decodeFlops }),
+  );
+  if (coded.length === 0 || raw.part > NO_SHARE)
+    passes.push(
+      rawPass(machine, operation, { bytes: raw.bytes, matrixFlops: own * raw.part, decodeFlops: 0 }),
+    );
+  const sum = (of: (pass: Pass) => number): number => passes.reduce((all, pass) => all + of(pass), 0);
+  const parts = passes.filter(({ isPart }) => isPart).length;
+  const bytes = parts * sequences * heads * (headDim + 2) * 4;
+  const merge = { kind: 'merge', parts, bytes, layer: 0, stream: 'compute', after: [] } as const;
+  const mergeNs = parts > 1 ? soloNs(mergeCost(machine, merge)) : 0;
+  const hbmNs = sum((pass) => pass.hbmNs);
+  const computeNs = sum((pass) => Math.max(pass.computeNs, pass.hbmNs));
+  return toCost(machine, {
+    fixedNs: sum((pass) => pass.fixedNs) + passes.length * launch.extraNs + mergeNs,
+    amount: computeNs > hbmNs || local === 0 ? flops : local,
+    bounds: [
+      { label: 'hbm', ns: hbmNs },
+      { label: 'compute', ns: computeNs },
+    ],
+    takes: { hbm: local },
+    trust: decode,
+    inDomain: sequences <= 1024 && seenKeys(operation) <= 262_144,
+    hostNs: passes.length * launch.hostNs,
+  });
+};
+
 /** Cost of attention on the GPU (KV in HBM, or read over the link by the kernel itself) or on the CPU. */
 export const attendCost = (machine: Machine, operation: AttendOperation): OperationCost => {
   if (operation.where === 'cpu') return cpuAttend(machine, operation);
   const { decodeAttention: decode, prefillAttention: prefill, launch, link, uva } = machine;
-  const local = touchedBytes(machine, operation, operation.readBytes.hbm ?? 0);
   const far = operation.readBytes.dram ?? 0;
+  if (operation.queries === 1 && far === 0) return decodeCost(machine, operation);
+  const local = touchedBytes(machine, operation, operation.readBytes.hbm ?? 0);
   const isDecode = operation.queries === 1;
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
   const startNs = decode.startNs + (isDecode ? decode.waveNs * waves + rampNsOf(decode, local) : 0);
-  const computeNs = paddedFlops(operation) / attentionFlopsPerNs(machine, operation);
+  const computeNs = (operation.flops * paddingOf(operation)) / attentionFlopsPerNs(machine, operation);
   const bytes = local + far;
   // The prefill law's saturation holds the kernel's start, so the start is taken out of its flow.
   const flopsNs = isDecode
-    ? paddedFlops(operation) / prefill.maxFlopsPerNs
+    ? (operation.flops * paddingOf(operation)) / prefill.maxFlopsPerNs
     : Math.max(0, computeNs - startNs);
   const memoryNs = Math.max(local / decode.bytesPerNs, far / uva.bytesPerNs);
   const keys = seenKeys(operation);

@@ -26,6 +26,8 @@ export interface Work {
   readonly inDomain: boolean;
   /** CPU time of the launches, ns: what the GPU's own work does not hide adds to the fixed part. */
   readonly hostNs?: number;
+  /** Time over what fixedNs and bounds say, from a table of utilisation; default 1. */
+  readonly timeRatio?: number;
   /** Bounds wider than the law's own error, as ratios; default [1, 1]. */
   readonly widen?: readonly [number, number];
 }
@@ -49,7 +51,9 @@ const intervalOf = ({ trust, inDomain, widen = [1, 1] }: Work): readonly [number
 
 /** The cost of a piece of work: its slowest bound rules; ties go to the first. */
 export const toCost = (machine: Machine, work: Work): OperationCost => {
-  const bounds = [...work.bounds, ...capacityBounds(machine, work.takes)];
+  const { timeRatio = 1 } = work;
+  const own = work.bounds.map(({ label, ns }) => ({ label, ns: ns * timeRatio }));
+  const bounds = [...own, ...capacityBounds(machine, work.takes)];
   const slowest = bounds.reduce((a, b) => (b.ns > a.ns ? b : a), { label: 'latency', ns: 0 });
   const amount = slowest.ns > 0 ? work.amount : 0;
   const demands: readonly Demand[] =
@@ -58,9 +62,10 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
           .map(({ name }) => ({ resource: name, bytesPerAmount: (work.takes[name] ?? 0) / amount }))
           .filter(({ bytesPerAmount }) => bytesPerAmount > 0)
       : [];
-  const fixedNs = Math.max(work.fixedNs, (work.hostNs ?? 0) - slowest.ns);
+  const ownNs = work.fixedNs * timeRatio;
+  const fixedNs = Math.max(ownNs, (work.hostNs ?? 0) - slowest.ns);
   const label =
-    fixedNs > slowest.ns ? (work.hostNs && fixedNs > work.fixedNs ? 'launch' : 'latency') : slowest.label;
+    fixedNs > slowest.ns ? (work.hostNs && fixedNs > ownNs ? 'launch' : 'latency') : slowest.label;
   return {
     fixedNs,
     amount,

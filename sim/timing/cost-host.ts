@@ -26,7 +26,7 @@ const lawOf = (machine: Machine, names: readonly string[]): KernelLaw => {
   const measured = names.find((name) => Object.hasOwn(machine.hostKernels, name));
   if (measured !== undefined) return machine.hostKernels[measured];
   const startNs = machine.cpu.startNs + machine.dram.latencyNs;
-  return { ...ROOFLINE_TRUST, startNs, rampNs: 0, rampBytes: 1, rateRatio: 1, flopsRatio: 1 };
+  return { ...ROOFLINE_TRUST, startNs, rampNs: 0, rampBytes: 1, rateRatio: 1, flopsRatio: 1, matrixRatio: 1 };
 };
 
 export const hostCost = (machine: Machine, work: HostWork): OperationCost => {

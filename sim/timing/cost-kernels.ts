@@ -17,7 +17,9 @@ import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts'
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
+import { gemmSizes, type Sizes, type Streaming, sizesOf, streamingSizes } from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
+import { timeRatioOf } from './utilisation.ts';
 
 /** Keys of a row that one group of SMs takes before a second group joins, bytes. */
 const SELECT_SLICE_BYTES = 16_384;
@@ -32,6 +34,7 @@ const typeOfElement = (elementBytes: number): ElementType =>
 interface ProductTime {
   readonly flops: number;
   readonly bytes: number;
+  readonly startNs: number;
   readonly flopsNs: number;
   readonly bytesNs: number;
   readonly inDomain: boolean;
@@ -42,17 +45,20 @@ const outputElementBytes = (elementBytes: number): number => Math.max(2, element
 
 const productTime = (
   machine: Machine,
-  { m, n, k, weightBytes }: Gemm,
+  product: Gemm,
   elementBytes: number,
   type: ElementType,
 ): ProductTime => {
+  const { m, n, k, weightBytes } = product;
+  const timeRatio = timeRatioOf(machine.utilisation.gemm, gemmSizes(product));
   const flops = 2 * m * n * k;
   const bytes = weightBytes + m * k * elementBytes + m * n * outputElementBytes(elementBytes);
   return {
     flops,
     bytes,
-    flopsNs: flops / machine.gemm.flopsPerNs[type],
-    bytesNs: bytes / machine.gemm.bytesPerNs,
+    startNs: machine.gemm.startNs * timeRatio,
+    flopsNs: (flops / machine.gemm.flopsPerNs[type]) * timeRatio,
+    bytesNs: (bytes / machine.gemm.bytesPerNs) * timeRatio,
     inDomain: m <= 65_536 && n >= 256 && k >= 256 && n <= 262_144 && k <= 65_536,
   };
 };
@@ -82,7 +88,8 @@ const productsCost = (
   const bindsOnFlops = sum((time) => Math.max(0, time.flopsNs - time.bytesNs)) > flowNs / 2;
   const smallKernels = kernels - gemms.length;
   return toCost(machine, {
-    fixedNs: gemms.length * (gemm.startNs + launch.extraNs) + smallKernels * kernelStartNs(machine),
+    fixedNs:
+      sum((time) => time.startNs) + gemms.length * launch.extraNs + smallKernels * kernelStartNs(machine),
     amount: bindsOnFlops ? sum((time) => time.flops) : bytes,
     bounds: [{ label: bindsOnFlops ? 'compute' : 'hbm', ns: flowNs }],
     takes: { hbm: bytes },
@@ -148,17 +155,16 @@ export const selectCost = (machine: Machine, operation: SelectOperation): Operat
     bounds: [{ label: 'compute', ns: flowNs * select.timeRatio }],
     takes: { hbm: total },
     trust: select,
+    timeRatio: timeRatioOf(machine.utilisation.select, sizesOf(operation)),
     inDomain: rows <= 256 && of >= 1024 && of <= 1_048_576,
     hostNs: launch.hostNs,
   });
 };
 
-interface Streamed {
-  readonly readBytes: number;
-  readonly writeBytes: number;
-  readonly flops: number;
-  readonly matrixFlops?: number;
-  readonly kernels: number;
+/** Law of declared work that has no kernel of its own. */
+const GENERAL = 'score';
+
+interface Streamed extends Streaming {
   /** True where one kernel of our own does it all: a stack that measured its kernels launches no other. */
   readonly fused?: boolean;
   /** Bytes that the kernel reads from host memory over the link. */
@@ -167,6 +173,8 @@ interface Streamed {
   readonly timeRatio?: number;
   /** Names of the measured kernel that does it; the first that the stack knows rules. */
   readonly names: readonly string[];
+  /** Sizes beside those of streaming. */
+  readonly sizes?: Sizes;
 }
 
 /** The law of a kernel that the stack has measured, or the roofline that stands for one. */
@@ -174,28 +182,29 @@ const lawOf = (
   machine: Machine,
   names: readonly string[],
   timeRatio: number,
-): KernelLaw & { readonly matrixFlopsPerNs: number; readonly isMeasured: boolean } => {
+): KernelLaw & { readonly name: string; readonly matrixFlopsPerNs: number } => {
   const measured = names.find((name) => Object.hasOwn(machine.kernels, name));
   if (measured !== undefined) {
     // Measured in graphs, as all laws are. Its products are its own: the projections' kernel says nothing of them.
     const law = machine.kernels[measured];
     return {
       ...law,
+      name: measured,
       startNs: law.startNs + machine.launch.extraNs,
-      matrixFlopsPerNs: machine.flopsPerNs.bf16,
-      isMeasured: true,
+      matrixFlopsPerNs: machine.flopsPerNs.bf16 * law.matrixRatio,
     };
   }
   const rateRatio = 1 / timeRatio;
   return {
     ...ROOFLINE_TRUST,
+    name: '',
     startNs: kernelStartNs(machine),
     rampNs: 0,
     rampBytes: 1,
     rateRatio,
     flopsRatio: rateRatio,
+    matrixRatio: rateRatio,
     matrixFlopsPerNs: machine.gemm.flopsPerNs.bf16 * rateRatio,
-    isMeasured: false,
   };
 };
 
@@ -204,13 +213,19 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
   const { readBytes, writeBytes, flops, matrixFlops = 0, farBytes = 0, timeRatio = 1, names } = work;
   const law = lawOf(machine, names, timeRatio);
-  const kernels = work.fused === true && law.isMeasured ? 1 : work.kernels;
+  const kernels = work.fused === true && law.name !== '' && law.name !== GENERAL ? 1 : work.kernels;
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const matrixNs = matrixFlops / law.matrixFlopsPerNs;
   const computeNs = flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs;
   return toCost(machine, {
-    fixedNs: kernels * law.startNs + rampNsOf(law, takenBytes) + (farBytes > 0 ? uva.roundTripNs : 0),
+    fixedNs:
+      kernels * (law.startNs + rampNsOf(law, takenBytes / Math.max(1, kernels))) +
+      (farBytes > 0 ? uva.roundTripNs : 0),
+    timeRatio: timeRatioOf(machine.utilisation[law.name], {
+      ...streamingSizes({ ...work, kernels }),
+      ...work.sizes,
+    }),
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
@@ -226,7 +241,7 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
 
 export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
   const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call } = operation;
-  const names = [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, 'score'];
+  const names = [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, GENERAL];
   if (where === 'gpu') {
     return streamedCost(machine, {
       readBytes: readBytes.hbm ?? 0,
@@ -251,8 +266,15 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
 export const appendCost = (machine: Machine, { bytes }: AppendOperation): OperationCost =>
   streamedCost(machine, { readBytes: 0, writeBytes: bytes, flops: 0, kernels: 1, names: ['append'] });
 
-export const mergeCost = (machine: Machine, { bytes }: MergeOperation): OperationCost =>
-  streamedCost(machine, { readBytes: bytes, writeBytes: 0, flops: 0, kernels: 1, names: ['merge'] });
+export const mergeCost = (machine: Machine, { bytes, parts }: MergeOperation): OperationCost =>
+  streamedCost(machine, {
+    readBytes: bytes,
+    writeBytes: 0,
+    flops: 0,
+    kernels: 1,
+    names: ['merge'],
+    sizes: { parts },
+  });
 
 export const codecCost = (
   machine: Machine,

@@ -8,6 +8,7 @@ import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
+import { type Utilisation, utilisationOf } from './utilisation.ts';
 
 export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
 
@@ -77,6 +78,8 @@ export interface Machine extends SharedResources {
   /** Measured kernels by name; see the stack's schema. */
   readonly kernels: Readonly<Record<string, KernelLaw>>;
   readonly hostKernels: Readonly<Record<string, KernelLaw>>;
+  /** Shares of laws' speeds by name of the law. */
+  readonly utilisation: Readonly<Record<string, Utilisation>>;
   readonly index: { readonly launchesPerKernel: number; readonly timeRatio: number };
   readonly link: Trust &
     Ramp & {
@@ -224,6 +227,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
     },
     kernels: kernelsOf(stack.kernels),
     hostKernels: kernelsOf(stack.hostKernels),
+    utilisation: utilisationOf(stack),
   };
 };
 

@@ -16,6 +16,7 @@ import { scatteredRowsNs } from './cost-host.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { rampNsOf } from './trust.ts';
+import { timeRatioOf } from './utilisation.ts';
 
 export type TransferOperation = FetchOperation | SpillOperation;
 
@@ -200,6 +201,7 @@ const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): Operati
   const flowNs = Math.max((read + written) / gather.bytesPerNs, rows * gather.rowNs);
   return toCost(machine, {
     fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
+    timeRatio: timeRatioOf(machine.utilisation.gather, { rows, rowBytes }),
     amount: bytes,
     bounds: [{ label: 'hbm', ns: flowNs }],
     takes: { hbm: hbmBytes(machine, read, written) },

@@ -34,6 +34,7 @@ export interface KernelLaw extends Trust, Ramp {
   readonly startNs: number;
   readonly rateRatio: number;
   readonly flopsRatio: number;
+  readonly matrixRatio: number;
 }
 
 /** What an assumed number adds to a law's error: parts of one generation differ by about this much from each other. */
@@ -57,6 +58,7 @@ export const kernelsOf = (
         ...rampOf(law),
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,
+        matrixRatio: law.matrixRatio?.value ?? 1,
       },
     ]),
   );

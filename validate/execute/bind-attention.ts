@@ -122,12 +122,18 @@ const standIn = (
   for (const { rows, slotBytes } of forms)
     for (const row of rows) for (const { count } of row) bytes += count * slotBytes;
   for (const { form } of forms) binding.standIn(`attention over ${formNames[form]}`);
-  binding.work(operation.where, {
-    hbmBytes: operation.where === 'gpu' ? bytes : 0,
-    dramBytes: operation.where === 'gpu' ? 0 : bytes,
+  const names = forms.map(({ form }) => formNames[form]);
+  const { coded = [], where, flops } = operation;
+  const own = coded.reduce((rest, { decodeFlops }) => rest - decodeFlops, flops);
+  const stoodIn = coded.filter(({ codec }) => names.includes(codec));
+  const decodeFlops = stoodIn.reduce((sum, one) => sum + one.decodeFlops, 0);
+  const attendFlops = stoodIn.reduce((sum, { share }) => sum + share * own, 0);
+  binding.work(where, {
+    hbmBytes: where === 'gpu' ? bytes : 0,
+    dramBytes: where === 'gpu' ? 0 : bytes,
     writeBytes: 0,
-    flops: operation.flops,
-    matrixFlops: 0,
+    flops: where === 'gpu' ? decodeFlops : decodeFlops + attendFlops,
+    matrixFlops: where === 'gpu' ? attendFlops : 0,
     launches: 1,
   });
 };

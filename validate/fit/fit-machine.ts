@@ -1,6 +1,7 @@
 /**
- * From raw samples to a machine: readings first, then each law by robust regression on logarithms of time, with some sites left out of every fit; the errors stated are
- * those of the sites left out. Nothing here sees a policy.
+ * From raw samples to a machine: readings first, then each law by robust regression on logarithms of time, and a table of
+ * utilisation for what its formula leaves. Some sites are left out of every fit; the errors stated are those of the sites
+ * left out, which tables take up only after that. Nothing here sees a policy.
  */
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
@@ -12,6 +13,7 @@ import { type Law, lawsOf } from './laws.ts';
 import { regress } from './least-squares.ts';
 import { describeProcessor, isProcessor, processorLaw } from './processor.ts';
 import { type Residuals, residualsOf } from './residuals.ts';
+import { fitTable } from './table.ts';
 
 /** Every so many sites, one is left out of the fit. */
 const HELD_OUT_EVERY = 3;
@@ -152,18 +154,26 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
     }
     const kept = shown.filter((site) => !isHeldOut(site));
     const left = shown.filter(isHeldOut);
+    const tabulate = (from: readonly SiteSamples[]): void => {
+      if (law.table !== undefined)
+        fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1));
+    };
+    tabulate([]);
     fitLaw(description, law, kept, constant('fitted', law.name));
+    tabulate(kept);
     const errors = residuals(description, left.length > 0 ? left : shown);
     if (law.errorPath !== undefined)
       put(description, law.errorPath, constant('fitted', 'P95 on sites left out of the fit')(errors.p95Ape));
-    return {
+    const fitted = {
       law: law.name,
       values: Object.fromEntries(
         law.parameters.map((path) => [path, valueAt(description, path) ?? Number.NaN]),
       ),
       fit: residuals(description, kept),
-      heldOut: left.length > 0 ? residuals(description, left) : null,
+      heldOut: left.length > 0 ? errors : null,
     };
+    tabulate(shown);
+    return fitted;
   });
   if (!isProcessor(machine)) keepShares(description, base, measured);
   return {

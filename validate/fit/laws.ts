@@ -3,6 +3,7 @@
  * those before it. A law's formula is the cost model itself (sim/timing/); here stand the numbers that it may move.
  */
 import type { SiteSamples } from '../samples.ts';
+import type { TableShape } from './table.ts';
 
 export interface Law {
   readonly name: string;
@@ -12,6 +13,8 @@ export interface Law {
   readonly atMost?: Readonly<Record<string, string>>;
   /** Where the 95th percentile of the error on sites left out goes. */
   readonly errorPath?: string;
+  /** Table of utilisation that takes what the formula leaves: its name in the stack, and the sizes it goes by. */
+  readonly table?: TableShape;
   shows(site: SiteSamples): boolean;
 }
 
@@ -19,6 +22,16 @@ const of =
   (...benchmarks: readonly string[]) =>
   ({ benchmark }: SiteSamples): boolean =>
     benchmarks.includes(benchmark);
+
+/** The codec whose kernel a site shows; undefined where it shows none. */
+const codecOf = ({ operations: [operation] }: SiteSamples): string | undefined => {
+  if (operation?.kind === 'encode' || operation?.kind === 'decode') return operation.codec;
+  return operation?.kind === 'attend' ? operation.coded?.[0]?.codec : undefined;
+};
+
+/** Whether a site multiplies matrices beside streaming. */
+const multipliesIn = ({ operations: [operation] }: SiteSamples): boolean =>
+  (operation?.kind === 'score' && (operation.matrixFlops ?? 0) > 0) || operation?.kind === 'attend';
 
 const LINK = 'hardware.link';
 const ACCELERATOR = 'hardware.accelerator';
@@ -100,6 +113,7 @@ const MACHINE_LAWS: readonly Law[] = [
     name: 'rows gathered in HBM',
     parameters: ['rateRatio', 'startNs', 'rowNs'].map((name) => `${ACCELERATOR}.gather.${name}`),
     errorPath: `${ACCELERATOR}.gather.errorRatio`,
+    table: { name: 'gather', sizes: ['rows', 'rowBytes'] },
     shows: of('gather'),
   },
   {
@@ -108,7 +122,8 @@ const MACHINE_LAWS: readonly Law[] = [
       (name) => `${ACCELERATOR}.decodeAttention.${name}`,
     ),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
-    shows: of('attend'),
+    table: { name: 'attend', sizes: ['headDim', 'rows', 'bytes'] },
+    shows: (site) => site.benchmark === 'attend' && codecOf(site) === undefined,
   },
   {
     name: 'matrix products',
@@ -116,28 +131,52 @@ const MACHINE_LAWS: readonly Law[] = [
       (name) => `${ACCELERATOR}.gemm.${name}`,
     ),
     errorPath: `${ACCELERATOR}.gemm.errorRatio`,
+    table: { name: 'gemm', sizes: ['tokens', 'bytes'] },
     shows: of('gemm'),
   },
   {
     name: 'selection',
     parameters: ['startNs', 'passNs', 'smBytesPerNs'].map((name) => `${ACCELERATOR}.select.${name}`),
     errorPath: `${ACCELERATOR}.select.errorRatio`,
+    table: { name: 'select', sizes: ['rows', 'candidates'] },
     shows: of('select'),
   },
 ];
 
-/** One law for each kernel of its own that the samples show; `kernel/NAME` is its benchmark. */
+/** Benchmarks of kernels of their own; `kernel/NAME` shows the law of NAME. */
 const KERNEL = 'kernel/';
+const KERNEL_SIZES = [
+  'rows',
+  'headDim',
+  'bytes',
+  'flopsPerByte',
+  'matrixFlopsPerByte',
+  'writeShare',
+  'parts',
+] as const;
 
-const kernelLaw = (benchmark: string): Law => {
-  const path = `stack.kernels[${benchmark.slice(KERNEL.length)}]`;
+/** Kernels whose law a site shows: one for all codecs, where no codec's own is known, and the codec's own. */
+const kernelsOf = (site: SiteSamples): readonly string[] => {
+  const { benchmark } = site;
+  const codec = codecOf(site);
+  if (benchmark.startsWith(KERNEL)) {
+    const name = benchmark.slice(KERNEL.length);
+    return codec === undefined ? [name] : [name, `${name}.${codec}`];
+  }
+  return benchmark === 'attend' && codec !== undefined ? [`attend.${codec}`] : [];
+};
+
+const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
+  const path = `stack.kernels[${name}]`;
+  const shows = (site: SiteSamples): boolean => kernelsOf(site).includes(name);
+  const multiplies = sites.some((site) => shows(site) && multipliesIn(site));
+  const numbers = ['startNs', 'rampNs', 'rampBytes', 'rateRatio', 'flopsRatio'];
   return {
-    name: `kernel ${benchmark.slice(KERNEL.length)}`,
-    parameters: ['startNs', 'rampNs', 'rampBytes', 'rateRatio', 'flopsRatio'].map(
-      (name) => `${path}.${name}`,
-    ),
+    name: `kernel ${name}`,
+    parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
     errorPath: `${path}.errorRatio`,
-    shows: of(benchmark),
+    table: { name, sizes: KERNEL_SIZES },
+    shows,
   };
 };
 
@@ -156,10 +195,8 @@ const hostKernelLaw = (benchmark: string): Law => {
 
 /** The laws that a machine's samples show, in the order in which they are fitted. */
 export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
-  const names = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
-  const lawsUnder = (prefix: string, lawOf: (benchmark: string) => Law): readonly Law[] =>
-    names.filter((name) => name.startsWith(prefix)).map(lawOf);
-  return [...MACHINE_LAWS, ...lawsUnder(KERNEL, kernelLaw), ...lawsUnder(HOST_KERNEL, hostKernelLaw)].filter(
-    (law) => sites.some((site) => law.shows(site)),
-  );
+  const benchmarks = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
+  const hostKernels = benchmarks.filter((name) => name.startsWith(HOST_KERNEL)).map(hostKernelLaw);
+  const kernels = [...new Set(sites.flatMap(kernelsOf))].sort().map((name) => kernelLaw(name, sites));
+  return [...MACHINE_LAWS, ...kernels, ...hostKernels].filter((law) => sites.some((site) => law.shows(site)));
 };

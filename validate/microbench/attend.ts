@@ -1,5 +1,7 @@
-/** Decode attention over paged KV in device memory: sequences, context, head shapes; pages and single tokens. */
-import { FORMATS } from '../../kernels/formats.ts';
+/** Decode attention over paged KV in device memory: sequences, context, head shapes; pages, single tokens, coded pages. */
+import { FORMATS, type FormatName, pageStrideOf } from '../../kernels/formats.ts';
+import { catalog as codecs } from '../../sim/policy/codecs/catalog.generated.ts';
+import type { AttendOperation } from '../../sim/program/operation.ts';
 import { attendOf } from '../../sim/timing/cost-cases.ts';
 import type { Layout } from '../execute/memory.ts';
 import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } from './microbench.ts';
@@ -10,17 +12,24 @@ interface Heads {
   readonly headDim: number;
 }
 
-const SHAPES: readonly Heads[] = [
-  { heads: 32, kvHeads: 8, headDim: 128 },
-  { heads: 14, kvHeads: 2, headDim: 64 },
-];
-const ELEMENT_BYTES = 2;
+interface Case extends Heads {
+  readonly batch: number;
+  readonly context: number;
+  readonly pageTokens: number;
+  readonly form: FormatName;
+}
 
-const refsOf = (layout: Layout, batch: number, context: number, pageTokens: number, shape: Heads) => {
-  const { heads, kvHeads, headDim } = shape;
+const LLAMA: Heads = { heads: 32, kvHeads: 8, headDim: 128 };
+const QWEN: Heads = { heads: 14, kvHeads: 2, headDim: 64 };
+const ELEMENT_BYTES = 2;
+/** Formats that are codecs with a law of attention of their own. */
+const CODED: readonly FormatName[] = ['int8', 'int4', 'int4-token', 'k8v4', 'int8-g64', 'int4-g64'];
+
+const refsOf = (layout: Layout, one: Case) => {
+  const { batch, context, pageTokens, form, heads, kvHeads, headDim } = one;
   const rows = batch * kvHeads;
   const pages = Math.ceil(context / pageTokens);
-  const pageStride = pageTokens * 2 * headDim * ELEMENT_BYTES;
+  const pageStride = pageStrideOf(FORMATS[form], headDim, pageTokens);
   // Pages lie scattered, as an allocator leaves them: page p of row r is the r-th of the p-th lot.
   const table = Uint32Array.from(
     { length: rows * pages },
@@ -36,7 +45,7 @@ const refsOf = (layout: Layout, batch: number, context: number, pageTokens: numb
         Uint32Array.from({ length: rows + 1 }, (_, row) => row * pages),
       ),
       tokens: layout.table('tables', new Uint32Array(rows).fill(context)),
-      out: layout.place('scores', batch * heads * headDim * 4),
+      out: layout.place('outputs', batch * heads * headDim * 4),
     },
     ints: {
       rows,
@@ -44,7 +53,7 @@ const refsOf = (layout: Layout, batch: number, context: number, pageTokens: numb
       headDim,
       pageTokens,
       pageStride,
-      format: FORMATS.bf16.id,
+      format: FORMATS[form].id,
       qType: 0,
       outType: 0,
       part: 0,
@@ -54,37 +63,70 @@ const refsOf = (layout: Layout, batch: number, context: number, pageTokens: numb
   };
 };
 
-const siteOf = (bounds: Bounds, batch: number, context: number, pageTokens: number, shape: Heads): Site => {
-  const operation = attendOf({ ...shape, batch, context, elementBytes: ELEMENT_BYTES });
+const operationOf = (one: Case): AttendOperation => {
+  const raw = attendOf({ ...one, elementBytes: ELEMENT_BYTES });
+  if (!Object.hasOwn(codecs, one.form)) return raw;
+  const { kBytesPerToken, vBytesPerToken, decodeFlopsPerToken } = codecs[one.form as keyof typeof codecs];
+  const tokens = one.batch * one.kvHeads * one.context;
+  const bytes = tokens * (kBytesPerToken(one.headDim) + vBytesPerToken(one.headDim));
+  const decodeFlops = tokens * decodeFlopsPerToken(one.headDim);
+  return {
+    ...raw,
+    readBytes: { hbm: bytes },
+    flops: raw.flops + decodeFlops,
+    coded: [{ codec: one.form, bytes, share: 1, decodeFlops }],
+  };
+};
+
+const nameOf = ({ batch, context, heads, kvHeads, headDim, pageTokens, form }: Case): string =>
+  [
+    `batch ${batch} context ${context} heads ${heads}/${kvHeads} x ${headDim} pages of ${pageTokens}`,
+    ...(form === 'bf16' ? [] : [form]),
+  ].join(' ');
+
+const siteOf = (bounds: Bounds, one: Case): Site => {
+  const operation = operationOf(one);
   const passes = passesFor(operation.readBytes.hbm ?? 1, bounds, 32);
   return {
-    id: `batch ${batch} context ${context} heads ${shape.heads}/${shape.kvHeads} x ${shape.headDim} pages of ${pageTokens}`,
+    id: nameOf(one),
     operations: [operation],
     passes,
     options: { graph: true },
     build: (layout) => {
-      const all = Array.from({ length: passes }, () => refsOf(layout, batch, context, pageTokens, shape));
+      const all = Array.from({ length: passes }, () => refsOf(layout, one));
       return repeated(passes, (pass) => ({ kernel: 'attend', ...all[pass], reals: { scale: 0 } }), 'compute');
     },
   };
 };
+
+const casesOf = (): readonly Case[] => [
+  ...[LLAMA, QWEN].flatMap((shape) =>
+    [1, 4, 16, 64].flatMap((batch) =>
+      powers(256, 524_288, 2).map(
+        (context): Case => ({ ...shape, batch, context, pageTokens: 16, form: 'bf16' }),
+      ),
+    ),
+  ),
+  ...[256, 1024, 2048, 4096].flatMap((context) =>
+    [1, 8].map((batch): Case => ({ ...LLAMA, batch, context, pageTokens: 1, form: 'bf16' })),
+  ),
+  ...CODED.flatMap((form) =>
+    [1, 8].flatMap((batch) =>
+      powers(512, 131_072, 4).map((context): Case => ({ ...LLAMA, batch, context, pageTokens: 64, form })),
+    ),
+  ),
+];
 
 export const microbench = {
   name: 'attend',
   number: 10,
   title: 'decode attention',
   kernels: ['attend'],
-  sites: (bounds) => {
-    const fits = ({ operations: [operation] }: Site): boolean =>
-      operation.kind === 'attend' && (operation.readBytes.hbm ?? 0) <= bounds.hbmBytes / 2;
-    const pages = SHAPES.flatMap((shape) =>
-      [1, 4, 16, 64].flatMap((batch) =>
-        powers(1024, 524_288, 4).map((context) => siteOf(bounds, batch, context, 16, shape)),
+  sites: (bounds) =>
+    casesOf()
+      .map((one) => siteOf(bounds, one))
+      .filter(
+        ({ operations: [operation] }) =>
+          operation.kind === 'attend' && (operation.readBytes.hbm ?? 0) <= bounds.hbmBytes / 2,
       ),
-    );
-    const tokens = [256, 1024, 4096].flatMap((context) =>
-      [1, 8].map((batch) => siteOf(bounds, batch, context, 1, SHAPES[0])),
-    );
-    return [...pages, ...tokens].filter(fits);
-  },
 } satisfies Microbench;

@@ -7,6 +7,7 @@ import { microbench as microbenchChosenCopies } from './chosen-copies.ts';
 import { microbench as microbenchCpuGather } from './cpu-gather.ts';
 import { microbench as microbenchDecode } from './decode.ts';
 import { microbench as microbenchDeviceMemory } from './device-memory.ts';
+import { microbench as microbenchDotScore } from './dot-score.ts';
 import { microbench as microbenchEncode } from './encode.ts';
 import { microbench as microbenchFile } from './file.ts';
 import { microbench as microbenchGather } from './gather.ts';
@@ -37,6 +38,7 @@ export const catalog = {
   "cpu-gather": microbenchCpuGather,
   "decode": microbenchDecode,
   "device-memory": microbenchDeviceMemory,
+  "dot-score": microbenchDotScore,
   "encode": microbenchEncode,
   "file": microbenchFile,
   "gather": microbenchGather,

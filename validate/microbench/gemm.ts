@@ -11,6 +11,9 @@ const SHAPES: readonly (readonly [number, number])[] = [
   [128_256, 4096],
   [9728, 896],
   [896, 4864],
+  [1024, 1024],
+  [2048, 2048],
+  [1024, 4096],
 ];
 const ELEMENT_BYTES = 2;
 
@@ -40,7 +43,7 @@ const siteOf = (bounds: Bounds, m: number, n: number, k: number): Site => {
           refs: {
             x: layout.place('kv', m * k * ELEMENT_BYTES),
             weights: layout.place('kv', gemm.weightBytes),
-            out: layout.place('scores', m * n * 2),
+            out: layout.place('outputs', m * n * 2),
           },
           ints: { m, n, k, outType: 1, units: 0 },
         }),
@@ -55,7 +58,9 @@ export const microbench = {
   title: 'projections of a few tokens',
   kernels: ['gemm'],
   sites: (bounds) =>
-    SHAPES.flatMap(([n, k]) => [1, 4, 16, 64].map((m) => siteOf(bounds, m, n, k))).filter(
+    SHAPES.flatMap(([n, k]) =>
+      [1, 4, 8, 9, 12, 16, 17, 24, 32, 33, 48, 64, 65, 128].map((m) => siteOf(bounds, m, n, k)),
+    ).filter(
       ({ operations: [operation] }) =>
         operation.kind === 'dense' && operation.gemms[0].weightBytes <= bounds.hbmBytes / 2,
     ),

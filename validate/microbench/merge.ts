@@ -10,7 +10,7 @@ export const microbench = {
   title: 'merging partial attention',
   kernels: ['merge'],
   sites: (bounds) =>
-    [32, 256, 2048].flatMap((rows) =>
+    [32, 128, 256, 1024, 2048].flatMap((rows) =>
       [2, 3, 5, 9].map((parts) => {
         const bytes = rows * parts * (HEAD_DIM + 2) * 4;
         return kernelSite(
@@ -22,7 +22,7 @@ export const microbench = {
             kernel: 'merge',
             refs: {
               partials: layout.place('scores', bytes),
-              out: layout.place('scores', rows * HEAD_DIM * 4),
+              out: layout.place('outputs', rows * HEAD_DIM * 4),
             },
             ints: { rows, parts, headDim: HEAD_DIM },
           }),

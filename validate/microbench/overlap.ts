@@ -41,7 +41,7 @@ const siteOf = (
       after: [],
       refs: {
         read: layout.place(area, readBytes),
-        write: layout.place(area === 'host' ? 'hostScores' : 'scores', 4),
+        write: layout.place(area === 'host' ? 'hostOutputs' : 'outputs', 4),
       },
       ints: { readBytes, writeBytes: 0, flops: 0, matrixFlops: 0, launches: 1 },
     },

@@ -6,13 +6,13 @@ const GROUP = 4;
 const HEAD_DIM = 128;
 
 export const microbench = {
-  name: 'kernel/score.page-bounds',
+  name: 'kernel/bounds-score',
   number: 10,
   title: 'scores of pages by their bounds',
   kernels: ['bounds-score'],
   sites: (bounds) =>
-    [2, 8, 64].flatMap((rows) =>
-      powers(64, 32_768, 4)
+    [2, 8, 32, 64].flatMap((rows) =>
+      powers(64, 32_768, 2)
         .filter((pages) => rows * pages * 4 * HEAD_DIM <= bounds.hbmBytes / 4)
         .map((pages) => {
           const bytes = rows * pages * 2 * HEAD_DIM * 2;
@@ -20,14 +20,17 @@ export const microbench = {
           return kernelSite(
             bounds,
             `${rows} x ${pages}`,
-            scoreOf('page-bounds', bytes, 0, flops),
+            {
+              ...scoreOf('page-bounds', bytes, 0, flops),
+              call: { kernel: 'bounds-score', counts: { pages } },
+            },
             bytes,
             (layout) => ({
               kernel: 'bounds-score',
               refs: {
                 queries: layout.place('kv', rows * GROUP * HEAD_DIM * 2),
                 bounds: layout.place('kv', bytes),
-                scores: layout.place('scores', rows * GROUP * pages * 4),
+                scores: layout.place('outputs', rows * GROUP * pages * 4),
               },
               ints: {
                 rows,

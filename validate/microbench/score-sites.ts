@@ -1,11 +1,16 @@
 /** Sites of kernels that score, code and move bytes in device memory, each under the name of its law. */
 import type { Call, Ref } from '../../kernels/calls.ts';
-import type { Operation } from '../../sim/program/operation.ts';
+import type { Operation, ScoreOperation } from '../../sim/program/operation.ts';
 import type { Layout } from '../execute/memory.ts';
 import { type Bounds, passesFor, repeated, type Site } from './microbench.ts';
 
 /** A scoring operation of one kernel. */
-export const scoreOf = (index: string, readBytes: number, writeBytes: number, flops: number): Operation => ({
+export const scoreOf = (
+  index: string,
+  readBytes: number,
+  writeBytes: number,
+  flops: number,
+): ScoreOperation => ({
   kind: 'score',
   index,
   readBytes: { hbm: readBytes },
@@ -24,7 +29,9 @@ export const kernelSite = (
   id: string,
   operation: Operation,
   bytes: number,
-  make: (layout: Layout) => Pick<Call, 'kernel' | 'ints'> & { readonly refs: Readonly<Record<string, Ref>> },
+  make: (
+    layout: Layout,
+  ) => Pick<Call, 'kernel' | 'ints' | 'reals'> & { readonly refs: Readonly<Record<string, Ref>> },
 ): Site => {
   const passes = passesFor(Math.max(1, bytes), bounds, 32);
   return {

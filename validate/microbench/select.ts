@@ -14,7 +14,7 @@ const siteOf = (bounds: Bounds, rows: number, of: number, k: number): Site => {
         passes,
         () => ({
           kernel: 'topk',
-          refs: { scores: layout.place('scores', rows * of * 4), ids: layout.place('tables', rows * k * 4) },
+          refs: { scores: layout.place('scores', rows * of * 4), ids: layout.place('outputs', rows * k * 4) },
           ints: { rows, of, k, scoreStride: of, mapStride: 0, idStride: k },
         }),
         'compute',
@@ -28,9 +28,9 @@ export const microbench = {
   title: 'top-k',
   kernels: ['topk'],
   sites: (bounds) =>
-    [8, 32, 256].flatMap((rows) =>
-      powers(1024, 2 ** 20, 4)
+    [2, 8, 16, 32, 64, 128, 256, 1024].flatMap((rows) =>
+      powers(256, 2 ** 20, 2)
         .filter((of) => rows * of * 4 <= bounds.hbmBytes / 8)
-        .flatMap((of) => [64, 1024].filter((k) => 2 * k <= of).map((k) => siteOf(bounds, rows, of, k))),
+        .flatMap((of) => [of / 16].map((k) => siteOf(bounds, rows, of, k))),
     ),
 } satisfies Microbench;

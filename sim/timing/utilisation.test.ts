@@ -1,0 +1,110 @@
+/** A table never says a share outside those around a size, is exact at its points, and says nothing without its sizes. */
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { loadProfile, loadStack } from '../hardware/load.ts';
+import type { Stack } from '../hardware/stack-schema.ts';
+import { costOf, resolveMachine } from './cost.ts';
+import { attendOf, gemmOf, selectOf } from './cost-cases.ts';
+import { gemmCost } from './cost-kernels.ts';
+import { soloNs } from './operation-cost.ts';
+import { timeRatioOf, utilisationOf } from './utilisation.ts';
+
+const source = { status: 'measured', source: 'a test', date: '2026-11' } as const;
+const stackWith = (utilisation: NonNullable<Stack['utilisation']>): Stack => ({
+  ...loadStack(),
+  utilisation,
+});
+
+describe('a table of utilisation', () => {
+  const table = {
+    axes: [
+      { of: 'rows' as const, at: [2, 8, 64] },
+      { of: 'candidates' as const, at: [1024, 2048] },
+    ],
+    shares: [0.5, 1, 0.8, 0.25, 2, 1],
+    ...source,
+  };
+  const { select } = utilisationOf(stackWith({ select: table }));
+
+  it('is exact at its points, and holds the nearest share beyond its edge', () => {
+    expect(timeRatioOf(select, { rows: 8, candidates: 2048 })).toBeCloseTo(4, 12);
+    expect(timeRatioOf(select, { rows: 1, candidates: 16 })).toBeCloseTo(2, 12);
+    expect(timeRatioOf(select, { rows: 1e6, candidates: 1e6 })).toBeCloseTo(1, 12);
+  });
+
+  it('goes along straight lines of logarithms between its points', () => {
+    expect(timeRatioOf(select, { rows: 4, candidates: 1024 })).toBeCloseTo(1 / Math.sqrt(0.5 * 0.8), 12);
+  });
+
+  it('never leaves the shares around a size', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 0.1, max: 1e5, noNaN: true }),
+        fc.double({ min: 1, max: 1e7, noNaN: true }),
+        (rows, candidates) => {
+          const ratio = timeRatioOf(select, { rows, candidates });
+          expect(ratio).toBeGreaterThanOrEqual(1 / 2 - 1e-12);
+          expect(ratio).toBeLessThanOrEqual(4 + 1e-12);
+        },
+      ),
+      { seed: 42 },
+    );
+  });
+
+  it('says nothing of work that lacks a size, or without a table', () => {
+    expect(timeRatioOf(select, { rows: 8 })).toBe(1);
+    expect(timeRatioOf(undefined, { rows: 8 })).toBe(1);
+  });
+
+  it('must have one share a point and ascending sizes', () => {
+    const load = (change: object) => loadStack(stackWith({ select: { ...table, ...change } }), 'mine.json');
+    expect(() => load({ shares: [1] })).toThrow(/utilisation\.select.*one share a point/);
+    expect(() => load({ axes: [{ of: 'rows', at: [8, 2] }], shares: [1, 1] })).toThrow(/ascending sizes/);
+    expect(() => load({ axes: [{ of: 'colour', at: [1] }], shares: [1] })).toThrow(/utilisation\.select/);
+  });
+});
+
+describe('the laws of operations', () => {
+  const half = { axes: [{ of: 'bytes' as const, at: [1e9] }], shares: [0.5], ...source };
+  const rows = { axes: [{ of: 'rows' as const, at: [1] }], shares: [0.5], ...source };
+  const stack = loadStack('kvtier-kernels');
+  const plain = resolveMachine(loadProfile('h100-sxm'), stack);
+  const slow = resolveMachine(loadProfile('h100-sxm'), {
+    ...stack,
+    utilisation: { attend: half, gemm: half, select: rows },
+  });
+  const attend = attendOf({ batch: 4, context: 8192, heads: 32, kvHeads: 8, headDim: 128, elementBytes: 2 });
+
+  it('take twice as long at half the utilisation', () => {
+    const ratio = (time: (machine: typeof plain) => number): number => time(slow) / time(plain);
+    expect(ratio((machine) => soloNs(costOf(attend, machine)))).toBeCloseTo(2, 6);
+    expect(ratio((machine) => soloNs(costOf(selectOf(32, 4096, 64), machine)))).toBeCloseTo(2, 6);
+    const gemm = gemmOf(4, 4096, 4096, 2);
+    expect(ratio((machine) => soloNs(gemmCost(machine, gemm, 2, 'bf16')))).toBeCloseTo(2, 6);
+  });
+});
+
+describe('attention over coded KV', () => {
+  const machine = resolveMachine(loadProfile('h100-sxm'), loadStack());
+  const raw = attendOf({ batch: 1, context: 65_536, heads: 32, kvHeads: 8, headDim: 128, elementBytes: 2 });
+  const bytes = (raw.readBytes.hbm ?? 0) / 4;
+  const coded = (share: number, decodeFlops: number) => ({
+    ...raw,
+    flops: raw.flops + decodeFlops,
+    readBytes: { hbm: bytes * share + 4 * bytes * (1 - share) },
+    coded: [{ codec: 'int4', bytes: bytes * share, share, decodeFlops }],
+  });
+  const time = (operation: typeof raw) => soloNs(costOf(operation, machine));
+
+  it('reads fewer bytes, and takes as long as decoding where that takes longer', () => {
+    expect(time(coded(1, 0))).toBeLessThan(time(raw) / 2);
+    const flops = 1e12;
+    expect(time(coded(1, flops))).toBeGreaterThan(flops / machine.flopsPerNs.fp32);
+  });
+
+  it('is two kernels and a merge where raw KV lies beside it', () => {
+    expect(time(coded(0.5, 0)) - (time(coded(1, 0)) + time(raw)) / 2).toBeGreaterThan(
+      machine.decodeAttention.startNs / 2,
+    );
+  });
+});

@@ -1,0 +1,73 @@
+/**
+ * Shares of a law's speed that the kernels of a stack were measured to reach, on a grid of sizes: what tiles, waves and the
+ * way in which rows are shared among multiprocessors do, and a smooth law can't say. Between the grid's points the
+ * logarithm of the share is linear in the logarithms of the sizes, so that it never leaves the shares around it; beyond
+ * the grid's edge the nearest share holds.
+ */
+import { exp, log, log2 } from '../engine/math.ts';
+import type { Stack } from '../hardware/stack-schema.ts';
+import type { SizeName } from '../hardware/utilisation-schema.ts';
+import type { Sizes } from './sizes.ts';
+
+/** A grid's axis: a size, and base-2 logarithms of where it was measured, ascending. */
+export interface Axis {
+  readonly of: SizeName;
+  readonly at: readonly number[];
+}
+
+export interface Utilisation {
+  readonly axes: readonly Axis[];
+  /** Natural logarithms of the shares, last axis fastest. */
+  readonly logShares: readonly number[];
+}
+
+/** A point of the grid, and how much it counts for a size. */
+export interface Corner {
+  readonly index: number;
+  readonly weight: number;
+}
+
+/** Place on an axis: the point below, and how far it is to the next, 0..1. */
+const placeOn = (at: readonly number[], x: number): readonly [number, number] => {
+  if (!(x > at[0])) return [0, 0];
+  let below = 0;
+  while (below + 1 < at.length && at[below + 1] <= x) below++;
+  return below + 1 === at.length ? [below, 0] : [below, (x - at[below]) / (at[below + 1] - at[below])];
+};
+
+/** Points of the grid around a size, with weights that sum to 1; null where the work lacks one of the sizes. */
+export const cornersOf = (axes: readonly Axis[], sizes: Sizes): readonly Corner[] | null => {
+  let corners: readonly Corner[] = [{ index: 0, weight: 1 }];
+  for (const { of, at } of axes) {
+    const size = sizes[of];
+    if (size === undefined) return null;
+    const [below, far] = placeOn(at, log2(size));
+    corners = corners.flatMap(({ index, weight }) => {
+      const first = { index: index * at.length + below, weight: weight * (1 - far) };
+      return far === 0 ? [first] : [first, { index: first.index + 1, weight: weight * far }];
+    });
+  }
+  return corners;
+};
+
+/** Time of work of these sizes over what its law says; 1 without a table. */
+export const timeRatioOf = (table: Utilisation | undefined, sizes: Sizes): number => {
+  if (table === undefined) return 1;
+  const corners = cornersOf(table.axes, sizes);
+  if (corners === null) return 1;
+  let sum = 0;
+  for (const { index, weight } of corners) sum += weight * table.logShares[index];
+  return exp(-sum);
+};
+
+/** The tables of a stack by the name of the law. */
+export const utilisationOf = ({ utilisation = {} }: Stack): Readonly<Record<string, Utilisation>> =>
+  Object.fromEntries(
+    Object.entries(utilisation).map(([name, { axes, shares }]) => [
+      name,
+      {
+        axes: axes.map(({ of, at }) => ({ of, at: at.map((size) => log2(size)) })),
+        logShares: shares.map((share) => log(share)),
+      },
+    ]),
+  );

@@ -1,0 +1,106 @@
+/**
+ * Tables of utilisation from sites: the shares at a grid's points that agree with what the sites show, and where no site
+ * lies, vary as little as they can from point to point in the logarithms of the sizes (a discrete membrane: between two
+ * known points of a line that is the straight line, and no share leaves the known ones around it). Conjugate gradients
+ * (Hestenes and Stiefel 1952).
+ */
+
+import type { SizeName } from '../../sim/hardware/utilisation-schema.ts';
+import type { Sizes } from '../../sim/timing/sizes.ts';
+import { type Axis, type Corner, cornersOf } from '../../sim/timing/utilisation.ts';
+
+/** What a site says: the logarithm of measured speed over the law's, at its sizes. */
+export interface Shown {
+  readonly sizes: Sizes;
+  readonly logShare: number;
+}
+
+/** Weight of a difference between neighbours an octave apart against that of a site's error. */
+const STIFFNESS = 0.005;
+const TOLERANCE = 1e-9;
+/** Sizes closer than this (in octaves) are one. */
+const SAME = 1e-3;
+
+/** The sizes at which an axis was measured; axes along which nothing varies are left out. */
+export const axesOf = (names: readonly SizeName[], sites: readonly Sizes[]): readonly Axis[] =>
+  names.flatMap((of): Axis[] => {
+    const logs = sites.flatMap((sizes) => (sizes[of] === undefined ? [] : [Math.log2(sizes[of])]));
+    const at = logs.sort((a, b) => a - b).filter((x, i, sorted) => i === 0 || x - sorted[i - 1] > SAME);
+    return at.length > 1 && logs.length === sites.length ? [{ of, at }] : [];
+  });
+
+interface Edge {
+  readonly from: number;
+  readonly to: number;
+  readonly weight: number;
+}
+
+const pointsOf = (axes: readonly Axis[]): number => axes.reduce((points, { at }) => points * at.length, 1);
+
+/** Neighbours of the grid along each axis. */
+const edgesOf = (axes: readonly Axis[]): readonly Edge[] => {
+  const edges: Edge[] = [];
+  let stride = pointsOf(axes);
+  for (const { at } of axes) {
+    stride /= at.length;
+    for (let point = 0; point < pointsOf(axes); point++) {
+      const place = Math.floor(point / stride) % at.length;
+      if (place + 1 < at.length)
+        edges.push({ from: point, to: point + stride, weight: STIFFNESS / (at[place + 1] - at[place]) });
+    }
+  }
+  return edges;
+};
+
+const dot = (a: Float64Array, b: Float64Array): number => a.reduce((sum, x, i) => sum + x * b[i], 0);
+
+/** Solves matrix · x = right for a positive definite matrix given by its product. */
+const conjugateGradients = (
+  product: (x: Float64Array) => Float64Array,
+  right: Float64Array,
+): Float64Array => {
+  const x = new Float64Array(right.length);
+  const rest = Float64Array.from(right);
+  let way = Float64Array.from(rest);
+  let size = dot(rest, rest);
+  const enough = TOLERANCE * TOLERANCE * size;
+  for (let turn = 0; turn < 4 * right.length && size > enough; turn++) {
+    const moved = product(way);
+    const step = size / dot(way, moved);
+    for (let i = 0; i < x.length; i++) {
+      x[i] += step * way[i];
+      rest[i] -= step * moved[i];
+    }
+    const next = dot(rest, rest);
+    way = way.map((value, i) => rest[i] + (next / size) * value);
+    size = next;
+  }
+  return x;
+};
+
+/** Logarithms of the shares at the grid's points. */
+export const fitGrid = (axes: readonly Axis[], shown: readonly Shown[]): Float64Array => {
+  const edges = edgesOf(axes);
+  const sites = shown.flatMap(({ sizes, logShare }) => {
+    const corners = cornersOf(axes, sizes);
+    return corners === null ? [] : [{ corners, logShare }];
+  });
+  const at = (corners: readonly Corner[], x: Float64Array): number =>
+    corners.reduce((sum, { index, weight }) => sum + weight * x[index], 0);
+  const right = new Float64Array(pointsOf(axes));
+  for (const { corners, logShare } of sites)
+    for (const { index, weight } of corners) right[index] += weight * logShare;
+  return conjugateGradients((x) => {
+    const out = new Float64Array(x.length);
+    for (const { corners } of sites) {
+      const value = at(corners, x);
+      for (const { index, weight } of corners) out[index] += weight * value;
+    }
+    for (const { from, to, weight } of edges) {
+      const pull = weight * (x[from] - x[to]);
+      out[from] += pull;
+      out[to] -= pull;
+    }
+    return out;
+  }, right);
+};
