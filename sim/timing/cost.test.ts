@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { loadProfile, loadStack } from '../hardware/load.ts';
-import type { Operation } from '../program/operation.ts';
+import { type Operation, PIECE_BYTES } from '../program/operation.ts';
 import { costOf, resolveMachine } from './cost.ts';
 import { attendOf, gatherOf, gemmOf } from './cost-cases.ts';
 import { gemmCost } from './cost-kernels.ts';
@@ -104,6 +104,30 @@ describe('kernel reads of host memory', () => {
 
   it('follow Little, the link and the reach of the translation within 12 % on average', () => {
     expect(meanError(points.map(([row, region, gbs]) => [rate(row, region), gbs]))).toBeLessThan(0.12);
+  });
+
+  it('miss a translation a piece where rows come in ascending order, layer after layer of 0.5 GB', () => {
+    // [rows of 256 bytes, pieces of 64 KiB that they lie in, µs]: chosen by policies, one of 32 layers of a step
+    const chosen = [
+      [1600, 656, 22.8],
+      [1600, 512, 17.7],
+      [6400, 2624, 71],
+      [48_032, 5056, 262],
+      [101_760, 1664, 518],
+    ] as const;
+    const us = (rows: number, pieces: number): number => {
+      const gather = gatherOf({ tier: 'dram', mode: 'uva', rows, rowBytes: 256, regionBytes: 2 ** 29 });
+      return timeUs({ ...gather, pieces, visitedBytes: 32 * pieces * PIECE_BYTES });
+    };
+    expect(meanError(chosen.map(([rows, pieces, truth]) => [us(rows, pieces), truth]))).toBeLessThan(0.25);
+    const atRandom = gatherOf({
+      tier: 'dram',
+      mode: 'uva',
+      rows: 101_760,
+      rowBytes: 256,
+      regionBytes: 2 ** 32,
+    });
+    expect(timeUs(atRandom)).toBeGreaterThan(4 * us(101_760, 1664));
   });
 
   it('give 7 to 45 GB/s for rows of 64 to 256 bytes and 50 from 512 on when the region is not known', () => {
