@@ -1,96 +1,36 @@
 /**
- * Index work as calls: scoring and selection by the kernels that exist, by the `index` that a policy names in its
- * declared work; everything else as a stand-in of the same bytes, flops and launches, which is counted.
+ * Index work as calls: scoring by the kernels that a policy's declared work names; everything else as a stand-in of the
+ * same bytes, flops and launches, which is counted. Selections take the scores that were left for them.
  */
-import { REDUCE, scoreRows } from '../../kernels/group-scores.ts';
 import type { ScoreOperation, SelectOperation } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
+import { KERNEL_BINDERS } from './kernels/kernel-binders.ts';
+import { CANDIDATES, COUNTS, SCORES } from './kernels/kernel-use.ts';
 import type { Workload } from './workload.ts';
 
-interface Scored {
-  readonly binding: Binding;
-  readonly workload: Workload;
-  readonly operation: ScoreOperation;
-  /** One choice a query head, or one a group: what the selection that follows asks for. */
-  readonly perQuery: boolean;
-}
-
-/** Binds an operation to its kernel; false = its sizes are not those of the kernel. */
-type Scorer = (scored: Scored) => boolean;
-
-/** Rows of attention, and how many index entries of `entryBytes` each reads. */
-const entries = ({ workload, operation }: Scored, entryBytes: number) => {
-  const { dimensions, batch } = workload;
-  const rows = dimensions.kvHeads * batch;
-  return { rows, count: Math.round((operation.readBytes.hbm ?? 0) / rows / entryBytes) };
-};
-
-const scores = ({ binding, workload }: Scored, rows: number, count: number, reduce: number) =>
-  binding.layout.place(
-    'scores',
-    4 * rows * scoreRows(workload.dimensions.heads / workload.dimensions.kvHeads, reduce) * count,
-  );
-
-const reduceOf = ({ perQuery }: Scored): number => (perQuery ? REDUCE.perQuery : REDUCE.max);
-
-/** Channel bounds of pages: two rows a page. */
-const bounds: Scorer = (scored) => {
-  const { binding, workload } = scored;
-  const { headDim, heads, kvHeads } = workload.dimensions;
-  const { rows, count } = entries(scored, 4 * headDim);
-  if (count < 1) return false;
-  const reduce = reduceOf(scored);
-  const group = heads / kvHeads;
-  binding.add('bounds-score', {
-    refs: {
-      queries: binding.layout.place('kv', 2 * rows * group * headDim),
-      bounds: binding.layout.place('kv', 4 * headDim * rows * count),
-      scores: scores(scored, rows, count, reduce),
-    },
-    ints: { rows, group, pages: count, headDim, boundStride: count, scoreStride: count, reduce },
+/** Binds an operation by the kernel that it names; false = there is none, or its sizes are not those of the kernel. */
+export const bindKernel = (
+  binding: Binding,
+  { dimensions, batch }: Pick<Workload, 'dimensions' | 'batch'>,
+  { call, where }: ScoreOperation,
+  perQuery: boolean,
+): boolean => {
+  if (call === undefined || !Object.hasOwn(KERNEL_BINDERS, call.kernel)) return false;
+  const { heads, kvHeads, headDim } = dimensions;
+  const rows = kvHeads * batch;
+  const bytes = KERNEL_BINDERS[call.kernel]({
+    binding,
+    rows,
+    batch,
+    kvHeads,
+    group: heads / kvHeads,
+    headDim,
+    perQuery,
+    call,
   });
-  binding.touch('hbm', 4 * headDim * rows * count);
+  if (bytes === null) return false;
+  binding.touch(where === 'cpu' ? 'dram' : 'hbm', bytes.read + bytes.write);
   return true;
-};
-
-/** Products with one vector an entry: centroids, landmarks. */
-const vectors: Scorer = (scored) => {
-  const { binding, workload } = scored;
-  const { headDim, heads, kvHeads } = workload.dimensions;
-  const { rows, count } = entries(scored, 2 * headDim);
-  if (count < 1) return false;
-  const reduce = reduceOf(scored);
-  const group = heads / kvHeads;
-  binding.add('dot-score', {
-    refs: {
-      queries: binding.layout.place('kv', 2 * rows * group * headDim),
-      vectors: binding.layout.place('kv', 2 * headDim * rows * count),
-      scores: scores(scored, rows, count, reduce),
-    },
-    ints: {
-      rows,
-      group,
-      count,
-      headDim,
-      pieceVectors: count,
-      pieceStride: 1,
-      pieceBytes: 2 * headDim * count,
-      scoreStride: count,
-      reduce,
-    },
-    reals: { scale: 1 / Math.sqrt(headDim) },
-  });
-  binding.touch('hbm', 2 * headDim * rows * count);
-  return true;
-};
-
-/** By the `index` of declared work. */
-const SCORERS: Readonly<Record<string, Scorer>> = {
-  'page-bounds': bounds,
-  'page-digests': bounds,
-  centroids: vectors,
-  landmarks: vectors,
-  'block-summaries': vectors,
 };
 
 export const bindScore = (
@@ -99,9 +39,7 @@ export const bindScore = (
   operation: ScoreOperation,
   perQuery: boolean,
 ): void => {
-  const scorer = Object.hasOwn(SCORERS, operation.index) ? SCORERS[operation.index] : undefined;
-  const usable = operation.where === 'gpu' && operation.flops > 0 && (operation.readBytes.dram ?? 0) === 0;
-  if (usable && scorer?.({ binding, workload, operation, perQuery })) return;
+  if (bindKernel(binding, workload, operation, perQuery)) return;
   binding.standIn(operation.index);
   binding.work(operation.where, {
     hbmBytes: operation.readBytes.hbm ?? 0,
@@ -113,20 +51,23 @@ export const bindScore = (
   });
 };
 
-export const bindSelect = (binding: Binding, { rows, of, k }: SelectOperation): void => {
+/** Selects among what the work before it left where it left as much, else among numbers as they come. */
+export const bindSelect = (binding: Binding, { rows, of, k, keys }: SelectOperation): void => {
+  const { layout } = binding;
   const count = Math.max(1, of);
+  const kept = Math.min(count, Math.max(1, k));
+  const ids = layout.place('outputs', 4 * rows * kept);
+  const counts = keys === 'counts' ? binding.left(COUNTS, 2 * rows * count) : undefined;
+  if (counts !== undefined) {
+    binding.add('paris-select', {
+      refs: { collisions: counts, ids },
+      ints: { rows, of: count, k: kept, scoreStride: count, idStride: kept },
+    });
+    binding.leave(CANDIDATES, ids, 4 * rows * kept);
+    return;
+  }
   binding.add('topk', {
-    refs: {
-      scores: binding.layout.place('scores', 4 * rows * count),
-      ids: binding.layout.place('outputs', 4 * rows * Math.max(1, k)),
-    },
-    ints: {
-      rows,
-      of: count,
-      k: Math.min(count, Math.max(1, k)),
-      scoreStride: count,
-      mapStride: count,
-      idStride: Math.max(1, k),
-    },
+    refs: { scores: binding.left(SCORES, 4 * rows * count) ?? layout.place('scores', 4 * rows * count), ids },
+    ints: { rows, of: count, k: kept, scoreStride: count, mapStride: count, idStride: kept },
   });
 };

@@ -35,6 +35,9 @@ export class Binding {
   /** Last calls of each operation; those of what it waits for where it has none. */
   private readonly ends: (readonly number[])[] = [];
   private readonly waiting = new Map<StreamName, readonly number[]>();
+  /** What calls of the layer at hand leave for its next ones, and what all layers share, by name. */
+  private readonly handed = new Map<string, { readonly ref: Ref; readonly bytes: number }>();
+  private readonly shared = new Map<string, Ref>();
   private current = 0;
   private first = 0;
 
@@ -42,8 +45,30 @@ export class Binding {
     this.operations = operations;
   }
 
+  /** Leaves `bytes` for a later call of the layer. */
+  leave(name: string, ref: Ref, bytes: number): void {
+    this.handed.set(name, { ref, bytes });
+  }
+
+  /** What an earlier call of the layer left, once; undefined where none left as many `bytes`. */
+  left(name: string, bytes: number): Ref | undefined {
+    const left = this.handed.get(name);
+    this.handed.delete(name);
+    return left !== undefined && left.bytes >= bytes ? left.ref : undefined;
+  }
+
+  /** A place that all layers share, made by the first that asks. */
+  once(name: string, make: () => Ref): Ref {
+    const known = this.shared.get(name);
+    if (known !== undefined) return known;
+    const ref = make();
+    this.shared.set(name, ref);
+    return ref;
+  }
+
   /** Calls that follow are those of operation `at`. */
   begin(at: number): void {
+    if (this.operations[at].layer !== this.operations[this.current].layer) this.handed.clear();
     this.current = at;
     this.first = this.calls.length;
   }

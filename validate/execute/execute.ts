@@ -35,7 +35,7 @@ export const writeTables = async (memory: Memory, { binding }: BoundStep): Promi
     const writes = binding.layout.writes.filter(({ ref }) => areaOf(ref) === name);
     if (writes.length === 0) continue;
     const image = new Uint8Array(binding.layout.sizes[name]);
-    for (const { ref, data } of writes) image.set(data, ref.offset);
+    for (const { ref, data } of writes) image.set(data(), ref.offset);
     await memory.write({ buffer: writes[0].ref.buffer, offset: 0 }, image);
   }
 };

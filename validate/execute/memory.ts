@@ -12,6 +12,8 @@ export const AREAS = {
   /** KV and indexes in host memory that kernels and copy engines reach. */
   host: { tier: 'dram', fill: 'normal-bf16' },
   pageable: { tier: 'pageable', fill: 'normal-bf16' },
+  /** Codes of an index: bytes of any value. */
+  codes: { tier: 'hbm', fill: 'bytes' },
   /** What lies on the drive, or in the file that stands in for one. */
   file: { tier: 'nvme', fill: 'bytes' },
   /** Scores: finite numbers, as selections need them. */
@@ -36,7 +38,7 @@ export const areaOf = ({ buffer }: Ref): AreaName => AREA_NAMES[buffer];
 /** Bytes laid out so far by area, and what is to be written into them. */
 export class Layout {
   readonly sizes: Record<AreaName, number>;
-  readonly writes: { readonly ref: Ref; readonly data: Uint8Array }[] = [];
+  readonly writes: { readonly ref: Ref; readonly data: () => Uint8Array }[] = [];
 
   constructor() {
     this.sizes = Object.fromEntries(AREA_NAMES.map((name) => [name, 0])) as Record<AreaName, number>;
@@ -53,7 +55,14 @@ export class Layout {
   table(area: 'tables' | 'hostTables', values: ArrayLike<number>): Ref {
     const data = new Uint8Array(Uint32Array.from(values).buffer);
     const ref = this.place(area, Math.max(4, data.length));
-    this.writes.push({ ref, data });
+    this.writes.push({ ref, data: () => data });
+    return ref;
+  }
+
+  /** `bytes` that are made when they are written, and not kept. */
+  drawn(area: 'tables' | 'hostTables', bytes: number, make: () => Uint8Array): Ref {
+    const ref = this.place(area, 4 * Math.ceil(bytes / 4));
+    this.writes.push({ ref, data: make });
     return ref;
   }
 

@@ -82,7 +82,7 @@ const timeSite = async (backend: Backend, memory: Memory, site: Site): Promise<n
     ...call,
     refs: Object.fromEntries(Object.entries(call.refs).map(([name, ref]) => [name, memory.real(ref)])),
   }));
-  for (const { ref, data } of layout.writes) await memory.write(ref, data);
+  for (const { ref, data } of layout.writes) await memory.write(ref, data());
   try {
     const probe = await backend.run(calls, { ...site.options, warmups: 1, repeats: 1 });
     const [probedNs] = probe.totalNs;

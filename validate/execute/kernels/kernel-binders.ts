@@ -1,0 +1,30 @@
+/**
+ * The kernels that declared work may name: each file of a family binds them, this is the table. What is left over runs as
+ * work of the same bytes, flops and launches, for the reasons below.
+ */
+import { gate, ringToPage } from './admission.ts';
+import { hash } from './hashes.ts';
+import type { KernelBinder } from './kernel-use.ts';
+import { collide, encode, rerank } from './paris.ts';
+import { rebuild } from './rebuild.ts';
+import { copy, executionBuffer, gather, tokenIds } from './rows.ts';
+import { boundsScore, dotScore, dotShares, pqAssign, pqShares } from './scores.ts';
+
+export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
+  'bounds-score': boundsScore,
+  'dot-score': dotScore,
+  'dot-shares': dotShares,
+  'pq-shares': pqShares,
+  'pq-assign': pqAssign,
+  'paris-collide': collide,
+  'paris-rerank': rerank,
+  'paris-encode': encode,
+  'lsh-hash': hash,
+  gate,
+  'ring-to-page': ringToPage,
+  'delta-rebuild': rebuild,
+  copy,
+  gather,
+  'execution-buffer': executionBuffer,
+  'token-ids': tokenIds,
+};

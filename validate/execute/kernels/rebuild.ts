@@ -1,0 +1,44 @@
+/** DeltaKV's rebuilding of chosen tokens: the mean of their references and a product with the up-projection. */
+import { latentBytes, scaleBytes } from '../../../kernels/delta.ts';
+import { countOf, type KernelBinder, shapeOf } from './kernel-use.ts';
+
+/** Of so many stored tokens one is rebuilt, and as many references are there as tokens are rebuilt. */
+const CHOSEN_EVERY = 8;
+
+/** All KV heads of a token at once; latents are read where attention is counted, and stand there. */
+export const rebuild: KernelBinder = (use) => {
+  const { binding, batch, kvHeads, headDim } = use;
+  const tokens = batch * countOf(use, 'tokens');
+  const [latentDim, neighbours, bits] = ['latentDim', 'neighbours', 'bits'].map((name) => shapeOf(use, name));
+  const width = 2 * kvHeads * headDim;
+  if (tokens < 1 || width % 32 !== 0 || latentDim % 32 !== 0 || ![4, 16].includes(bits)) return null;
+  const { layout } = binding;
+  const stored = CHOSEN_EVERY * tokens;
+  const near = () =>
+    layout.table(
+      'tables',
+      Uint32Array.from({ length: stored * neighbours }, (_, i) => (Math.imul(i, 0x9e3779b1) >>> 8) % tokens),
+    );
+  binding.add('delta-rebuild', {
+    refs: {
+      chosen: binding.once(`chosen ${tokens}`, () =>
+        layout.table(
+          'tables',
+          Uint32Array.from({ length: tokens }, (_, i) => CHOSEN_EVERY * i),
+        ),
+      ),
+      latents: layout.place(bits === 16 ? 'kv' : 'codes', stored * latentBytes(latentDim, bits)),
+      ...(bits === 16 ? {} : { scales: layout.place('kv', stored * scaleBytes(latentDim, bits)) }),
+      near: binding.once(`near ${stored} ${neighbours}`, near),
+      references: layout.place('kv', 2 * tokens * width),
+      up: layout.place('kv', 2 * width * latentDim),
+      out: layout.place('outputs', 2 * tokens * width),
+    },
+    ints: { tokens, width, latentDim, neighbours, bits },
+  });
+  const row = 2 * width;
+  return {
+    read: tokens * (neighbours * row + latentBytes(latentDim, bits)) + row * latentDim,
+    write: tokens * row,
+  };
+};
