@@ -63,4 +63,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = 'ee733344b28ea84f';
+export const digest = 'aafd880515f38def';

@@ -1,7 +1,7 @@
 /**
  * Hash codes by signs of random projections: bit h of codes u16 [rows, tables, codeStride] at [row, table, i] is 1 where
  * projection (table · hashes + h) times vector i of the row exceeds its offset. Vectors lie in pieces as in dot-score;
- * projections f32 [tables · hashes, headDim]; offsets f32 [rows, tables · hashes] (optional, else 0) are the projections of
+ * projections bf16 [tables · hashes, headDim]; offsets f32 [rows, tables · hashes] (optional, else 0) are the projections of
  * what was taken off the vectors (the mean key). hashes <= 16. MagicPIG, arXiv 2410.16179; sim/policy/lsh-index.ts.
  */
 import { type KernelSpec, rowsExtent } from '../calls.ts';
@@ -26,14 +26,14 @@ export const call = {
   optional: ['pieces', 'offsets'],
   extents: ({ rows, count, headDim, tables, hashes, pieceVectors, pieceStride, codeStride }) => ({
     pieces: rowsExtent(rows, 4 * Math.ceil(count / pieceVectors), 4 * pieceStride),
-    projections: 4 * tables * hashes * headDim,
+    projections: 2 * tables * hashes * headDim,
     offsets: 4 * rows * tables * hashes,
     codes: rowsExtent(rows * tables, 2 * count, 2 * codeStride),
   }),
   reference({ ints, bytes, has }) {
     const { rows, count, headDim, tables, hashes, pieceVectors, pieceStride, pieceBytes, codeStride } = ints;
     const pieces = has('pieces') ? u32View(bytes('pieces')) : null;
-    const projections = f32View(bytes('projections'));
+    const projections = fromBf16(bytes('projections'), tables * hashes * headDim);
     const offsets = has('offsets') ? f32View(bytes('offsets')) : null;
     const codes = u16View(bytes('codes'));
     for (let row = 0; row < rows; row++)
@@ -70,7 +70,7 @@ export const call = {
       label: `lsh-hash rows ${rows} count ${count} headDim ${headDim} ${tables} x ${hashes}`,
       buffers: {
         vectors: { tier: 'hbm', data: randomBf16(random, (rows * pieceStride * pieceBytes) / 2) },
-        projections: { tier: 'hbm', data: randomF32(random, tables * hashes * headDim) },
+        projections: { tier: 'hbm', data: randomBf16(random, tables * hashes * headDim) },
         codes: { tier: 'hbm', data: bytes },
         ...(random.integer(0, 1) === 1 ? { pieces } : {}),
         ...(random.integer(0, 1) === 1 ? { offsets } : {}),

@@ -1,8 +1,8 @@
 /**
  * Keys that share the code of a query in at least `collisions` (1 or 2) of the tables: ids u32 [rows, group, idStride], of
  * which the first counts[row, query] (u32 [rows, group]) are written, ascending; idStride >= count. codes u16
- * [rows, tables, codeStride] hold the queries' codes; starts u32 [rows, tables, 2^hashes + 1] say where the keys of a code
- * begin in postings u32 [rows, tables, count]. Infini-AI-Lab/MagicPIG library/lsh/lsh.cc; sim/policy/lsh-index.ts.
+ * [rows, tables, codeStride] hold the queries' codes; starts u32 [lists, tables, 2^hashes + 1] say where the keys of a code
+ * begin in postings u32 [lists, tables, count], of which row r has those of r mod lists. Infini-AI-Lab/MagicPIG library/lsh/lsh.cc; sim/policy/lsh-index.ts.
  */
 import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { u16View, u32View } from '../floats.ts';
@@ -12,16 +12,17 @@ import type { Random } from '../random.ts';
 export const call = {
   name: 'lsh-match',
   refs: ['codes', 'starts', 'postings', 'ids', 'counts'],
-  ints: ['rows', 'group', 'count', 'tables', 'hashes', 'collisions', 'codeStride', 'idStride'],
+  ints: ['rows', 'group', 'count', 'tables', 'hashes', 'collisions', 'lists', 'codeStride', 'idStride'],
   reals: [],
-  extents: ({ rows, group, count, tables, hashes, codeStride, idStride }) => ({
+  extents: ({ rows, group, count, tables, hashes, lists, codeStride, idStride }) => ({
     codes: rowsExtent(rows * tables, 2 * group, 2 * codeStride),
-    starts: 4 * rows * tables * (2 ** hashes + 1),
-    postings: 4 * rows * tables * count,
+    starts: 4 * lists * tables * (2 ** hashes + 1),
+    postings: 4 * lists * tables * count,
     ids: 4 * rows * group * idStride,
     counts: 4 * rows * group,
   }),
-  reference({ ints: { rows, group, count, tables, hashes, collisions, codeStride, idStride }, bytes }) {
+  reference({ ints, bytes }) {
+    const { rows, group, count, tables, hashes, collisions, lists, codeStride, idStride } = ints;
     const codes = u16View(bytes('codes'));
     const [starts, postings, ids, counts] = ['starts', 'postings', 'ids', 'counts'].map((ref) =>
       u32View(bytes(ref)),
@@ -29,9 +30,11 @@ export const call = {
     for (let query = 0; query < rows * group; query++) {
       const row = Math.floor(query / group);
       const seen = new Uint32Array(count);
-      for (let table = row * tables; table < (row + 1) * tables; table++) {
-        const bucket = table * (2 ** hashes + 1) + codes[table * codeStride + (query % group)];
-        for (let at = starts[bucket]; at < starts[bucket + 1]; at++) seen[postings[table * count + at]]++;
+      for (let table = 0; table < tables; table++) {
+        const list = (row % lists) * tables + table;
+        const bucket =
+          list * (2 ** hashes + 1) + codes[(row * tables + table) * codeStride + (query % group)];
+        for (let at = starts[bucket]; at < starts[bucket + 1]; at++) seen[postings[list * count + at]]++;
       }
       counts[query] = 0;
       seen.forEach((times, key) => {
@@ -47,7 +50,8 @@ export const call = {
     const hashes = random.integer(1, 8);
     const codeStride = group + random.integer(0, 2);
     const idStride = count + random.integer(0, 2);
-    const { starts, postings } = drawLists(random, rows * tables, count, 2 ** hashes);
+    const lists = random.integer(1, rows);
+    const { starts, postings } = drawLists(random, lists * tables, count, 2 ** hashes);
     const codes = Uint16Array.from({ length: rows * tables * codeStride }, () =>
       random.integer(0, 2 ** hashes - 1),
     );
@@ -60,7 +64,17 @@ export const call = {
         ids: { tier: 'dram', data: 4 * rows * group * idStride },
         counts: { tier: 'dram', data: 4 * rows * group },
       },
-      ints: { rows, group, count, tables, hashes, collisions: random.integer(1, 2), codeStride, idStride },
+      ints: {
+        rows,
+        group,
+        count,
+        tables,
+        hashes,
+        collisions: random.integer(1, 2),
+        lists,
+        codeStride,
+        idStride,
+      },
       outputs: [
         { ref: 'ids', bytes: 4 * rows * group * idStride, type: 'u32', tolerance: 0 },
         { ref: 'counts', bytes: 4 * rows * group, type: 'u32', tolerance: 0 },

@@ -18,7 +18,8 @@ kvt_status lsh_hash(const CpuCall& call) {
                        call.integer(KVT_LSH_HASH_INT_PIECE_BYTES)};
   if (rows < 1 || count < 1 || dim < 1 || tables < 1 || hashes < 1 || hashes > 16 || vectors.vectors < 1)
     return fail(KVT_INVALID, "lsh-hash: expected rows, count, headDim, tables, pieceVectors 1 or more, hashes 1 to 16");
-  const float* projections = call.at<const float>(KVT_LSH_HASH_REF_PROJECTIONS);
+  std::vector<float> projections(tables * hashes * dim);
+  widen(call.at<const uint16_t>(KVT_LSH_HASH_REF_PROJECTIONS), tables * hashes * dim, projections.data());
   const float* offsets = call.at<const float>(KVT_LSH_HASH_REF_OFFSETS);
   uint16_t* codes = call.at<uint16_t>(KVT_LSH_HASH_REF_CODES);
   call.threads.run(rows * count, [&](int64_t from, int64_t to) {
@@ -31,7 +32,7 @@ kvt_status lsh_hash(const CpuCall& call) {
         for (int64_t h = 0; h < hashes; h++) {
           const int64_t projection = table * hashes + h;
           const float offset = offsets == nullptr ? 0 : offsets[row * tables * hashes + projection];
-          code |= static_cast<unsigned>(dot(projections + projection * dim, vector.data(), dim) > offset) << h;
+          code |= static_cast<unsigned>(dot(projections.data() + projection * dim, vector.data(), dim) > offset) << h;
         }
         codes[(row * tables + table) * code_stride + at % count] = static_cast<uint16_t>(code);
       }

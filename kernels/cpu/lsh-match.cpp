@@ -35,25 +35,29 @@ struct Counts {
 struct Lookup {
   const uint16_t* codes;
   const uint32_t *starts, *postings;
-  int64_t group, count, tables, buckets, code_stride, collisions;
+  int64_t group, count, tables, lists, buckets, code_stride, collisions;
+
+  // Of the table-th list of a query's row.
+  int64_t list_of(int64_t table, int64_t query) const { return query / group % lists * tables + table; }
 
   const uint32_t* bounds(int64_t table, int64_t query) const {
-    return starts + table * (buckets + 1) + codes[table * code_stride + query % group];
+    const int64_t code = (query / group * tables + table) * code_stride + query % group;
+    return starts + list_of(table, query) * (buckets + 1) + codes[code];
   }
 
   void count_tables(int64_t query, uint8_t* seen) const {
-    const int64_t first = query / group * tables, last = first + tables;
-    for (int64_t table = first; table < last; table++) {
-      if (table + 2 * kTablesAhead < last) __builtin_prefetch(bounds(table + 2 * kTablesAhead, query));
-      if (table + kTablesAhead < last) {
+    for (int64_t table = 0; table < tables; table++) {
+      if (table + 2 * kTablesAhead < tables) __builtin_prefetch(bounds(table + 2 * kTablesAhead, query));
+      if (table + kTablesAhead < tables) {
         const uint32_t* coming = bounds(table + kTablesAhead, query);
-        const uint32_t* list = postings + (table + kTablesAhead) * count;
+        const uint32_t* list = postings + list_of(table + kTablesAhead, query) * count;
         for (int64_t line = 0; line < kLinesAhead && coming[0] + 16 * line < coming[1]; line++)
           __builtin_prefetch(list + coming[0] + 16 * line);
       }
       const uint32_t* now = bounds(table, query);
+      const uint32_t* list = postings + list_of(table, query) * count;
       for (uint32_t at = now[0]; at < now[1]; at++) {
-        uint8_t& times = seen[postings[table * count + at]];
+        uint8_t& times = seen[list[at]];
         times = static_cast<uint8_t>(times < collisions ? times + 1 : times);
       }
     }
@@ -78,17 +82,19 @@ kvt_status lsh_match(const CpuCall& call) {
   const int64_t tables = call.integer(KVT_LSH_MATCH_INT_TABLES);
   const int64_t hashes = call.integer(KVT_LSH_MATCH_INT_HASHES);
   const int64_t collisions = call.integer(KVT_LSH_MATCH_INT_COLLISIONS);
+  const int64_t lists = call.integer(KVT_LSH_MATCH_INT_LISTS);
   const int64_t code_stride = call.integer(KVT_LSH_MATCH_INT_CODE_STRIDE);
   const int64_t id_stride = call.integer(KVT_LSH_MATCH_INT_ID_STRIDE);
-  if (rows < 1 || group < 1 || count < 1 || tables < 1 || hashes < 1 || hashes > 16)
-    return fail(KVT_INVALID, "lsh-match: expected rows, group, count and tables 1 or more and hashes 1 to 16");
+  if (rows < 1 || group < 1 || count < 1 || tables < 1 || lists < 1 || hashes < 1 || hashes > 16)
+    return fail(KVT_INVALID, "lsh-match: expected rows, group, count, tables and lists 1 or more and hashes 1 to 16");
   if (collisions < 1 || collisions > 2) return fail(KVT_INVALID, "lsh-match: expected collisions 1 or 2");
   const uint16_t* codes = call.at<const uint16_t>(KVT_LSH_MATCH_REF_CODES);
   const uint32_t* starts = call.at<const uint32_t>(KVT_LSH_MATCH_REF_STARTS);
   const uint32_t* postings = call.at<const uint32_t>(KVT_LSH_MATCH_REF_POSTINGS);
   uint32_t* ids = call.at<uint32_t>(KVT_LSH_MATCH_REF_IDS);
   uint32_t* counts = call.at<uint32_t>(KVT_LSH_MATCH_REF_COUNTS);
-  const Lookup lookup{codes, starts, postings, group, count, tables, int64_t{1} << hashes, code_stride, collisions};
+  const Lookup lookup{codes,  starts, postings,              group,       count,
+                      tables, lists,  int64_t{1} << hashes, code_stride, collisions};
   std::atomic<bool> starved = false;
   call.threads.run(rows * group, [&](int64_t from, int64_t to) {
     static thread_local Counts counted;

@@ -11,7 +11,7 @@ constexpr int kVectors = 8;
 
 struct Hashing {
   Pieces vectors;
-  const float* projections;
+  const __nv_bfloat16* projections;
   const float* offsets;
   uint16_t* codes;
   int64_t count, code_stride;
@@ -38,10 +38,10 @@ __global__ void __launch_bounds__(32 * kWarps) hash(const Hashing p) {
 #pragma unroll 4
     for (int h = 0; h < p.hashes; h++) {
       const int at = table * p.hashes + h;
-      const float* projection = p.projections + static_cast<int64_t>(at) * p.dim;
+      const __nv_bfloat16* projection = p.projections + static_cast<int64_t>(at) * p.dim;
       float sums[kVectors] = {};
       const auto multiply = [&](int c) {
-        const float value = projection[c];
+        const float value = __bfloat162float(projection[c]);
 #pragma unroll
         for (int v = 0; v < kVectors; v++) sums[v] = fmaf(value, vectors[v * p.dim + c], sums[v]);
       };
@@ -72,7 +72,7 @@ kvt_status lsh_hash(const CudaCall& call) {
   p.vectors = {call.at<const uint8_t>(KVT_LSH_HASH_REF_VECTORS), call.at<const uint32_t>(KVT_LSH_HASH_REF_PIECES),
                call.integer(KVT_LSH_HASH_INT_PIECE_VECTORS), call.integer(KVT_LSH_HASH_INT_PIECE_STRIDE),
                call.integer(KVT_LSH_HASH_INT_PIECE_BYTES)};
-  p.projections = call.at<const float>(KVT_LSH_HASH_REF_PROJECTIONS);
+  p.projections = call.at<const __nv_bfloat16>(KVT_LSH_HASH_REF_PROJECTIONS);
   p.offsets = call.at<const float>(KVT_LSH_HASH_REF_OFFSETS);
   p.codes = call.at<uint16_t>(KVT_LSH_HASH_REF_CODES);
   p.count = call.integer(KVT_LSH_HASH_INT_COUNT);

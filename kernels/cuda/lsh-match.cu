@@ -17,7 +17,7 @@ struct Matching {
   uint32_t* counts;
   uint32_t* scratch;  // null: bitmaps in shared memory
   int64_t count, code_stride, id_stride;
-  int group, tables, buckets, collisions;
+  int group, tables, buckets, collisions, lists;
 };
 
 __global__ void __launch_bounds__(kThreads, 1) match(const Matching p) {
@@ -32,8 +32,9 @@ __global__ void __launch_bounds__(kThreads, 1) match(const Matching p) {
   __syncthreads();
   const int lane = threadIdx.x & 31;
   for (int table = threadIdx.x / 32; table < p.tables; table += kThreads / 32) {
-    const int64_t list = row * p.tables + table;
-    const uint32_t* bounds = p.starts + list * (p.buckets + 1) + p.codes[list * p.code_stride + query % p.group];
+    const int64_t list = row % p.lists * p.tables + table;
+    const uint32_t* bounds =
+        p.starts + list * (p.buckets + 1) + p.codes[(row * p.tables + table) * p.code_stride + query % p.group];
     const uint32_t* postings = p.postings + list * p.count;
     const uint32_t end = bounds[1];
     for (uint32_t at = bounds[0] + lane; at < end; at += 32) {
@@ -71,8 +72,10 @@ kvt_status lsh_match(const CudaCall& call) {
   p.group = static_cast<int>(call.integer(KVT_LSH_MATCH_INT_GROUP));
   p.tables = static_cast<int>(call.integer(KVT_LSH_MATCH_INT_TABLES));
   p.collisions = static_cast<int>(call.integer(KVT_LSH_MATCH_INT_COLLISIONS));
-  if (rows < 1 || p.group < 1 || p.count < 1 || p.count > (1 << 30) || p.tables < 1 || hashes < 1 || hashes > 16)
-    return fail(KVT_INVALID, "lsh-match: expected rows, group, count and tables 1 or more and hashes 1 to 16");
+  p.lists = static_cast<int>(call.integer(KVT_LSH_MATCH_INT_LISTS));
+  if (rows < 1 || p.group < 1 || p.count < 1 || p.count > (1 << 30) || p.tables < 1 || p.lists < 1 ||
+      hashes < 1 || hashes > 16)
+    return fail(KVT_INVALID, "lsh-match: expected rows, group, count, tables and lists 1 or more and hashes 1 to 16");
   if (p.collisions < 1 || p.collisions > 2) return fail(KVT_INVALID, "lsh-match: expected collisions 1 or 2");
   p.buckets = 1 << hashes;
   const size_t bitmaps = (p.count + 31) / 32 * 2 * sizeof(uint32_t);

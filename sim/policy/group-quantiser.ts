@@ -25,6 +25,12 @@ export const roundToHalf = (x: number): number => {
   return Math.fround(spread - Math.fround(spread - Math.fround(x)));
 };
 
+/** The nearest number with the 8 significant bits of a bfloat16, in the same way. */
+export const roundToBf16 = (x: number): number => {
+  const spread = Math.fround(65537 * x);
+  return Math.fround(spread - Math.fround(spread - Math.fround(x)));
+};
+
 /** Groups of at most `size` among `count`; an infinite size makes one group of all. */
 const groupsIn = (count: number, size: number): number => (size >= count ? 1 : Math.ceil(count / size));
 

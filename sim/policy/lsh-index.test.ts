@@ -1,6 +1,7 @@
 /** Sampling by hashed signs against its definition, its chances against counting, and its weights against their sum. */
 import { describe, expect, test } from 'vitest';
 import { createRandom } from '../engine/random.ts';
+import { roundToBf16 } from './group-quantiser.ts';
 import { LshIndex, samplingChance } from './lsh-index.ts';
 
 const channels = 12;
@@ -24,6 +25,7 @@ describe.each([1, 2] as const)('keys that collide in %i tables or more', (collis
     const [hashes, tables] = [4, 9];
     const projections = new Float32Array(tables * hashes * channels);
     createRandom(7, 'projections').fillNormal(projections);
+    projections.set(projections.map(roundToBf16));
     const index = new LshIndex({ rows, count, channels }, hashes, tables, createRandom(7, 'projections'));
     const codesOf = (of: Float32Array, row: number): number[] =>
       Array.from({ length: tables }, (_, table) =>

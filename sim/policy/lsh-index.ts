@@ -4,9 +4,11 @@
  * follows from the angle alone, so its weight can be corrected. MagicPIG, arXiv 2410.16179; library/lsh/lsh.cc,
  * library/sparse_attention/sparse_attention.cc.
  */
+
 import { pow } from '../engine/math.ts';
 import type { Random } from '../engine/random.ts';
 import { dotRows } from '../engine/simd.ts';
+import { roundToBf16 } from './group-quantiser.ts';
 import type { RowSet } from './k-means.ts';
 
 /** Coefficients of arccos x = √(1 - x) · Σ aᵢ xⁱ for x in 0..1, error 2e-8 (Abramowitz & Stegun 4.4.46). */
@@ -64,8 +66,10 @@ export class LshIndex {
     this.channels = source.channels;
     this.hashes = hashes;
     this.tables = tables;
-    this.projections = new Float32Array(tables * hashes * source.channels);
-    random.fillNormal(this.projections);
+    const projections = new Float32Array(tables * hashes * source.channels);
+    random.fillNormal(projections);
+    // As Infini-AI-Lab/MagicPIG models/attnserver.py keeps them.
+    this.projections = projections.map(roundToBf16);
     this.starts = new Int32Array(tables * (2 ** hashes + 1));
     this.postings = new Int32Array(tables * source.count);
     this.seen = new Uint8Array(source.count);

@@ -79,7 +79,11 @@ export const samplingWorks = (
       flops: 2 * probes + WEIGHT_FLOPS * sampled,
       kernels: 1,
       where: 'cpu',
-      call: { kernel: 'lsh-match', counts: { hashed, probes, sampled }, shape: { ...c, queries } },
+      call: {
+        kernel: 'lsh-match',
+        counts: { hashed, probes, sampled },
+        shape: { hashes: c.hashes, tables: c.tables, queries },
+      },
     },
   ];
 };

@@ -25,7 +25,7 @@ const listsOf = (codes: Uint16Array, tokens: number) => {
   return { starts, postings };
 };
 
-const bytesOf = (words: Uint32Array | Float32Array): Uint8Array => new Uint8Array(words.buffer);
+const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
 
 const byKernel = async (
   device: SelectionDevice,
@@ -33,7 +33,7 @@ const byKernel = async (
 ): Promise<readonly Uint32Array[]> => {
   const drawn = new Float32Array(TABLES * HASHES * headDim);
   stream().fillNormal(drawn);
-  const projections = await device.put(bytesOf(drawn));
+  const projections = await device.put(bf16BytesOf(drawn));
   const hash = async (vectors: Float32Array, count: number) => {
     const codes = await device.room(2 * TABLES * count);
     const refs = { vectors: await device.put(bf16BytesOf(vectors)), projections, codes };
@@ -61,6 +61,7 @@ const byKernel = async (
     tables: TABLES,
     hashes: HASHES,
     collisions: COLLISIONS,
+    lists: 1,
     codeStride: group,
     idStride: tokens,
   };

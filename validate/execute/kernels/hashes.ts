@@ -1,19 +1,24 @@
 /** MagicPIG's sampling: codes of the queries by sign hashes on the GPU, and the look-up of their keys on the CPU. */
-import { countOf, type KernelBinder, shapeOf } from './kernel-use.ts';
+import { countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
+
+/** Host memory that one set of lists may take: fewer rows have lists of their own where all would take more. */
+const LIST_BYTES = 2 ** 26;
+/** Tables need two collisions (MagicPIG). */
+const COLLISIONS = 2;
 
 export const hash: KernelBinder = (use) => {
   const { binding, rows, headDim } = use;
   const count = countOf(use, 'count');
   const [tables, hashes] = [shapeOf(use, 'tables'), shapeOf(use, 'hashes')];
   if (count < 1 || hashes > 16) return null;
-  const projections = 4 * tables * hashes * headDim;
+  const projections = 2 * tables * hashes * headDim;
   const vectors = 2 * rows * count * headDim;
   const codes = 2 * rows * tables * count;
   binding.add('lsh-hash', {
     refs: {
       vectors: binding.layout.place('kv', vectors),
       // The same for all layers.
-      projections: binding.once('projections', () => binding.layout.place('scores', projections)),
+      projections: binding.once('projections', () => binding.layout.place('kv', projections)),
       codes: binding.layout.place('outputs', codes),
     },
     ints: {
@@ -29,4 +34,90 @@ export const hash: KernelBinder = (use) => {
     },
   });
   return { read: projections + vectors, write: codes };
+};
+
+/** Lists of keys by code, `size` in each that any query asks for; buckets beyond the last key are empty. */
+interface Lists {
+  readonly keys: number;
+  readonly size: number;
+  readonly tables: number;
+  readonly hashes: number;
+  /** Rows with lists of their own. */
+  readonly sets: number;
+}
+
+const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
+
+const startsOf = ({ keys, size, tables, hashes, sets }: Lists): Uint8Array => {
+  const bounds = 2 ** hashes + 1;
+  return bytesOf(
+    Uint32Array.from({ length: sets * tables * bounds }, (_, i) => Math.min(keys, (i % bounds) * size)),
+  );
+};
+
+/** Each bucket's keys lie evenly over all, from another first one in each table. */
+const postingsOf = ({ keys, size, tables, sets }: Lists): Uint8Array => {
+  const words = new Uint32Array(sets * tables * keys);
+  const stride = Math.floor(keys / size);
+  for (let list = 0, at = 0; list < sets * tables; list++)
+    for (let p = 0; p < keys; p++, at++) {
+      const first = (Math.imul(Math.floor(p / size) + 1, 0x9e3779b1) + Math.imul(list, 0x85ebca6b)) >>> 0;
+      words[at] = ((p % size) * stride + (first % stride)) % keys;
+    }
+  return bytesOf(words);
+};
+
+/** Sizes of lists in quarter octaves, so that layers share most of them. */
+const rounded = (size: number): number => Math.max(1, Math.round(2 ** (Math.round(4 * Math.log2(size)) / 4)));
+
+const listsOf = (use: KernelUse, keys: number, queries: number): Lists => {
+  const [tables, hashes] = [shapeOf(use, 'tables'), shapeOf(use, 'hashes')];
+  const each = (use.call.counts.probes ?? 0) / (queries * tables);
+  const size = Math.min(keys, rounded(Math.max(1, keys / 2 ** hashes, each)));
+  const sets = Math.max(1, Math.min(use.rows, Math.floor(LIST_BYTES / (4 * tables * keys))));
+  return { keys, size, tables, hashes, sets };
+};
+
+/** Keys that share a query's code in two tables, looked up in host memory. */
+export const match: KernelBinder = (use) => {
+  const { binding, rows } = use;
+  const keys = countOf(use, 'hashed');
+  const group = shapeOf(use, 'queries', 1);
+  if (keys < 1 || shapeOf(use, 'hashes') > 16) return null;
+  const lists = listsOf(use, keys, group);
+  const { tables, hashes, size, sets } = lists;
+  const { layout } = binding;
+  const name = `${keys} by ${size}`;
+  const used = Math.floor(keys / size);
+  const codes = new Uint16Array(2 * Math.ceil((rows * tables * group) / 2));
+  codes.forEach((_, i) => {
+    codes[i] = (Math.imul(i + binding.calls.length, 0x9e3779b1) >>> 8) % used;
+  });
+  const shared = (what: string, words: number, make: (of: Lists) => Uint8Array) =>
+    binding.once(`${what} ${name}`, () => layout.drawn('hostTables', 4 * words, () => make(lists)));
+  binding.add('lsh-match', {
+    refs: {
+      codes: layout.table('hostTables', new Uint32Array(codes.buffer)),
+      starts: shared('starts', sets * tables * (2 ** hashes + 1), startsOf),
+      postings: shared('postings', sets * tables * keys, postingsOf),
+      ids: layout.place('hostOutputs', 4 * rows * group * keys),
+      counts: layout.place('hostOutputs', 4 * rows * group),
+    },
+    ints: {
+      rows,
+      group,
+      count: keys,
+      tables,
+      hashes,
+      collisions: COLLISIONS,
+      lists: sets,
+      codeStride: group,
+      idStride: keys,
+    },
+  });
+  const { probes = 0, sampled = 0 } = use.call.counts;
+  return {
+    read: rows * (8 * group * tables + 5 * probes),
+    write: rows * (group * keys + probes + 4 * sampled),
+  };
 };

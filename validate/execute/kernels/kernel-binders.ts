@@ -3,7 +3,7 @@
  * work of the same bytes, flops and launches, for the reasons below.
  */
 import { gate, ringToPage } from './admission.ts';
-import { hash } from './hashes.ts';
+import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
 import { collide, encode, rerank } from './paris.ts';
 import { rebuild } from './rebuild.ts';
@@ -20,6 +20,7 @@ export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   'paris-rerank': rerank,
   'paris-encode': encode,
   'lsh-hash': hash,
+  'lsh-match': match,
   gate,
   'ring-to-page': ringToPage,
   'delta-rebuild': rebuild,
