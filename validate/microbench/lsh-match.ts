@@ -87,6 +87,7 @@ const siteOf = (shape: Tables): Site => ({
       tables,
       hashes,
       collisions: COLLISIONS,
+      lists: KV_HEADS,
       codeStride: GROUP,
       idStride: hashed,
     };
