@@ -40,6 +40,11 @@ const flags = z.object({
     ),
   name: z.string().optional().describe('name of the profile; default: the name of --out, or of the device'),
   restarts: z.int().min(1).max(20).default(3).describe('processes that measure every site once'),
+  timeLimit: z
+    .number()
+    .positive()
+    .default(300)
+    .describe('seconds after which no restart is begun that would take as long as the last'),
   only: z
     .array(z.enum(microbenchNames))
     .optional()
@@ -97,7 +102,13 @@ const measure = async (given: Flags, context: VerbContext): Promise<Samples> => 
     `measuring ${sites.length} sites on ${machine.device.name} (${machine.name}), ${given.restarts} restarts`,
   );
   const restarts = [];
+  const began = performance.now();
   for (let restart = 0; restart < given.restarts; restart++) {
+    const tookMs = performance.now() - began;
+    if (restart > 0 && tookMs * (1 + 1 / restart) > 1000 * given.timeLimit) {
+      context.note(`--time-limit ${given.timeLimit}: measured ${restart} of ${given.restarts} restarts`);
+      break;
+    }
     const progress = context.progress(`restart ${restart + 1} of ${given.restarts}`, 1);
     const request: RestartRequest = {
       backend: machine.name,

@@ -58,7 +58,7 @@ export const restartApart = async (
         reject(
           new KernelError(
             'fault',
-            `the measuring process ended (${signal ?? `exit ${code}`}); nothing was written`,
+            `the measuring process ended (${signal ?? `exit ${code}`}), nothing was written; run it again, with less --memory if the machine ran out of it`,
           ),
         );
     });
