@@ -57,9 +57,9 @@ struct kvt_context {
   uint32_t* words = nullptr;
   int32_t word_count = 0;
   uint32_t epoch = 0;
-  // Pools of the host streams, of host work inside GPU streams and of requests at files, and the host streams' threads.
+  // Pools of the host streams, of host work inside GPU streams (which share it range by range) and of requests at
+  // files, and the host streams' threads.
   std::unique_ptr<kvt::Threads> pool, staging_pool, io;
-  std::mutex staging_mutex;
   std::unique_ptr<kvt::HostStream> host[KVT_STREAMS];
   // Threads that do the host's part of calls of a GPU stream.
   std::unique_ptr<kvt::HostStream> staging[kvt::kGpuStreams];

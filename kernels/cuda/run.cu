@@ -245,7 +245,6 @@ void Run::start_staged(int32_t at) {
   const Step& step = steps_[at];
   context_->staging[calls_[at].stream]->push([this, at, epoch = epoch_, work = step.staged, pieces = step.pieces] {
     const bool go = wait_word(word(ready_word(at)), epoch, abandon_);
-    const std::lock_guard<std::mutex> lock(context_->staging_mutex);
     for (int piece = 0; piece < pieces; piece++) {
       if (go) work(*context_->staging_pool, piece);
       std::atomic_thread_fence(std::memory_order_release);
