@@ -4,6 +4,7 @@
  * the query's nearest sign patterns, then reranks candidates with the 4-bit codes.
  * amy-77/ParisKV cache_hub/polar_cache.py, collision_fused/collision.cu, rerank/rerank.cu.
  */
+import { roundToHalf } from './group-quantiser.ts';
 import { CENTRES, CODES, codeSubvector, paddedDim, Rotation, SUBSPACE } from './rotated-code.ts';
 
 const CENTROIDS = 256;
@@ -57,7 +58,7 @@ export class ParisIndex {
     return TIER_SHARES.length * subspaces;
   }
 
-  /** Index bytes per key (ids, 4-bit codes, bf16 weights), as the authors store them. */
+  /** Index bytes per key: ids, 4-bit codes, 16-bit weights. */
   static bytesPerKey(headDim: number): { ids: number; rerank: number } {
     const dim = paddedDim(headDim);
     return { ids: dim / SUBSPACE, rerank: dim / 2 + (2 * dim) / SUBSPACE };
@@ -75,7 +76,7 @@ export class ParisIndex {
     for (let b = 0; b < subspaces; b++) {
       const first = b * SUBSPACE;
       const at = token * this.dim + first;
-      this.weights[token * subspaces + b] = codeSubvector(x, first, codes, at);
+      this.weights[token * subspaces + b] = roundToHalf(codeSubvector(x, first, codes, at));
       let id = 0;
       for (let c = 0; c < SUBSPACE; c++) id |= (codes[at + c] >> 3) << c;
       this.ids[token * subspaces + b] = id;
@@ -92,14 +93,14 @@ export class ParisIndex {
         this.terms[c * CODES + code] = code & 8 ? -term : term;
       }
     }
-    const n = this.to - this.from;
+    const wanted = rho * (this.to - this.from);
     for (let b = 0; b < this.subspaces; b++) {
       this.rankCentroids(b);
       let covered = 0;
       let level = 0;
       for (let i = 0; i < CENTROIDS; i++) {
         const id = this.order[i];
-        while (level < TIER_SHARES.length && covered >= TIER_SHARES[level] * rho * n) level++;
+        while (level < TIER_SHARES.length && covered >= TIER_SHARES[level] * wanted) level++;
         this.tier[b * CENTROIDS + id] = TIER_SHARES.length - level;
         covered += this.counts[b * CENTROIDS + id];
       }
