@@ -1,6 +1,7 @@
 /** ParisKV's index against its definition, worked out the slow way: tiers, collisions and estimates. */
 import { describe, expect, test } from 'vitest';
 import { createRandom } from '../engine/random.ts';
+import { roundToHalf } from './group-quantiser.ts';
 import { ParisIndex } from './pariskv-index.ts';
 
 const thresholds = [0.0843, 0.1698, 0.2578, 0.3499, 0.4487, 0.5585, 0.6901];
@@ -55,7 +56,7 @@ describe.each([
         });
         const agreement = part.reduce((sum, x, c) => sum + (x / norm) * quantised[c], 0);
         const product = quantised.reduce((sum, x, c) => sum + x * q[8 * b + c], 0);
-        wanted += (product * norm) / agreement;
+        wanted += product * roundToHalf(norm / agreement);
       }
       expect(index.estimate(token)).toBeCloseTo(wanted, 5);
     }
@@ -72,7 +73,7 @@ describe.each([
       const order = Array.from({ length: 256 }, (_, id) => id).sort((a, z) => proximity(z) - proximity(a));
       let covered = 0;
       for (const id of order) {
-        const passed = shares.filter((share) => covered >= share * rho * (tokens - from)).length;
+        const passed = shares.filter((share) => covered >= share * (rho * (tokens - from))).length;
         for (const [i, found] of ids.entries()) if (found === id) wanted[i] += shares.length - passed;
         covered += ids.filter((found) => found === id).length;
       }
