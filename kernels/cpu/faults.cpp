@@ -3,6 +3,8 @@
 // handled it before (V8 traps WebAssembly's faults so). What the kernel held is lost: it allocates little, locks nothing.
 #include "faults.h"
 
+#include "denormals.h"
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -73,7 +75,7 @@ void install_fault_handler() {
   });
 }
 
-void run_guarded(const std::function<void()>& body) {
+static void run_within_guard(const std::function<void()>& body) {
   Guard guard;
   guard.address = 0;
   Guard* const outer = current();
@@ -92,6 +94,11 @@ void run_guarded(const std::function<void()>& body) {
     throw;
   }
   set_current(outer);
+}
+
+void run_guarded(const std::function<void()>& body) {
+  const WithoutDenormals without_denormals;
+  run_within_guard(body);
 }
 
 }  // namespace kvt

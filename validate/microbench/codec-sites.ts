@@ -35,7 +35,8 @@ const siteOf = (bounds: Bounds, way: 'encode' | 'decode', name: FormatName, page
     kernel: way,
     refs: {
       source: layout.place('kv', pages * sourceStride),
-      target: layout.place('kv', pages * targetStride),
+      // Apart from what others read as 16-bit numbers.
+      target: layout.place('outputs', pages * targetStride),
     },
     ints: {
       pages,

@@ -25,7 +25,7 @@ const siteOf = (rows: number, rowBytes: number): Site => {
     options: { graph: false },
     build: (layout) => {
       const source = layout.place('file', PASSES * bytes, 4096);
-      const target = layout.place('host', bytes, 4096);
+      const target = layout.place('hostOutputs', bytes, 4096);
       const ints = { count: rows, bytes: rowBytes, sourceStride: rowBytes, targetStride: rowBytes };
       return repeated(
         PASSES,
