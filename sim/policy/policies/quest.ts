@@ -29,10 +29,7 @@ const config = z.object({
     .default('per-query')
     .describe('who chooses: each query head, or the group'),
   tier: z.enum(['hbm', 'dram']).default('hbm').describe('where full pages live'),
-  mode: z
-    .enum(['dma', 'dma-batch', 'uva'])
-    .default('uva')
-    .describe('how pages cross the link (tier dram)'),
+  mode: z.enum(['dma', 'dma-batch', 'uva']).default('uva').describe('how pages cross the link (tier dram)'),
   reuse: z
     .boolean()
     .default(true)
