@@ -3,6 +3,7 @@
  * copy engines, and no datasheet states peaks. So the base of the fit states what the machine is, rates that nothing
  * fits are those of its memory, and copies get rates of their own below them.
  */
+import { flopsOf } from '../microbench/microbench.ts';
 import { type Constant, type MachineDescription, put } from '../overlay.ts';
 import { measuredNs, type Samples } from '../samples.ts';
 import type { Law } from './laws.ts';
@@ -30,16 +31,9 @@ const bestRate = ({ sites }: Samples, of: RegExp): number | undefined => {
 
 /** Highest rate of arithmetic at any site, TFLOP/s. */
 const bestTflops = ({ sites }: Samples): number => {
-  const rates = sites.map((site) => {
-    const [operation] = site.operations;
-    const flops =
-      operation?.kind === 'dense'
-        ? operation.gemms.reduce((sum, { m, n, k }) => sum + 2 * m * n * k, 0)
-        : operation !== undefined && 'flops' in operation
-          ? operation.flops
-          : 0;
-    return flops / measuredNs(site) / 1000;
-  });
+  const rates = sites.map(
+    (site) => site.operations.reduce((sum, one) => sum + flopsOf(one), 0) / measuredNs(site) / 1000,
+  );
   return Math.max(1e-6, ...rates);
 };
 

@@ -49,6 +49,14 @@ export const passesFor = (bytes: number, bounds: Bounds, most = 64): number => {
   return Math.max(1, Math.min(most, Math.ceil(between / bytes), Math.floor(bounds.hbmBytes / bytes)));
 };
 
+/** Arithmetic that an operation says it does, flops. */
+export const flopsOf = (operation: Operation): number =>
+  operation.kind === 'dense'
+    ? operation.gemms.reduce((sum, { m, n, k }) => sum + 2 * m * n * k, 0)
+    : 'flops' in operation
+      ? operation.flops
+      : 0;
+
 /** Powers of `factor` from `from` to `to`, both included where hit. */
 export const powers = (from: number, to: number, factor: number): readonly number[] => {
   const values: number[] = [];

@@ -7,14 +7,14 @@ import { createRandom, type Random } from '../../kernels/random.ts';
 import { AREA_NAMES, type AreaName, Layout, Memory } from '../execute/memory.ts';
 import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
 import { catalog } from './catalog.generated.ts';
-import type { Bounds, Microbench, Site } from './microbench.ts';
+import { type Bounds, flopsOf, type Microbench, type Site } from './microbench.ts';
 
 /** A clock that moved by more than this between the ends of a block spoils it. */
 const DRIFT_RATIO = 0.03;
 const BLOCK_SITES = 24;
 const REPEATS = 9;
 /** Repeats of a site take about this long together, unless there are fewer than the least. */
-const SITE_NS = 1e8;
+const SITE_NS = { cuda: 1e8, cpu: 5e7, reference: 5e7 };
 const LEAST_REPEATS = 3;
 /** A timed region shorter than this is repeated back to back until it is as long. */
 const REGION_NS = 1e6;
@@ -41,6 +41,12 @@ export const boundsOf = (
   kernels: new Set(device.kernels),
 });
 
+/** Flops of a site's passes that a processor gets through in a tenth of a second: more would tell nothing new. */
+const MOST_FLOPS = 2e10;
+
+const isAffordable = ({ operations, passes }: Site, { backend }: Bounds): boolean =>
+  backend === 'cuda' || passes * operations.reduce((sum, one) => sum + flopsOf(one), 0) <= MOST_FLOPS;
+
 /** Sites of all benchmarks (or of those named) that the backend has the kernels for, and why the others are left out. */
 export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
   const sites: NamedSite[] = [];
@@ -50,7 +56,13 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
     const missing = bench.kernels.filter((kernel) => !bounds.kernels.has(kernel));
     if (missing.length > 0)
       skipped.push(`${bench.name}: no kernel ${missing.join(', ')} on ${bounds.backend}`);
-    else sites.push(...bench.sites(bounds).map((site) => ({ benchmark: bench.name, site })));
+    else
+      sites.push(
+        ...bench
+          .sites(bounds)
+          .filter((site) => isAffordable(site, bounds))
+          .map((site) => ({ benchmark: bench.name, site })),
+      );
   }
   return { sites, skipped };
 };
@@ -89,7 +101,10 @@ const timeSite = async (backend: Backend, memory: Memory, site: Site): Promise<n
     // What finds caches cold does so once.
     const most = (site.options?.flushBytes ?? 0) > 0 ? 1 : 1000;
     const inner = Math.max(1, Math.min(most, Math.ceil(REGION_NS / probedNs)));
-    const repeats = Math.min(REPEATS, Math.max(LEAST_REPEATS, Math.ceil(SITE_NS / (inner * probedNs))));
+    const repeats = Math.min(
+      REPEATS,
+      Math.max(LEAST_REPEATS, Math.ceil(SITE_NS[backend.name] / (inner * probedNs))),
+    );
     // A long pass needs no second warm-up, and its first time counts.
     const isLong = repeats < REPEATS;
     const rest = { warmups: isLong ? 0 : 1, repeats: isLong ? repeats - 1 : repeats, inner };
