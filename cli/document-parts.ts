@@ -10,7 +10,7 @@ import type { PolicyPlugin } from '../sim/policy/policy.ts';
 import { packageRoot } from '../traces/package-root.ts';
 import { judge, readRecords } from '../validate/policies/evidence.ts';
 import { flagSpecs } from './flags.ts';
-import { formatRatio } from './format.ts';
+import { formatNs, formatRatio } from './format.ts';
 import { policyTemplate } from './new-policy.ts';
 
 const table = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
@@ -80,11 +80,33 @@ const evidenceTable = (): string => {
   return table([...header, 'Kendall τ', 'pairs in order', 'noise', 'bytes'], rows);
 };
 
+/** Per policy of the first evidence, the case with the highest floor: bytes rule there, not launches. */
+const floorTable = (): string => {
+  const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
+  const { cases } = judge(folder, readRecords(folder)[0]);
+  const largest = new Map<string, (typeof cases)[number]>();
+  for (const one of cases)
+    if (one.floor.floorNs > (largest.get(one.policy)?.floor.floorNs ?? 0)) largest.set(one.policy, one);
+  const rows = [...largest.values()].map(({ policy, context, batch, measuredNs, floor, calls }) => [
+    policy,
+    `${context / 1024}K, batch ${batch}`,
+    formatNs(floor.floorNs),
+    floor.bound,
+    formatNs(measuredNs),
+    floor.ratio.toFixed(2),
+    `${calls}, ${formatNs(floor.launchNs)}`,
+    floor.worst ?? '–',
+  ]);
+  const header = ['policy', 'case', 'floor', 'bound by', 'measured', 'over floor', 'calls, their launches'];
+  return table([...header, 'most above its own floor'], rows);
+};
+
 export const documentParts: Readonly<Record<string, () => string>> = {
   'policy-template': () => `\`\`\`ts\n${policyTemplate('every-other.ts', 'every-other')}\`\`\``,
   'policy-table': policyTable,
   'combinator-table': combinatorTable,
   'evidence-table': evidenceTable,
+  'floor-table': floorTable,
 };
 
 const MADE = /(<!-- made: ([\w-]+) -->\n)[\s\S]*?(\n<!-- end -->)/g;

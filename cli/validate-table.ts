@@ -30,6 +30,8 @@ const LEGEND = [
   'predicted: the model, from the machine profile alone. measured: median of all repeats. error: of the prediction.',
   'bytes: what the calls touch. output: error of attention against exact attention over the same choice.',
   'sets: Jaccard of what kernels select against what the policy selects.',
+  'floor: bytes and flops of the program at measured ceilings, the busiest resource alone, without launches.',
+  'most above it: operations whose time alone exceeds their own floor most.',
   'stand-ins: operations without a kernel of their own, run as work of the same bytes, flops and launches.',
 ];
 
@@ -55,6 +57,9 @@ export const renderValidation = (validation: ValidationDocument, columns: number
     signed(one.predictedBytes / one.measuredBytes - 1),
     orDash(one.outputError, (x) => x.toPrecision(2)),
     orDash(one.jaccard, (x) => x.toFixed(3)),
+    formatNs(one.floor.floorNs),
+    one.floor.ratio.toFixed(2),
+    one.floor.worst ?? '–',
     one.standIns.map(({ what }) => what).join(', ') || '–',
   ]);
   return [
@@ -74,10 +79,13 @@ export const renderValidation = (validation: ValidationDocument, columns: number
         'bytes error',
         'output',
         'sets',
+        'floor',
+        'over floor',
+        'most above it',
         'stand-ins',
       ],
       rows,
-      { columns, right: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] },
+      { columns, right: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] },
     ),
     '',
     ...summaryLines(validation),

@@ -10,6 +10,7 @@ import { type Machine, resolveMachine } from '../../sim/timing/cost.ts';
 import type { TouchedBytes } from '../execute/binding.ts';
 import { programBytes, sumOfBytes } from '../execute/program-bytes.ts';
 import { medianOf } from '../samples.ts';
+import { floorNsOf, type StepFloor, stepFloor } from './floor.ts';
 import { predictStep } from './predict-step.ts';
 import type { CaseSamples, ValidationSamples } from './samples.ts';
 import { type Pair, summariseValidation, type ValidationSummary } from './statistics.ts';
@@ -20,6 +21,8 @@ export interface KindResidual {
   readonly operations: number;
   readonly predictedNs: number;
   readonly measuredNs: number;
+  /** Their bytes and flops at the machine's ceilings. */
+  readonly floorNs: number;
 }
 
 export interface CaseResult {
@@ -44,6 +47,15 @@ export interface CaseResult {
   readonly calls: number;
   readonly standIns: CaseSamples['standIns'];
   readonly kinds: readonly KindResidual[];
+  readonly floor: CaseFloor;
+}
+
+/** The least time of the case's program, and where the measured time goes beyond it. */
+export interface CaseFloor extends StepFloor {
+  /** Measured over floor. */
+  readonly ratio: number;
+  /** Kind of operations whose time alone exceeds its own floor most, both summed over the layers. */
+  readonly worst: string | null;
 }
 
 export interface Validation {
@@ -66,27 +78,41 @@ const kindsOf = (
   { operations, operationNs }: CaseSamples,
   startNs: Float64Array,
   endNs: Float64Array,
+  machine: Machine,
 ): readonly KindResidual[] => {
-  const kinds = new Map<
-    string,
-    { kind: string; operations: number; predictedNs: number; measuredNs: number }
-  >();
+  const kinds = new Map<string, { -readonly [K in keyof KindResidual]: KindResidual[K] }>();
   for (const [at, start, end] of operationNs) {
     const kind = labelOf(operations[at]);
-    const sum = kinds.get(kind) ?? { kind, operations: 0, predictedNs: 0, measuredNs: 0 };
+    const sum = kinds.get(kind) ?? { kind, operations: 0, predictedNs: 0, measuredNs: 0, floorNs: 0 };
     sum.operations++;
     sum.predictedNs += endNs[at] - startNs[at];
     sum.measuredNs += end - start;
+    sum.floorNs += floorNsOf([operations[at]], machine);
     kinds.set(kind, sum);
   }
   return [...kinds.values()];
 };
 
+const floorOf = (
+  { operations, calls }: CaseSamples,
+  kinds: readonly KindResidual[],
+  measuredNs: number,
+  machine: Machine,
+): CaseFloor => {
+  const floor = stepFloor(operations, machine, calls);
+  const excess = (kind: KindResidual): number => kind.measuredNs - kind.floorNs;
+  const worst = [...kinds].sort((a, b) => excess(b) - excess(a)).at(0);
+  return { ...floor, ratio: measuredNs / floor.floorNs, worst: worst?.kind ?? null };
+};
+
 const resultOf = (samples: CaseSamples, machineOf: MachineOf): CaseResult => {
   const { policy, model, context, batch, budget, layers, rounds, graph, calls, operations } = samples;
-  const { totalNs, startNs, endNs, calibrated } = predictStep(operations, machineOf(graph));
+  const machine = machineOf(graph);
+  const { totalNs, startNs, endNs, calibrated } = predictStep(operations, machine);
+  const kinds = kindsOf(samples, startNs, endNs, machine);
   const predicted = programBytes(operations);
   const all = rounds.flat();
+  const measuredNs = medianOf(all);
   const [low, high] = quantiles(Float64Array.from(all), [0.05, 0.95]);
   return {
     policy,
@@ -96,7 +122,7 @@ const resultOf = (samples: CaseSamples, machineOf: MachineOf): CaseResult => {
     budget,
     layers,
     predictedNs: totalNs,
-    measuredNs: medianOf(all),
+    measuredNs,
     spreadNs: [low, high],
     roundNs: rounds.map(medianOf),
     calibrated,
@@ -108,7 +134,8 @@ const resultOf = (samples: CaseSamples, machineOf: MachineOf): CaseResult => {
     graph,
     calls,
     standIns: samples.standIns,
-    kinds: kindsOf(samples, startNs, endNs),
+    kinds,
+    floor: floorOf(samples, kinds, measuredNs, machine),
   };
 };
 

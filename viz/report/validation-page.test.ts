@@ -20,6 +20,7 @@ const caseOf = (policy: string, measuredNs: number, ratio: number, h2d = 0, dram
   bytes: { predicted: { hbm: 100, h2d, d2h: 0, dram }, measured: { hbm: 101, h2d, d2h: 0, dram } },
   outputError: 0.003,
   jaccard: null,
+  floor: { floorNs: measuredNs / 1.2, ratio: 1.2, worst: 'attend' },
   standIns: policy === 'quest' ? [{ what: 'concat', count: 2 }] : [],
   kinds: [{ kind: 'attend', operations: 8, predictedNs: measuredNs * ratio, measuredNs }],
 });

@@ -26,6 +26,8 @@ export interface ValidatedCase {
   readonly outputError: number | null;
   readonly jaccard: number | null;
   readonly standIns: readonly { readonly what: string; readonly count: number }[];
+  /** The program's bytes and flops at measured ceilings, measured time over that, and the kind most above its own. */
+  readonly floor: { readonly floorNs: number; readonly ratio: number; readonly worst: string | null };
   /** Time alone of all operations of a kind. */
   readonly kinds: readonly {
     readonly kind: string;

@@ -22,6 +22,8 @@ const linesOf = (one: ValidatedCase): readonly TipLine[] => [
   ['error', signed(errorOf(one))],
   ['bytes', formatBytes(one.measuredBytes)],
   ['layers run', String(one.layers)],
+  ['floor', `${formatNs(one.floor.floorNs)}, measured ${one.floor.ratio.toFixed(2)} times`],
+  ...(one.floor.worst === null ? [] : [['most above its own floor', one.floor.worst] as const]),
 ];
 
 const titleOf = (one: ValidatedCase): string => `${one.policy}, ${groupOf(one)}`;
