@@ -167,6 +167,7 @@ export class Emitter {
       flops: work.flops * factor,
       ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * factor }),
       kernels: work.kernels,
+      rows: factor / tokens,
       where,
       ...(work.call === undefined ? {} : { call: scaleCall(work.call, tokens) }),
       stream: where === 'gpu' ? 'compute' : 'cpu',

@@ -3,7 +3,7 @@
  * JSON files, as profiles are, and every number says where it comes from.
  */
 import * as z from 'zod';
-import { error, quantity, ramp, time } from './quantity.ts';
+import { error, provenance, quantity, ramp, time } from './quantity.ts';
 import { utilisation } from './utilisation-schema.ts';
 
 export const STACK_FORMAT = 'kvtier.stack/1';
@@ -28,7 +28,14 @@ export const stackSchema = z.strictObject({
   hostNs: time,
   /** Around each product of a layer: launches, and passes over its output by element-wise kernels. */
   dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
-  gemm: z.strictObject({ rateRatio: quantity }),
+  /**
+   * `tokenTiles`: tokens that a kernel takes at a time, ascending. A product of more than the largest is that of several
+   * kernels, each reading the weights; fewer tokens take as long as the next tile. Absent = any number, in one kernel.
+   */
+  gemm: z.strictObject({
+    rateRatio: quantity,
+    tokenTiles: z.strictObject({ sizes: z.array(z.int().positive()).min(1), ...provenance }).optional(),
+  }),
   /**
    * `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
    * the cache that it attends to, as one that grows by concatenation does; absent = never. `startNs`: what launching
@@ -67,7 +74,7 @@ export const stackSchema = z.strictObject({
    */
   hostKernels: z.record(z.string(), kernelLaw).optional(),
   /**
-   * Shares of a law's speed on grids of sizes, by the name of the law: `attend`, `gemm`, `select`, `gather`, or a kernel's.
+   * Shares of a law's speed on grids of sizes, by the name of the law: `attend`, `gemm`, `select`, `rows` (gathered), or a kernel's.
    * Time = the law's over the share, see sim/timing/utilisation.ts.
    */
   utilisation: z.record(z.string(), utilisation).optional(),

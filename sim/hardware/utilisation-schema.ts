@@ -21,7 +21,12 @@ export type SizeName = (typeof SIZE_NAMES)[number];
 export const utilisation = z
   .strictObject({
     axes: z
-      .array(z.strictObject({ of: z.enum(SIZE_NAMES), at: z.array(z.number().positive()).min(1) }))
+      .array(
+        z.strictObject({
+          of: z.enum(SIZE_NAMES),
+          at: z.array(z.number().positive()).min(1),
+        }),
+      )
       .min(1),
     shares: z.array(z.number().positive()),
     ...provenance,

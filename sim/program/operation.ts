@@ -49,6 +49,8 @@ export interface ScoreOperation extends OperationBase {
   readonly matrixFlops?: number;
   readonly kernels: number;
   readonly where: 'gpu' | 'cpu';
+  /** Sequences times KV heads; absent = not known. */
+  readonly rows?: number;
   /** Absent = no kernel of our own does it. */
   readonly call?: KernelCall;
 }

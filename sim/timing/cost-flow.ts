@@ -44,6 +44,9 @@ const capacityBounds = (machine: Machine, takes: ResourceBytes): readonly Bound[
     ns: (takes[name] ?? 0) / rateBytesPerNs,
   }));
 
+const slowestOf = (bounds: readonly Bound[]): Bound =>
+  bounds.reduce((a, b) => (b.ns > a.ns ? b : a), { label: 'latency', ns: 0 });
+
 const intervalOf = ({ trust, inDomain, widen = [1, 1] }: Work): readonly [number, number] => {
   const error = trust.errorRatio * (inDomain ? 1 : EXTRAPOLATION);
   return [Math.min(1, widen[0]) / (1 + error), Math.max(1, widen[1]) * (1 + error)];
@@ -53,8 +56,8 @@ const intervalOf = ({ trust, inDomain, widen = [1, 1] }: Work): readonly [number
 export const toCost = (machine: Machine, work: Work): OperationCost => {
   const { timeRatio = 1 } = work;
   const own = work.bounds.map(({ label, ns }) => ({ label, ns: ns * timeRatio }));
-  const bounds = [...own, ...capacityBounds(machine, work.takes)];
-  const slowest = bounds.reduce((a, b) => (b.ns > a.ns ? b : a), { label: 'latency', ns: 0 });
+  const lasting = slowestOf(own).ns;
+  const slowest = slowestOf([...own, ...capacityBounds(machine, work.takes)]);
   const amount = slowest.ns > 0 ? work.amount : 0;
   const demands: readonly Demand[] =
     amount > 0
@@ -62,7 +65,9 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
           .map(({ name }) => ({ resource: name, bytesPerAmount: (work.takes[name] ?? 0) / amount }))
           .filter(({ bytesPerAmount }) => bytesPerAmount > 0)
       : [];
-  const ownNs = work.fixedNs * timeRatio;
+  // What a table takes off a flow that a resource holds up comes off the start instead: the two overlapped.
+  const ownNs =
+    timeRatio < 1 ? Math.max(0, work.fixedNs * timeRatio - (slowest.ns - lasting)) : work.fixedNs * timeRatio;
   const fixedNs = Math.max(ownNs, (work.hostNs ?? 0) - slowest.ns);
   const label =
     fixedNs > slowest.ns ? (work.hostNs && fixedNs > ownNs ? 'launch' : 'latency') : slowest.label;

@@ -17,7 +17,7 @@ import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts'
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
-import { gemmSizes, type Sizes, type Streaming, sizesOf, streamingSizes } from './sizes.ts';
+import { gemmSizes, type Sizes, type Streaming, sizesOf, streamingSizes, tiledProducts } from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -72,7 +72,9 @@ const productsCost = (
   bare: boolean,
 ): OperationCost => {
   const { gemm, hbm, launch } = machine;
-  const times = gemms.map((one) => productTime(machine, one, elementBytes, type));
+  const times = gemms
+    .flatMap((one) => tiledProducts(one, gemm.tokenTiles))
+    .map((one) => productTime(machine, one, elementBytes, type));
   const sum = (of: (time: ProductTime) => number): number =>
     times.reduce((total, time) => total + of(time), 0);
   const around = gemms.map(({ companions }) => {
@@ -86,10 +88,10 @@ const productsCost = (
   const bytes = sum((time) => time.bytes) + passBytes;
   const flowNs = sum((time) => Math.max(time.flopsNs, time.bytesNs)) + passBytes / hbm.copyBytesPerNs;
   const bindsOnFlops = sum((time) => Math.max(0, time.flopsNs - time.bytesNs)) > flowNs / 2;
-  const smallKernels = kernels - gemms.length;
+  const smallKernels = kernels - times.length;
   return toCost(machine, {
     fixedNs:
-      sum((time) => time.startNs) + gemms.length * launch.extraNs + smallKernels * kernelStartNs(machine),
+      sum((time) => time.startNs) + times.length * launch.extraNs + smallKernels * kernelStartNs(machine),
     amount: bindsOnFlops ? sum((time) => time.flops) : bytes,
     bounds: [{ label: bindsOnFlops ? 'compute' : 'hbm', ns: flowNs }],
     takes: { hbm: bytes },
@@ -213,6 +215,8 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
   const { readBytes, writeBytes, flops, matrixFlops = 0, farBytes = 0, timeRatio = 1, names } = work;
   const law = lawOf(machine, names, timeRatio);
+  // A table of the kernel itself goes before that of the law it follows.
+  const tabulated = names.find((name) => Object.hasOwn(machine.utilisation, name)) ?? '';
   const kernels = work.fused === true && law.name !== '' && law.name !== GENERAL ? 1 : work.kernels;
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
@@ -222,7 +226,7 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
     fixedNs:
       kernels * (law.startNs + rampNsOf(law, takenBytes / Math.max(1, kernels))) +
       (farBytes > 0 ? uva.roundTripNs : 0),
-    timeRatio: timeRatioOf(machine.utilisation[law.name], {
+    timeRatio: timeRatioOf(machine.utilisation[tabulated], {
       ...streamingSizes({ ...work, kernels }),
       ...work.sizes,
     }),
@@ -240,7 +244,7 @@ const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
 };
 
 export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
-  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call } = operation;
+  const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call, rows } = operation;
   const names = [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, GENERAL];
   if (where === 'gpu') {
     return streamedCost(machine, {
@@ -252,6 +256,7 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
       fused: call !== undefined,
+      sizes: rows === undefined ? {} : { rows },
       names,
     });
   }

@@ -53,6 +53,7 @@ export interface Machine extends SharedResources {
     readonly flopsPerNs: Readonly<Record<ElementType, number>>;
     readonly kernelsPerGemm: number;
     readonly passesPerGemm: number;
+    readonly tokenTiles: readonly number[];
   };
   readonly decodeAttention: Trust &
     Ramp & {
@@ -190,6 +191,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       flopsPerNs: scaled(products, stack.gemm.rateRatio.value),
       kernelsPerGemm: stack.dense.kernelsPerGemm.value,
       passesPerGemm: stack.dense.passesPerGemm.value,
+      tokenTiles: stack.gemm.tokenTiles?.sizes ?? [],
     },
     decodeAttention: {
       ...trustOf([decodeAttention.startNs, decodeAttention.rateRatio], decodeAttention.errorRatio),

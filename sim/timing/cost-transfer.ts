@@ -201,7 +201,7 @@ const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): Operati
   const flowNs = Math.max((read + written) / gather.bytesPerNs, rows * gather.rowNs);
   return toCost(machine, {
     fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
-    timeRatio: timeRatioOf(machine.utilisation.gather, { rows, rowBytes }),
+    timeRatio: timeRatioOf(machine.utilisation.rows, { rows, rowBytes }),
     amount: bytes,
     bounds: [{ label: 'hbm', ns: flowNs }],
     takes: { hbm: hbmBytes(machine, read, written) },

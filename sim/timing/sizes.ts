@@ -7,6 +7,20 @@ export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
 /** A product of `tokens` rows of activations with `bytes` of weights. */
 export const gemmSizes = ({ m, weightBytes }: Gemm): Sizes => ({ tokens: m, bytes: weightBytes });
 
+/**
+ * Products that a product is made of by kernels that take tiles of tokens: the largest tile as often as it fits, then the
+ * least that takes the rest. One of the very size where there are no tiles.
+ */
+export const tiledProducts = (product: Gemm, tiles: readonly number[]): readonly Gemm[] => {
+  const most = tiles.at(-1);
+  if (most === undefined) return [product];
+  const whole = Math.floor(product.m / most);
+  const rest = product.m - whole * most;
+  const ends = tiles.find((tile) => tile >= rest) ?? most;
+  const full = Array.from({ length: whole }, () => ({ ...product, m: most }));
+  return rest > 0 ? [...full, { ...product, m: ends }] : full;
+};
+
 export interface Streaming {
   readonly readBytes: number;
   readonly writeBytes: number;
@@ -34,27 +48,31 @@ export const attendSizes = ({ sequences, kvHeads, headDim }: AttendOperation, by
   bytes: Math.max(1, bytes),
 });
 
-/** Sizes of one operation; those of a product where it is a single one. */
-export const sizesOf = (operation: Operation): Sizes => {
+const onlySizes = ([first, second]: readonly Gemm[]): Sizes =>
+  first !== undefined && second === undefined ? gemmSizes(first) : {};
+
+/** Sizes of one operation; those of a product where it is a single kernel. */
+export const sizesOf = (operation: Operation, tokenTiles: readonly number[] = []): Sizes => {
   switch (operation.kind) {
     case 'attend':
       return attendSizes(operation, operation.readBytes.hbm ?? 0);
     case 'dense':
-      return operation.gemms.length === 1 ? gemmSizes(operation.gemms[0]) : {};
+      return onlySizes(operation.gemms.flatMap((gemm) => tiledProducts(gemm, tokenTiles)));
     case 'select':
       return { rows: operation.rows, candidates: operation.of };
     case 'fetch':
     case 'spill':
       return { rows: operation.rows, rowBytes: operation.rowBytes };
     case 'score': {
-      const { readBytes, writeBytes, flops, matrixFlops, kernels } = operation;
-      return streamingSizes({
+      const { readBytes, writeBytes, flops, matrixFlops, kernels, rows } = operation;
+      const streaming = streamingSizes({
         readBytes: readBytes.hbm ?? 0,
         writeBytes: writeBytes.hbm ?? 0,
         flops,
         matrixFlops,
         kernels,
       });
+      return rows === undefined ? streaming : { ...streaming, rows };
     }
     case 'append':
       return streamingSizes({ readBytes: 0, writeBytes: operation.bytes, flops: 0, kernels: 1 });

@@ -8,10 +8,12 @@ import { KERNEL_BINDERS } from './kernels/kernel-binders.ts';
 import { CANDIDATES, COUNTS, SCORES } from './kernels/kernel-use.ts';
 import type { Workload } from './workload.ts';
 
+type Shape = Pick<Workload['dimensions'], 'heads' | 'kvHeads' | 'headDim'>;
+
 /** Binds an operation by the kernel that it names; false = there is none, or its sizes are not those of the kernel. */
 export const bindKernel = (
   binding: Binding,
-  { dimensions, batch }: Pick<Workload, 'dimensions' | 'batch'>,
+  { dimensions, batch }: { readonly dimensions: Shape; readonly batch: number },
   { call, where }: ScoreOperation,
   perQuery: boolean,
 ): boolean => {

@@ -25,7 +25,7 @@ export interface StandIn {
 type Arguments = Pick<Call, 'refs' | 'ints' | 'reals'>;
 
 export class Binding {
-  readonly layout = new Layout();
+  readonly layout: Layout;
   readonly calls: Call[] = [];
   /** Operation of each call, by its position in the program. */
   readonly operationOf: number[] = [];
@@ -41,8 +41,9 @@ export class Binding {
   private current = 0;
   private first = 0;
 
-  constructor(operations: readonly Operation[]) {
+  constructor(operations: readonly Operation[], layout = new Layout()) {
     this.operations = operations;
+    this.layout = layout;
   }
 
   /** Leaves `bytes` for a later call of the layer. */

@@ -4,6 +4,7 @@
  * left out, which tables take up only after that. Nothing here sees a policy.
  */
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
+import type { Stack } from '../../sim/hardware/stack-schema.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
 import { type Constant, type MachineDescription, put, valueAt } from '../overlay.ts';
 import { predictNs } from '../predict-site.ts';
@@ -106,6 +107,20 @@ const fitLaw = (
 const residuals = (description: MachineDescription, sites: readonly SiteSamples[]): Residuals =>
   residualsOf(sites.map((site) => ({ predicted: predicted(site, description), measured: measuredNs(site) })));
 
+/** Tokens that a product's kernel takes at a time: what kernels/cuda/gemm.cu launches; other backends take any number. */
+const TOKEN_TILES = [8, 16, 32, 64];
+
+const describeTiles = (
+  { stack }: MachineDescription,
+  backend: string,
+  { value: _, status: __, ...provenance }: Constant,
+): void => {
+  const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
+  if (backend === 'cuda')
+    gemm.tokenTiles = { sizes: TOKEN_TILES, status: 'measured', ...provenance, how: 'kernels/cuda/gemm.cu' };
+  else delete gemm.tokenTiles;
+};
+
 /** Noise floor: each restart predicted by the one before it; null without a second one. */
 export const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
   const pairs = sites.flatMap(({ restartNs }) =>
@@ -138,6 +153,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
     const value = site.readingBytes === undefined ? ns : site.readingBytes / ns;
     put(description, site.reading, constant('measured', `${site.benchmark}, ${site.id}`)(value));
   }
+  describeTiles(description, machine.backend, constant('measured')(1));
   const predictable = sites.filter(({ operations }) => operations.length > 0);
   const shownLaws = lawsOf(predictable).flatMap((law) =>
     isProcessor(machine) ? (processorLaw(law) ?? []) : law,
@@ -159,7 +175,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
         fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1));
     };
     tabulate([]);
-    fitLaw(description, law, kept, constant('fitted', law.name));
+    if (law.parameters.length > 0) fitLaw(description, law, kept, constant('fitted', law.name));
     tabulate(kept);
     const errors = residuals(description, left.length > 0 ? left : shown);
     if (law.errorPath !== undefined)

@@ -24,9 +24,10 @@ const SAME = 1e-3;
 /** The sizes at which an axis was measured; axes along which nothing varies are left out. */
 export const axesOf = (names: readonly SizeName[], sites: readonly Sizes[]): readonly Axis[] =>
   names.flatMap((of): Axis[] => {
-    const logs = sites.flatMap((sizes) => (sizes[of] === undefined ? [] : [Math.log2(sizes[of])]));
+    const known = sites.filter((sizes) => Object.keys(sizes).length > 0);
+    const logs = known.flatMap((sizes) => (sizes[of] === undefined ? [] : [Math.log2(sizes[of])]));
     const at = logs.sort((a, b) => a - b).filter((x, i, sorted) => i === 0 || x - sorted[i - 1] > SAME);
-    return at.length > 1 && logs.length === sites.length ? [{ of, at }] : [];
+    return at.length > 1 && logs.length === known.length ? [{ of, at }] : [];
   });
 
 interface Edge {

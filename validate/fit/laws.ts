@@ -113,7 +113,7 @@ const MACHINE_LAWS: readonly Law[] = [
     name: 'rows gathered in HBM',
     parameters: ['rateRatio', 'startNs', 'rowNs'].map((name) => `${ACCELERATOR}.gather.${name}`),
     errorPath: `${ACCELERATOR}.gather.errorRatio`,
-    table: { name: 'gather', sizes: ['rows', 'rowBytes'] },
+    table: { name: 'rows', sizes: ['rows', 'rowBytes'] },
     shows: of('gather'),
   },
   {
@@ -166,6 +166,14 @@ const kernelsOf = (site: SiteSamples): readonly string[] => {
   return benchmark === 'attend' && codec !== undefined ? [`attend.${codec}`] : [];
 };
 
+/** A kernel's share of what the law of all codecs says. */
+const codecLaw = (name: string): Law => ({
+  name: `kernel ${name}`,
+  parameters: [],
+  table: { name, sizes: KERNEL_SIZES },
+  shows: (site) => kernelsOf(site).includes(name),
+});
+
 const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   const path = `stack.kernels[${name}]`;
   const shows = (site: SiteSamples): boolean => kernelsOf(site).includes(name);
@@ -197,6 +205,8 @@ const hostKernelLaw = (benchmark: string): Law => {
 export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const benchmarks = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
   const hostKernels = benchmarks.filter((name) => name.startsWith(HOST_KERNEL)).map(hostKernelLaw);
-  const kernels = [...new Set(sites.flatMap(kernelsOf))].sort().map((name) => kernelLaw(name, sites));
+  const kernels = [...new Set(sites.flatMap(kernelsOf))]
+    .sort()
+    .map((name) => (/^(?:en|de)code\./.test(name) ? codecLaw(name) : kernelLaw(name, sites)));
   return [...MACHINE_LAWS, ...kernels, ...hostKernels].filter((law) => sites.some((site) => law.shows(site)));
 };

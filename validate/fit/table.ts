@@ -20,8 +20,6 @@ const rounded = (value: number): number => Number(value.toPrecision(SIGNIFICANT)
 
 type Tables = NonNullable<Stack['utilisation']>;
 
-const sizes = (site: SiteSamples) => sizesOf(site.operations[0]);
-
 /**
  * Puts the table of the sites `from`, on the grid of all sites that are `shown`, into the description's stack in place of
  * the one that stands there; takes that one away where there is nothing to tabulate.
@@ -35,9 +33,10 @@ export const fitTable = (
   const stack = description.stack as { utilisation?: Tables };
   const { [shape.name]: __, ...others } = stack.utilisation ?? {};
   stack.utilisation = others;
+  const machine = resolveMachine(description.hardware, description.stack);
+  const sizes = (site: SiteSamples) => sizesOf(site.operations[0], machine.gemm.tokenTiles);
   const axes = axesOf(shape.sizes, shown.map(sizes));
   if (from.length === 0 || axes.length === 0) return;
-  const machine = resolveMachine(description.hardware, description.stack);
   const logShares = fitGrid(
     axes,
     from.map((site) => ({

@@ -5,6 +5,7 @@ import { microbench as microbenchBatchedCopies } from './batched-copies.ts';
 import { microbench as microbenchBothWays } from './both-ways.ts';
 import { microbench as microbenchChosenCopies } from './chosen-copies.ts';
 import { microbench as microbenchCpuGather } from './cpu-gather.ts';
+import { microbench as microbenchDeclaredWork } from './declared-work.ts';
 import { microbench as microbenchDecode } from './decode.ts';
 import { microbench as microbenchDeviceMemory } from './device-memory.ts';
 import { microbench as microbenchDotScore } from './dot-score.ts';
@@ -24,6 +25,7 @@ import { microbench as microbenchOneWay } from './one-way.ts';
 import { microbench as microbenchOverlap } from './overlap.ts';
 import { microbench as microbenchPageBounds } from './page-bounds.ts';
 import { microbench as microbenchPageable } from './pageable.ts';
+import { microbench as microbenchParisSelect } from './paris-select.ts';
 import { microbench as microbenchSelect } from './select.ts';
 import { microbench as microbenchUva } from './uva.ts';
 import { microbench as microbenchUvaLayers } from './uva-layers.ts';
@@ -36,6 +38,7 @@ export const catalog = {
   "both-ways": microbenchBothWays,
   "chosen-copies": microbenchChosenCopies,
   "cpu-gather": microbenchCpuGather,
+  "declared-work": microbenchDeclaredWork,
   "decode": microbenchDecode,
   "device-memory": microbenchDeviceMemory,
   "dot-score": microbenchDotScore,
@@ -55,6 +58,7 @@ export const catalog = {
   "overlap": microbenchOverlap,
   "page-bounds": microbenchPageBounds,
   "pageable": microbenchPageable,
+  "paris-select": microbenchParisSelect,
   "select": microbenchSelect,
   "uva": microbenchUva,
   "uva-layers": microbenchUvaLayers,

@@ -12,7 +12,7 @@ export const microbench = {
   kernels: ['dot-score'],
   sites: (bounds) =>
     [2, 8, 32, 64].flatMap((rows) =>
-      powers(16, 32_768, 2)
+      powers(17, 35_000, 2)
         .filter((count) => rows * count * 2 * HEAD_DIM <= bounds.hbmBytes / 4)
         .map((count) => {
           const bytes = rows * count * HEAD_DIM * 2;
@@ -20,7 +20,11 @@ export const microbench = {
           return kernelSite(
             bounds,
             `${rows} x ${count}`,
-            { ...scoreOf('centroids', bytes, 0, flops), call: { kernel: 'dot-score', counts: { count } } },
+            {
+              ...scoreOf('centroids', bytes, 0, flops),
+              call: { kernel: 'dot-score', counts: { count } },
+              rows,
+            },
             bytes,
             (layout) => ({
               kernel: 'dot-score',

@@ -20,6 +20,8 @@ export interface Bounds {
 
 export interface Site {
   readonly id: string;
+  /** Benchmark that it is put down to, where that isn't the file's own. */
+  readonly law?: string;
   /** What is predicted for one pass; empty where the time is a quantity itself. */
   readonly operations: readonly Operation[];
   readonly reading?: string;

@@ -12,7 +12,7 @@ export const microbench = {
   kernels: ['bounds-score'],
   sites: (bounds) =>
     [2, 8, 32, 64].flatMap((rows) =>
-      powers(64, 32_768, 2)
+      powers(68, 35_000, 2)
         .filter((pages) => rows * pages * 4 * HEAD_DIM <= bounds.hbmBytes / 4)
         .map((pages) => {
           const bytes = rows * pages * 2 * HEAD_DIM * 2;
@@ -23,6 +23,7 @@ export const microbench = {
             {
               ...scoreOf('page-bounds', bytes, 0, flops),
               call: { kernel: 'bounds-score', counts: { pages } },
+              rows,
             },
             bytes,
             (layout) => ({

@@ -61,7 +61,7 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
         ...bench
           .sites(bounds)
           .filter((site) => isAffordable(site, bounds))
-          .map((site) => ({ benchmark: bench.name, site })),
+          .map((site) => ({ benchmark: site.law ?? bench.name, site })),
       );
   }
   return { sites, skipped };

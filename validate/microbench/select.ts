@@ -2,6 +2,11 @@
 import { selectOf } from '../../sim/timing/cost-cases.ts';
 import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } from './microbench.ts';
 
+/** Lengths beside powers of two, at which the way to share a row changes. */
+const STEPS = [17 / 16, 3 / 2];
+/** One in so many is chosen; it hardly matters how many. */
+const CHOSEN = 16;
+
 const siteOf = (bounds: Bounds, rows: number, of: number, k: number): Site => {
   const passes = passesFor(rows * of * 4, bounds, 16);
   return {
@@ -28,9 +33,10 @@ export const microbench = {
   title: 'top-k',
   kernels: ['topk'],
   sites: (bounds) =>
-    [2, 8, 16, 32, 64, 128, 256, 1024].flatMap((rows) =>
+    [1, 8, 32, 128, 512].flatMap((rows) =>
       powers(256, 2 ** 20, 2)
+        .flatMap((size) => STEPS.map((step) => step * size))
         .filter((of) => rows * of * 4 <= bounds.hbmBytes / 8)
-        .flatMap((of) => [of / 16].map((k) => siteOf(bounds, rows, of, k))),
+        .map((of) => siteOf(bounds, rows, of, Math.ceil(of / CHOSEN))),
     ),
 } satisfies Microbench;

@@ -1,0 +1,208 @@
+/**
+ * Declared work by the kernel that does it, bound as a program's is: each kernel under the name of its own law, in the
+ * sizes in which policies declare it. Some are two kernels, one after the other.
+ */
+import { columnWork } from '../../sim/policy/attention-columns.ts';
+import { listingWork } from '../../sim/policy/cluster-index.ts';
+import { deltaCosts } from '../../sim/policy/deltakv-cost.ts';
+import { gateNetwork } from '../../sim/policy/gate-network.ts';
+import type { Work, World } from '../../sim/policy/policy.ts';
+import { estimationWork, retrievalWorks } from '../../sim/policy/wave-zones.ts';
+import type { ScoreOperation } from '../../sim/program/operation.ts';
+import { bindKernel } from '../execute/bind-index.ts';
+import { Binding } from '../execute/binding.ts';
+import { type Bounds, type Microbench, passesFor, powers, type Site } from './microbench.ts';
+
+/** Attention of Llama-3.1-8B. */
+const world: World = {
+  layers: 32,
+  heads: 32,
+  kvHeads: 8,
+  groupSize: 4,
+  headDim: 128,
+  kBytesPerToken: 256,
+  vBytesPerToken: 256,
+  promptTokens: 2 ** 15,
+  maxTokens: 2 ** 15,
+  fields: new Set(),
+};
+const { groupSize, headDim, kBytesPerToken, vBytesPerToken } = world;
+const BATCHES = [1, 8];
+/** Sizes are no powers of two, as those of a growing cache hardly ever are. */
+const UNEVEN = 17 / 16;
+
+const counts = (from: number, to: number): readonly number[] =>
+  powers(from * UNEVEN, to * UNEVEN, 4).map(Math.round);
+
+const bytes = (hbm: number) => ({ hbm });
+
+const dotShares = (count: number): Work => ({
+  index: 'landmarks',
+  readBytes: bytes(count * kBytesPerToken),
+  flops: (2 * headDim + 4) * count * groupSize,
+  kernels: 3,
+  call: { kernel: 'dot-shares', counts: { count } },
+});
+
+const pqShares = (tokens: number): Work => {
+  const [subspaces, centroids] = [2, 64];
+  // Scores of two bytes go through three passes.
+  const passes = groupSize * tokens * 2 * 3;
+  return {
+    index: 'code-products',
+    readBytes: bytes(tokens * subspaces + passes),
+    writeBytes: bytes(passes),
+    flops: groupSize * (2 * centroids * headDim + subspaces * tokens),
+    kernels: 4,
+    call: { kernel: 'pq-shares', counts: { tokens }, shape: { subspaces, centroids } },
+  };
+};
+
+const parisCollide = (tokens: number): Work => ({
+  index: 'collisions',
+  readBytes: bytes((tokens * headDim) / 8),
+  writeBytes: bytes(2 * tokens),
+  flops: (tokens * headDim) / 8 + 2 * 256 * headDim,
+  kernels: 2,
+  call: { kernel: 'paris-collide', counts: { tokens }, shape: { dim: headDim } },
+});
+
+const parisRerank = (count: number, decoded: 0 | 1): Work => ({
+  index: 'rerank',
+  readBytes: bytes(count * (headDim / 2 + headDim / 4)),
+  writeBytes: bytes(decoded * count * headDim * 2),
+  flops: 2 * count * headDim,
+  kernels: 1,
+  call: { kernel: 'paris-rerank', counts: { count, tokens: 10 * count }, shape: { dim: headDim, decoded } },
+});
+
+const lshHash = (count: number): Work => {
+  const [hashes, tables] = [10, 150];
+  return {
+    index: 'hash-queries',
+    readBytes: bytes(count * kBytesPerToken),
+    writeBytes: bytes(4 * count * tables),
+    flops: count * hashes * tables,
+    matrixFlops: 2 * count * headDim * hashes * tables,
+    kernels: 3,
+    weightBytes: kBytesPerToken * hashes * tables,
+    call: { kernel: 'lsh-hash', counts: { count }, shape: { hashes, tables } },
+  };
+};
+
+const ringToPage = (tokens: number): Work => {
+  const moved = bytes(tokens * (kBytesPerToken + vBytesPerToken));
+  const call = { kernel: 'ring-to-page', counts: { tokens }, shape: { window: 256 } };
+  return { index: 'ring-to-page', readBytes: moved, writeBytes: moved, flops: 0, kernels: 1, call };
+};
+
+const codesToHeads = (rowBytes: number): Work => ({
+  index: 'codes-to-heads',
+  readBytes: bytes(rowBytes),
+  writeBytes: bytes(groupSize * rowBytes),
+  flops: 0,
+  kernels: 1,
+  call: { kernel: 'gather', counts: { rows: groupSize, distinct: 1 }, shape: { rowBytes } },
+});
+
+const deltaRebuild = deltaCosts({ latentDim: 512, bits: 4, neighbours: 4, hidden: 0 }, world).rebuild;
+const gate = gateNetwork(1, 1, world).work;
+
+const executionBuffer = (rows: number): Work => {
+  const misses = Math.round(rows / 8);
+  const zones = { retrieved: rows, estimated: 0, clusters: rows };
+  const works = retrievalWorks(world, zones, { steady: 0, hits: rows - misses, misses }, rows);
+  const [last] = works.filter(({ call }) => call?.kernel === 'execution-buffer');
+  return last;
+};
+
+const worksOf = (): readonly Work[] => [
+  ...counts(64, 2 ** 16).map(dotShares),
+  ...counts(1024, 2 ** 17).map((tokens) =>
+    columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
+  ),
+  ...counts(1024, 2 ** 20).map(pqShares),
+  ...counts(1024, 2 ** 20).map(parisCollide),
+  ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
+  ...[1, 4, 8].map(lshHash),
+  ...[1 / 8, 1].map(ringToPage),
+  ...[1, 4].map(gate),
+  ...counts(16, 2 ** 14).map(deltaRebuild),
+  ...counts(16, 2 ** 14).map((estimated) =>
+    estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
+  ),
+  ...powers(2 ** 14, 2 ** 20, 4).map(codesToHeads),
+  ...counts(64, 2 ** 14).map(executionBuffer),
+  ...[true, false].flatMap((inDram) => counts(256, 2 ** 14).map((tokens) => listingWork(tokens, 16, inDram))),
+];
+
+const operationOf = (work: Work, batch: number, layer: number): ScoreOperation => {
+  const rows = batch * world.kvHeads;
+  return {
+    kind: 'score',
+    index: work.index,
+    readBytes: bytes((work.readBytes.hbm ?? 0) * rows + (work.weightBytes ?? 0)),
+    writeBytes: bytes((work.writeBytes?.hbm ?? 0) * rows),
+    flops: work.flops * rows,
+    ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * rows }),
+    kernels: work.kernels,
+    rows,
+    where: 'gpu',
+    ...(work.call === undefined ? {} : { call: work.call }),
+    layer,
+    stream: 'compute',
+    after: [],
+  };
+};
+
+const siteOf = (bounds: Bounds, work: Work, batch: number): Site => {
+  const operation = operationOf(work, batch, 0);
+  const { kernel, counts: sizes, shape } = work.call ?? { kernel: '', counts: {} };
+  const passes = passesFor((operation.readBytes.hbm ?? 0) + (operation.writeBytes.hbm ?? 0), bounds, 32);
+  return {
+    law: `kernel/${kernel}`,
+    id: [`batch ${batch}`, ...Object.entries({ ...sizes, ...shape }).map(([name, x]) => `${name} ${x}`)].join(
+      ' ',
+    ),
+    operations: [operation],
+    passes,
+    options: { graph: true },
+    build: (layout) => {
+      const operations = Array.from({ length: passes }, (_, pass) => operationOf(work, batch, pass));
+      const binding = new Binding(operations, layout);
+      operations.forEach((one, at) => {
+        binding.begin(at);
+        bindKernel(binding, { dimensions: world, batch }, one, false);
+        binding.end();
+      });
+      return binding.calls;
+    },
+  };
+};
+
+export const microbench = {
+  name: 'kernel/declared',
+  number: 10,
+  title: 'declared work by its own kernels',
+  kernels: [
+    'dot-score',
+    'softmax-mass',
+    'pq-score',
+    'paris-tiers',
+    'paris-collide',
+    'paris-rerank',
+    'lsh-hash',
+    'gate',
+    'ring-to-page',
+    'delta-rebuild',
+    'gather',
+    'scatter',
+  ],
+  sites: (bounds) =>
+    worksOf()
+      .flatMap((work) => BATCHES.map((batch) => siteOf(bounds, work, batch)))
+      .filter(
+        ({ operations: [operation] }) =>
+          operation.kind === 'score' && (operation.readBytes.hbm ?? 0) <= bounds.hbmBytes / 16,
+      ),
+} satisfies Microbench;
