@@ -1835,6 +1835,162 @@ export const catalog = {
         "role": "test"
       },
       {
+        "table": "Prefill (TTFT)",
+        "cell": "retroinfer, 128K",
+        "setup": {
+          "use": "retroinfer",
+          "contextTokens": 131072
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 35.74,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "shadowkv, 128K",
+        "setup": {
+          "use": "shadowkv",
+          "contextTokens": 131072
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 51.77,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "magicpig, 128K",
+        "setup": {
+          "use": "magicpig",
+          "contextTokens": 131072
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 55.1,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "pqcache, 128K",
+        "setup": {
+          "use": "pqcache",
+          "contextTokens": 131072
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 25.5,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "retroinfer, 256K",
+        "setup": {
+          "use": "retroinfer",
+          "contextTokens": 262144
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 126.71,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "shadowkv, 256K",
+        "setup": {
+          "use": "shadowkv",
+          "contextTokens": 262144
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 152.12,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "magicpig, 256K",
+        "setup": {
+          "use": "magicpig",
+          "contextTokens": 262144
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 141.1,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "pqcache, 256K",
+        "setup": {
+          "use": "pqcache",
+          "contextTokens": 262144
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 104.7,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "retroinfer, 384K",
+        "setup": {
+          "use": "retroinfer",
+          "contextTokens": 393216
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 274.85,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "shadowkv, 384K",
+        "setup": {
+          "use": "shadowkv",
+          "contextTokens": 393216
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 309.26,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "magicpig, 384K",
+        "setup": {
+          "use": "magicpig",
+          "contextTokens": 393216
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 272.8,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
+        "table": "Prefill (TTFT)",
+        "cell": "pqcache, 384K",
+        "setup": {
+          "use": "pqcache",
+          "contextTokens": 393216
+        },
+        "metric": "prefill",
+        "unit": "s",
+        "published": 238.8,
+        "source": "amy-77/ParisKV rebuttal_exp.md (commit db7ad7f)",
+        "role": "test"
+      },
+      {
         "table": "Throughput at 128K",
         "cell": "full, batch 2",
         "setup": {

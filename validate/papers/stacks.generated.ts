@@ -116,7 +116,7 @@ export const catalog = {
   "a6000-pytorch": {
     "format": "kvtier.paper-stack/1",
     "name": "a6000-pytorch",
-    "title": "PyTorch eager on an RTX A6000 48 GB",
+    "title": "PyTorch eager on an RTX A6000 48 GB, PCIe 3.0",
     "hardware": "l40s",
     "stack": "pytorch-eager",
     "stated": [
@@ -191,6 +191,78 @@ export const catalog = {
         "source": "https://www.nvidia.com/en-us/design-visualization/rtx-a6000/",
         "date": "2026-11",
         "how": "6 MB"
+      },
+      {
+        "path": "hardware.link.peakBytesPerNs",
+        "value": 15.75,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "PCIe 3.0 x16 (arXiv 2406.19707, section 5.1): 8 GT/s × 16 lanes × 128/130"
+      },
+      {
+        "path": "hardware.link.h2dBytesPerNs",
+        "value": 13,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "0.825 of peak, as PCIe 4.0 reaches on an A100"
+      },
+      {
+        "path": "hardware.link.d2hBytesPerNs",
+        "value": 13,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "as host to device"
+      },
+      {
+        "path": "hardware.link.hostSumBytesPerNs",
+        "value": 21.6,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "0.83 of the two directions together"
+      },
+      {
+        "path": "hardware.link.uva.bytesPerNs",
+        "value": 12,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "0.92 of the copy engine"
+      },
+      {
+        "path": "hardware.host.dram.peakBytesPerNs",
+        "value": 128,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "six channels of DDR4-2666 (Xeon Gold 6136, 96 GB)"
+      },
+      {
+        "path": "hardware.host.dram.readBytesPerNs",
+        "value": 110,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "share of peak as on an Ice Lake socket"
+      },
+      {
+        "path": "hardware.host.dram.mixedBytesPerNs",
+        "value": 92,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "share of peak as on an Ice Lake socket"
+      },
+      {
+        "path": "hardware.host.cpu.threads",
+        "value": 12,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "cores of a Xeon Gold 6136"
       }
     ]
   },
