@@ -26,6 +26,8 @@ export const stackSchema = z.strictObject({
   launch: z.enum(['graph', 'stream']),
   /** CPU time a launch; hidden behind the GPU's work where that takes longer. */
   hostNs: time,
+  /** True where the CPU launches a step ahead of the GPU: launches hide behind all of its work, not only their own. */
+  launchesAhead: z.boolean().optional(),
   /** Around each product of a layer: launches, and passes over its output by element-wise kernels. */
   dense: z.strictObject({ kernelsPerGemm: quantity, passesPerGemm: time }),
   /**

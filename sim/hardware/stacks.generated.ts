@@ -169,6 +169,82 @@ export const catalog = {
       }
     }
   },
+  "pytorch-ahead": {
+    "format": "kvtier.stack/1",
+    "name": "pytorch-ahead",
+    "title": "PyTorch without graphs, launches running ahead of the GPU",
+    "aliases": [
+      "vllm-eager"
+    ],
+    "launch": "stream",
+    "hostNs": {
+      "value": 12800,
+      "status": "measured",
+      "source": "measured with CUDA events on an H100 SXM5 80 GB (PCIe 5.0, virtual machine, driver 580, CUDA 13.0)",
+      "date": "2026-11",
+      "how": "one element-wise operator of PyTorch 2.11 from Python; LLMCompass gives 12 to 45 µs on A100"
+    },
+    "launchesAhead": true,
+    "dense": {
+      "kernelsPerGemm": {
+        "value": 4,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "partly fused modules"
+      },
+      "passesPerGemm": {
+        "value": 2,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "partly fused modules"
+      }
+    },
+    "gemm": {
+      "rateRatio": {
+        "value": 1,
+        "status": "assumed",
+        "source": "kvtier derivation",
+        "date": "2026-11",
+        "how": "cuBLAS"
+      }
+    },
+    "decodeAttention": {
+      "rateRatio": {
+        "value": 0.9,
+        "status": "measured",
+        "source": "measured with CUDA events on an H100 SXM5 80 GB (PCIe 5.0, virtual machine, driver 580, CUDA 13.0)",
+        "date": "2026-11",
+        "how": "as in pytorch-graphs"
+      },
+      "expandsKv": false
+    },
+    "prefillAttention": {
+      "rateRatio": {
+        "value": 0.45,
+        "status": "measured",
+        "source": "measured with CUDA events on an H100 SXM5 80 GB (PCIe 5.0, virtual machine, driver 580, CUDA 13.0)",
+        "date": "2026-11",
+        "how": "flash SDPA of PyTorch 2.11 (FlashAttention-2): 344 of 765 TFLOP/s"
+      }
+    },
+    "select": {
+      "timeRatio": {
+        "value": 3.2,
+        "status": "measured",
+        "source": "measured with CUDA events on an H100 SXM5 80 GB (PCIe 5.0, virtual machine, driver 580, CUDA 13.0)",
+        "date": "2026-11",
+        "how": "torch.topk of PyTorch 2.11, 8 to 256 rows of 1024 to 1048576: 1.3 to 4.6"
+      },
+      "errorRatio": {
+        "value": 0.9,
+        "status": "measured",
+        "source": "measured with CUDA events on an H100 SXM5 80 GB (PCIe 5.0, virtual machine, driver 580, CUDA 13.0)",
+        "date": "2026-11"
+      }
+    }
+  },
   "pytorch-eager": {
     "format": "kvtier.stack/1",
     "name": "pytorch-eager",

@@ -24,7 +24,10 @@ export interface Work {
   readonly trust: Trust;
   /** Whether sizes lie inside what the law was fitted on. */
   readonly inDomain: boolean;
-  /** CPU time of the launches, ns: what the GPU's own work does not hide adds to the fixed part. */
+  /**
+   * CPU time of the launches, ns: what the GPU's own work does not hide adds to the fixed part, unless the stack
+   * launches ahead.
+   */
   readonly hostNs?: number;
   /** Time over what fixedNs and bounds say, from a table of utilisation; default 1. */
   readonly timeRatio?: number;
@@ -68,14 +71,16 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
   // What a table takes off a flow that a resource holds up comes off the start instead: the two overlapped.
   const ownNs =
     timeRatio < 1 ? Math.max(0, work.fixedNs * timeRatio - (slowest.ns - lasting)) : work.fixedNs * timeRatio;
-  const fixedNs = Math.max(ownNs, (work.hostNs ?? 0) - slowest.ns);
-  const label =
-    fixedNs > slowest.ns ? (work.hostNs && fixedNs > ownNs ? 'launch' : 'latency') : slowest.label;
+  const { hostNs = 0 } = work;
+  const ahead = machine.launch.ahead === true && hostNs > 0;
+  const fixedNs = ahead ? ownNs : Math.max(ownNs, hostNs - slowest.ns);
+  const label = fixedNs > slowest.ns ? (fixedNs > ownNs ? 'launch' : 'latency') : slowest.label;
   return {
     fixedNs,
     amount,
     soloRatePerNs: amount > 0 ? amount / slowest.ns : 1,
     demands,
+    ...(ahead ? { hostNs } : {}),
     boundBy: amount > 0 ? slowest.label : label,
     intervalRatio: intervalOf(work),
     domain: work.trust.anchored && work.inDomain ? 'calibrated' : 'extrapolated',

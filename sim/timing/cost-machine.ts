@@ -44,7 +44,12 @@ export interface Machine extends SharedResources {
   };
   readonly cpu: HostThreads;
   /** Time from one kernel to the next, and CPU time of a launch (hidden where the GPU takes longer). */
-  readonly launch: { readonly kernelNs: number; readonly extraNs: number; readonly hostNs: number };
+  readonly launch: {
+    readonly kernelNs: number;
+    readonly extraNs: number;
+    readonly hostNs: number;
+    readonly ahead?: boolean;
+  };
   /** Achieved flops per ns by element type. */
   readonly flopsPerNs: Readonly<Record<ElementType, number>>;
   readonly gemm: Trust & {
@@ -270,6 +275,7 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
       // The kernel laws were fitted on graph replays: their start holds one graph node already.
       extraNs: Math.max(0, kernelNs - launch.graphNs.value),
       hostNs: stack.hostNs.value,
+      ahead: stack.launchesAhead ?? false,
     },
     flopsPerNs: computeRates(accelerator).achieved,
     ...kernelLaws(profile, stack),

@@ -125,3 +125,23 @@ test('same program, same digest; another program, another digest', () => {
   expect(run(1000)).toBe(run(1000));
   expect(run(1001)).not.toBe(run(1000));
 });
+
+test('launches that run ahead hide behind all of a step, and a step that is short waits for them', () => {
+  const ahead = (operation: Operation): OperationCost => ({ ...price(operation), hostNs: 100 });
+  const stepNs = (bytes: readonly number[]): readonly number[] => {
+    const interpreter = new Interpreter(machine, ahead);
+    let ended = 0;
+    return [0, 1].map((step) => {
+      const builder = new ProgramBuilder();
+      for (const size of bytes) kernel(builder, size);
+      interpreter.submit(builder.take(), step);
+      const before = ended;
+      ended = interpreter.runThrough(step);
+      return ended - before;
+    });
+  };
+  // Three launches of 100 ns, then the last kernel's own 5 + 10.
+  for (const ns of stepNs([1000, 1000, 1000])) expect(ns).toBeCloseTo(300 + 15, 9);
+  // The first kernel, launched after 100 ns, takes longer than the launches of the others.
+  for (const ns of stepNs([100_000, 1000, 1000])) expect(ns).toBeCloseTo(100 + 1005 + 15 + 15, 9);
+});

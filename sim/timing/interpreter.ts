@@ -33,12 +33,16 @@ const COMPUTE = 0;
 const FIXED_LABEL = 'launch';
 const COPY_STREAMS: readonly StreamName[] = ['h2d', 'd2h'];
 
-/** Operations as rows; `cause` = the operation whose end let this one start (-1 = none). */
+/**
+ * Operations as rows; `cause` = the operation whose end let this one start (-1 = none), `issuedNs` = when the CPU has
+ * launched it, from the start of its step.
+ */
 const operationColumns = {
   submittedNs: 'f64',
   startNs: 'f64',
   endNs: 'f64',
   fixedNs: 'f64',
+  issuedNs: 'f64',
   bytes: 'f64',
   cause: 'i32',
   bound: 'i32',
@@ -82,6 +86,8 @@ export class Interpreter {
   private readonly waitsFor = new Map<number, readonly number[]>();
   private readonly lastOnStream = STREAMS.map(() => -1);
   private awaited = -1;
+  /** Step whose operations the CPU launches, and the time that it has spent on them. */
+  private readonly launched = { step: -1, ns: 0 };
 
   constructor(machine: SharedResources, price: (operation: Operation) => OperationCost) {
     this.price = price;
@@ -179,6 +185,9 @@ export class Interpreter {
     data.hi[row] = cost.intervalRatio[1];
     data.isExtrapolated[row] = cost.domain === 'extrapolated' ? 1 : 0;
     data.cause[row] = this.lastOnStream[stream];
+    if (step !== this.launched.step) Object.assign(this.launched, { step, ns: 0 });
+    this.launched.ns += cost.hostNs ?? 0;
+    data.issuedNs[row] = this.launched.ns;
     this.costs.set(row, cost);
     this.waitsFor.set(row, operation.after);
     const engine = this.engineOf(operation);
@@ -212,10 +221,19 @@ export class Interpreter {
       const cause = data.cause[id];
       if (cause < 0 || data.endNs[other] > data.endNs[cause]) data.cause[id] = other;
     }
-    if (cost.amount === 0) this.simulator.schedule(data.startNs[id] + cost.fixedNs, this.doneKind, id);
+    if (cost.hostNs !== undefined) data.fixedNs[id] += this.launchWait(id);
+    if (cost.amount === 0) this.simulator.schedule(data.startNs[id] + data.fixedNs[id], this.doneKind, id);
     else this.flow(id, cost);
     this.waitsFor.delete(id);
     this.engineCopies.delete(id);
+  }
+
+  /** Time until the CPU, which begins a step when the one before has ended, has launched an operation. */
+  private launchWait(id: number): number {
+    const { step, issuedNs, startNs, endNs } = this.rows.data;
+    const before = this.lastOf(step[id] - 1);
+    const beganNs = before < 0 ? 0 : endNs[before];
+    return Math.max(0, beganNs + issuedNs[id] - startNs[id]);
   }
 
   /**
@@ -243,7 +261,7 @@ export class Interpreter {
     });
     const engine = this.engineCopies.get(id);
     if (engine) engine.enter(id, flowClass, cost.amount, this.leftOf(id, cost.fixedNs), this.doneKind, id);
-    else this.fabric.start(flowClass, cost.amount, cost.fixedNs, this.doneKind, id);
+    else this.fabric.start(flowClass, cost.amount, this.rows.data.fixedNs[id], this.doneKind, id);
     this.fabric.releaseClass(flowClass);
   }
 

@@ -20,6 +20,8 @@ export interface OperationCost {
   /** Units of amount per ns when the operation runs alone; > 0 where amount > 0. */
   readonly soloRatePerNs: number;
   readonly demands: readonly Demand[];
+  /** CPU time of its launches, ns, where they run ahead of the GPU; absent = in the fixed part as far as it shows. */
+  readonly hostNs?: number;
   /** What limits the flow when alone: a resource label, 'compute', 'launch' or 'latency'. */
   readonly boundBy: string;
   /** Bounds of the solo time, as ratios to it: [lo, hi], lo <= 1 <= hi. */

@@ -794,7 +794,7 @@ export const catalog = {
     "date": "2026-08",
     "assumptions": [
       "Model and batch are not on the figure. Throughput times context is nearly constant, so KV bandwidth rules at a batch that memory limits: Qwen2.5-7B (4 KV heads) with 8 sequences of 128K or 4 of 256K on a 96 GB card; Llama-3.1-8B would not fit.",
-      "One constant is fitted, on SnapKV at 128K: 23.6 ms a step there and 23.7 ms at 256K show what the engine takes whatever it attends to. Full attention seems to hide it behind its reads (it is simulated too slow by that much); here it adds.",
+      "The engine launches ahead of the GPU: SnapKV's 23.6 ms a step at 128K and 23.7 at 256K are the CPU's, whatever is attended to, and full attention hides them behind its reads. Launches are fitted on SnapKV at 128K, and what rebuilding tokens takes on DeltaKV there.",
       "The 29 % is the configuration of Llama-3.1-8B with 4-bit latents of width 512 and five full layers of 32 (the repository's evaluation configurations)."
     ],
     "setups": {
@@ -893,7 +893,7 @@ export const catalog = {
         "unit": "tok/s",
         "published": 187,
         "source": "CURRENTF/Sparse-vLLM README figure (decode tokens/s)",
-        "role": "test"
+        "role": "calibration"
       },
       {
         "table": "Decode throughput",

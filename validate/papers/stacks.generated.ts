@@ -271,7 +271,7 @@ export const catalog = {
     "name": "deltakv",
     "title": "Sparse-vLLM on an RTX PRO 6000 Blackwell 96 GB (machine from third-party notes)",
     "hardware": "rtx-pro-6000",
-    "stack": "pytorch-eager",
+    "stack": "pytorch-ahead",
     "stated": [
       {
         "path": "stack.decodeAttention.rateRatio",
@@ -285,11 +285,20 @@ export const catalog = {
     "fitted": [
       {
         "path": "stack.dense.kernelsPerGemm",
-        "value": 14.408,
-        "how": "what the engine takes beside attention: SnapKV’s steps are the same at both contexts",
+        "value": 15.143,
+        "how": "launches of a step, which SnapKV's steps show: they are the same at both contexts",
         "paper": "deltakv",
         "cells": [
           "Decode throughput: snapkv, 128K"
+        ]
+      },
+      {
+        "path": "stack.index.timeRatio",
+        "value": 4.89,
+        "how": "time of finding, gathering and rebuilding tokens over the roofline of their bytes",
+        "paper": "deltakv",
+        "cells": [
+          "Decode throughput: deltakv, 128K"
         ]
       }
     ]
@@ -389,9 +398,9 @@ export const catalog = {
         ]
       },
       {
-        "path": "hardware.host.cpu.threads",
-        "value": 1.7802,
-        "how": "threads that gather rows for the copy engine, on an unnamed CPU",
+        "path": "hardware.host.cpu.copyBytesPerNs",
+        "value": 5.2786,
+        "how": "rate at which the host packs rows for the copy engine, on an unnamed CPU",
         "paper": "pariskv",
         "cells": [
           "Decode, batch 1: pqcache, 128K",
@@ -401,7 +410,7 @@ export const catalog = {
       },
       {
         "path": "hardware.host.cpu.tflops",
-        "value": 0.029578,
+        "value": 0.029541,
         "how": "what attention over scattered rows reaches on that CPU",
         "paper": "pariskv",
         "cells": [
