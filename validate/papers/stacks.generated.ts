@@ -294,7 +294,7 @@ export const catalog = {
       },
       {
         "path": "stack.index.timeRatio",
-        "value": 4.89,
+        "value": 4.7879,
         "how": "time of finding, gathering and rebuilding tokens over the roofline of their bytes",
         "paper": "deltakv",
         "cells": [
