@@ -1,10 +1,15 @@
-/** Attention on host threads over single tokens scattered in host memory, between two kernels, as in a step. */
+/**
+ * Attention on host threads over single tokens in host memory, between two kernels, as in a step: each query head reads
+ * tokens of its own, ascending, out of the context that its group shares; passes read different layers.
+ */
 import { FORMATS, pageStrideOf } from '../../kernels/formats.ts';
 import type { Operation } from '../../sim/program/operation.ts';
 import { chained, emptyOperation, type Microbench, powers, type Site, scatteredRows } from './microbench.ts';
 
-const HEAD_DIM = 128;
+const GROUP = 4;
 const ELEMENT_BYTES = 2;
+/** Tokens of the context for each one that a head reads: policies that attend on the CPU read 2 to 5 % of it. */
+const SPREAD = 24;
 /** Tokens that the passes of a site choose together: enough that the processor's caches keep none. */
 const TOKENS_CHOSEN = 2 ** 19;
 const passesOf = (tokens: number): number => Math.max(4, Math.min(32, Math.ceil(TOKENS_CHOSEN / tokens)));
@@ -35,7 +40,22 @@ const siteOf = (heads: number, tokens: number, headDim: number, regionBytes: num
     options: { graph: true },
     build: (layout) => {
       const pageStride = pageStrideOf(FORMATS.bf16, headDim, 1);
-      const pages = Math.floor(regionBytes / pageStride);
+      const context = SPREAD * tokens;
+      const layerPages = Math.ceil(heads / GROUP) * context;
+      const layers = Math.max(1, Math.floor(regionBytes / pageStride / layerPages));
+      // Where the tokens of a head begin, in a pass, and which of them it reads.
+      const tableOf = (pass: number): Uint32Array => {
+        const table = new Uint32Array(heads * tokens);
+        for (let head = 0; head < heads; head++) {
+          const first = (pass % layers) * layerPages + Math.floor(head / GROUP) * context;
+          const chosen = scatteredRows(tokens, context, pass + head).sort();
+          table.set(
+            chosen.map((token) => first + token),
+            head * tokens,
+          );
+        }
+        return table;
+      };
       const q = layout.place('host', ELEMENT_BYTES * heads * headDim);
       const pool = layout.place('host', regionBytes);
       const out = layout.place('hostOutputs', 4 * heads * (headDim + 2));
@@ -44,9 +64,7 @@ const siteOf = (heads: number, tokens: number, headDim: number, regionBytes: num
         Array.from({ length: heads + 1 }, (_, head) => head * tokens),
       );
       const counts = layout.table('hostTables', new Uint32Array(heads).fill(tokens));
-      const tables = Array.from({ length: passes }, (_, pass) =>
-        layout.table('hostTables', scatteredRows(heads * tokens, pages, pass)),
-      );
+      const tables = Array.from({ length: passes }, (_, pass) => layout.table('hostTables', tableOf(pass)));
       return chained(
         passes,
         (pass) => ({
@@ -80,10 +98,11 @@ export const microbench = {
   kernels: ['attend', 'empty'],
   sites: ({ dramBytes }) => {
     const regionBytes = Math.min(2 ** 32, dramBytes / 2);
-    return [64, HEAD_DIM].flatMap((headDim) =>
-      [8, 32, 128].flatMap((heads) =>
-        powers(32, 2048, 4).map((tokens) => siteOf(heads, tokens, headDim, regionBytes)),
-      ),
+    const cases = [64, 128].flatMap((headDim) =>
+      [8, 32, 128].flatMap((heads) => powers(32, 2048, 4).map((tokens) => [heads, tokens, headDim] as const)),
     );
+    return cases
+      .filter(([heads, tokens, headDim]) => (heads / GROUP) * SPREAD * tokens * 4 * headDim <= regionBytes)
+      .map(([heads, tokens, headDim]) => siteOf(heads, tokens, headDim, regionBytes));
   },
 } satisfies Microbench;
