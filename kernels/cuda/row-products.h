@@ -100,10 +100,17 @@ struct RowParts {
   }
 };
 
+// Blocks of a multiprocessor: short vectors need more warps for as many bytes in flight.
+template <int kChunks, int kTiles>
+constexpr int blocks_of() {
+  return kTiles == 1 && kChunks > 0 && kChunks <= 4 ? 4 : 2;
+}
+
 // A block takes an equal share of all tiles of all rows. kChunks: chunks of a vector, all in flight at once; 0 = any
 // number, four at a time. kTiles: groups of 8 queries.
 template <int kChunks, int kTiles>
-__global__ void __launch_bounds__(32 * kProductWarps, 2) multiply_rows(const RowProducts p, int64_t all_tiles) {
+__global__ void __launch_bounds__(32 * kProductWarps, blocks_of<kChunks, kTiles>())
+    multiply_rows(const RowProducts p, int64_t all_tiles) {
   extern __shared__ uint4 fragments[];  // [kTiles, chunks, 32]
   constexpr int kStep = kChunks > 0 ? (kChunks < 8 ? kChunks : 8) : 4;
   const int chunks = kChunks > 0 ? kChunks : (p.width + kChunk - 1) / kChunk;
