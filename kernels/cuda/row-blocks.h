@@ -9,6 +9,12 @@
 
 namespace kvt {
 
+inline bool has_clusters() {
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
+}
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 __device__ __forceinline__ int blocks_of_row() {
   return static_cast<int>(cooperative_groups::this_cluster().num_blocks());
