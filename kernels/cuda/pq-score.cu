@@ -1,8 +1,9 @@
 // Estimated products from product codes (calls/pq-score.ts): the queries' products with all centroids stand in shared
-// memory, keys look them up. Where the table of all queries is too large, queries take turns.
+// memory, keys look them up; the blocks of a cluster make a part of the table each and give it to the others. Where the
+// table of all queries is too large, queries take turns.
 #include <cuda_bf16.h>
 
-#include "kernel.h"
+#include "row-blocks.h"
 
 namespace {
 
@@ -16,6 +17,8 @@ constexpr int kKeys = 4;
 constexpr int kRoom = 96 * 1024;
 
 constexpr int kTogether = 4;
+// What every device with clusters promises.
+constexpr unsigned kMostCluster = 8;
 
 __device__ __forceinline__ float product(float a, float b, float sum) { return fmaf(a, b, sum); }
 __device__ __forceinline__ float product(float4 a, float4 b, float sum) {
@@ -32,32 +35,38 @@ struct PqScores {
   float scale;
 };
 
-// Products of queries [first, first + queries) with all centroids of the row: [queries, subspaces, centroids]. A thread
-// reads a centroid once for up to kTogether queries, which lie in shared memory.
+// This block's part of the products of queries [first, first + queries) with all centroids of the row, in the tables
+// [queries, subspaces, centroids] of all blocks that share it. Queries lie in shared memory; where the part has an entry
+// for each thread, a thread reads its centroid once for kTogether queries.
 template <typename V>
 __device__ void fill_table(const PqScores& p, int64_t row, int first, int queries, float* table, const float* query) {
   constexpr int kWords = sizeof(V) / 4;
   const int channels = p.dim / p.subspaces;
   const int entries = p.subspaces * p.centroids;
-  for (int at = threadIdx.x; at < entries; at += kThreads) {
-    const V* centroid = reinterpret_cast<const V*>(p.books + (row * entries + at) * channels);
-    const float* part = query + at / p.centroids * channels;
-    for (int from = 0; from < queries; from += kTogether) {
-      float sums[kTogether] = {};
+  const int blocks = blocks_of_row();
+  const int share = (entries + blocks - 1) / blocks;
+  const int per = share >= kThreads ? kTogether : 1;
+  for (int at = threadIdx.x; at < share * ((queries + per - 1) / per); at += kThreads) {
+    const int entry = rank_in_row() * share + at % share;
+    const int from = at / share * per;
+    if (entry >= entries) continue;
+    const V* centroid = reinterpret_cast<const V*>(p.books + (row * entries + entry) * channels);
+    const float* part = query + entry / p.centroids * channels;
+    float sums[kTogether] = {};
 #pragma unroll 8
-      for (int c = 0; c < channels / kWords; c++) {
-        const V values = centroid[c];
+    for (int c = 0; c < channels / kWords; c++) {
+      const V values = centroid[c];
 #pragma unroll
-        for (int q = 0; q < kTogether; q++) {
-          if (from + q >= queries) break;
-          const V of_query = *reinterpret_cast<const V*>(part + (from + q) * p.dim + c * kWords);
-          sums[q] = product(values, of_query, sums[q]);
-        }
+      for (int q = 0; q < kTogether; q++) {
+        if (q >= per || from + q >= queries) break;
+        const V of_query = *reinterpret_cast<const V*>(part + (from + q) * p.dim + c * kWords);
+        sums[q] = product(values, of_query, sums[q]);
       }
+    }
+    for (int block = 0; block < blocks; block++)
 #pragma unroll
       for (int q = 0; q < kTogether; q++)
-        if (from + q < queries) table[(from + q) * entries + at] = p.scale * sums[q];
-    }
+        if (q < per && from + q < queries) of_block(table, block)[(from + q) * entries + entry] = p.scale * sums[q];
   }
 }
 
@@ -72,7 +81,8 @@ __global__ void __launch_bounds__(kThreads) score_codes(const PqScores p) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * kKeys;
   for (int first = 0; first < p.group; first += p.together) {
     const int queries = min(p.together, p.group - first);
-    __syncthreads();
+    // No block writes to another that has not begun, or still reads its table.
+    sync_row();
     for (int i = threadIdx.x; i < queries * p.dim; i += kThreads)
       query[i] = __bfloat162float(p.queries[(row * p.group + first) * p.dim + i]);
     __syncthreads();
@@ -80,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) score_codes(const PqScores p) {
       fill_table<float4>(p, row, first, queries, table, query);
     else
       fill_table<float>(p, row, first, queries, table, query);
-    __syncthreads();
+    sync_row();
     for (int64_t base = static_cast<int64_t>(blockIdx.x) * kThreads * kKeys + threadIdx.x; base < p.count; base += step) {
       uint32_t own[kKeys] = {};
       float joined[kKeys];
@@ -133,7 +143,19 @@ void launch(const CudaCall& call, const PqScores& p, dim3 grid, size_t shared) {
   // Where this fails, so does the launch, and is reported.
   if (shared > 48 * 1024)
     cudaFuncSetAttribute(score_codes<kBytes>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  score_codes<kBytes><<<grid, kThreads, shared, call.stream>>>(p);
+  cudaLaunchAttribute shape{};
+  cudaLaunchConfig_t config{};
+  unsigned cluster = has_clusters() ? kMostCluster : 1;
+  while (cluster > grid.x) cluster /= 2;
+  config.gridDim = dim3(grid.x / cluster * cluster, grid.y);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = shared;
+  config.stream = call.stream;
+  shape.id = cudaLaunchAttributeClusterDimension;
+  shape.val.clusterDim = {cluster, 1, 1};
+  config.attrs = &shape;
+  config.numAttrs = cluster > 1 ? 1 : 0;
+  cudaLaunchKernelEx(&config, score_codes<kBytes>, p);
 }
 
 kvt_status pq_score(const CudaCall& call) {
