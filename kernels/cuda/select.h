@@ -104,8 +104,9 @@ __device__ inline void clear(uint32_t* table) {
   for (int i = threadIdx.x; i < kBins; i += static_cast<int>(blockDim.x)) table[i] = 0;
 }
 
-template <typename Score, int kKeys>
-__device__ __forceinline__ Threshold find_threshold(SelectShared& s, Part<Score, kKeys>& part, uint32_t k) {
+// Stops at the digit from which on at most `most` keys are taken, of which the best k are some.
+template <typename Score, typename Keys>
+__device__ __forceinline__ Threshold find_threshold(SelectShared& s, Keys& part, uint32_t k, uint32_t most) {
   const int rank = rank_in_row();
   uint32_t prefix = 0;
   uint32_t left = k;
@@ -132,7 +133,7 @@ __device__ __forceinline__ Threshold find_threshold(SelectShared& s, Part<Score,
     sync_row();
     prefix = prefix << width | s.bin;
     left -= s.over;
-    whole = left == s.inside;
+    whole = left == s.inside || k - left + s.inside <= most;
   }
   if (whole) return {prefix << shift, 0xffffffffu, 0};
   return {prefix + 1, prefix, left};
@@ -179,12 +180,11 @@ __device__ __forceinline__ Counts count_before(SelectShared& s, Part<Score, kKey
 }
 
 template <typename Score, int kKeys>
-__global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t) {
-  __shared__ SelectShared s;
+__device__ void select_all(SelectShared& s, const Selection<Score>& t) {
   const int64_t row = blockIdx.x / blocks_of_row();
   const int begin = min(t.of, rank_in_row() * t.slice);
   Part<Score, kKeys> part(t.scores + row * t.score_stride, begin, min(t.of, begin + t.slice));
-  const Threshold limit = find_threshold(s, part, static_cast<uint32_t>(t.k));
+  const Threshold limit = find_threshold<Score>(s, part, static_cast<uint32_t>(t.k), 0);
   Counts counts = count_before(s, part, limit);
   if (counts.own_above == 0 && (counts.own_ties == 0 || counts.ties >= limit.taken)) return;
   uint32_t* ids = t.ids + row * t.id_stride;
@@ -210,6 +210,12 @@ __global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t)
       counts.ties += __popc(all_equal);
     }
   });
+}
+
+template <typename Score, int kKeys>
+__global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t) {
+  __shared__ SelectShared s;
+  select_all<Score, kKeys>(s, t);
 }
 
 // A row is shared by blocks of at least this many positions: summing tables over a cluster takes about as long.
@@ -244,10 +250,8 @@ struct SelectLaunch {
 // Blocks for a row: more while its part of a row is long and multiprocessors are idle.
 template <typename Score>
 int cluster_for(const CudaCall& call, int of, int64_t rows) {
-  int device = 0, major = 0, cluster = 1;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess || major < 9)
-    return 1;
+  int cluster = 1;
+  if (!has_clusters()) return 1;
   while (cluster < kMostBlocks && of > static_cast<int64_t>(cluster) * kSharedSlice && 2 * rows * cluster <= call.multiprocessors)
     cluster *= 2;
   // 16 blocks are more than every device promises, and pay only where all rows find their place at once.

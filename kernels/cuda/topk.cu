@@ -1,5 +1,5 @@
 // Top-k of rows of scores (calls/topk.ts).
-#include "select.h"
+#include "select-few-launch.h"
 
 namespace {
 
@@ -20,6 +20,7 @@ kvt_status topk(const CudaCall& call) {
   t.id_stride = call.integer(KVT_TOPK_INT_ID_STRIDE);
   t.of = static_cast<int>(of);
   t.k = static_cast<int>(k);
+  if (select_few_rows(call, t, rows)) return after_launch("topk");
   return select_rows(call, "topk", t, rows);
 }
 
