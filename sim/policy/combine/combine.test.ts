@@ -122,6 +122,13 @@ test('every n-th choice stands until the next, and new tokens are added', () => 
   expect(record.choices.map(({ works }) => works.length)).toEqual([1, 0, 1, 0]);
 });
 
+test('heads that no layer has are refused', () => {
+  const heads = [0, world.kvHeads];
+  expect(() => make('per-head(full,h2o)', { heads })).toThrow(
+    `heads: expected KV heads below ${world.kvHeads}, got ${world.kvHeads}`,
+  );
+});
+
 test('heads follow their own policy', () => {
   const config = { heads: [1], 'streaming-llm': { windowTokens: 20 } };
   const choices = choicesOf(make('per-head(full,streaming-llm)', config));

@@ -3,6 +3,7 @@
  * head. Head classes as DuoAttention (arXiv 2410.10819) has retrieval and streaming heads, and FastGen four kinds.
  */
 import * as z from 'zod';
+import { SimError } from '../../error.ts';
 import type { Policy, World } from '../policy.ts';
 import { type Combinator, combined, hooksIn, type Member, memberOf } from './combinator.ts';
 import { somePrompt, splitHooks } from './some-heads.ts';
@@ -43,6 +44,11 @@ export const combinator = {
   parts: [2, 2],
   config,
   create(parts, { heads }, world) {
+    const beyond = heads?.find((head) => head >= world.kvHeads);
+    if (beyond !== undefined) {
+      const message = `policy per-head: heads: expected KV heads below ${world.kvHeads}, got ${beyond}`;
+      throw new SimError('invalid-input', message);
+    }
     const first = new Set(heads ?? Array.from({ length: Math.ceil(world.kvHeads / 2) }, (_, head) => head));
     const classOf: HeadClass = (_, kvHead) => (first.has(kvHead) ? 0 : 1);
     const shares = sharesOf(2, classOf, world);
