@@ -98,10 +98,11 @@ export class Emitter {
     let flops = 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * contextTokens;
     const coded: CodedKv[] = []; // decoded inside the attention kernel
     tokens.forEach((count, form) => {
-      const { name, kBytesPerToken, vBytesPerToken } = forms[form];
+      const { name, isRebuilt = false } = forms[form];
+      const { kBytesPerToken, vBytesPerToken } = forms[isRebuilt ? 0 : form];
       const own = rows * count * (kBytesPerToken + vBytesPerToken);
       bytes += own;
-      if (form === 0 || count === 0) return;
+      if (form === 0 || isRebuilt || count === 0) return;
       const decodeFlops = rows * count * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
       flops += decodeFlops;
       coded.push({ codec: name, bytes: own, share: count / all, decodeFlops });

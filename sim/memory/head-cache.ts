@@ -19,6 +19,8 @@ export interface StoredForm {
   readonly name: string;
   readonly kBytesPerToken: number;
   readonly vBytesPerToken: number;
+  /** True where attention reads raw rows that declared work rebuilds from it. */
+  readonly isRebuilt?: boolean;
 }
 
 /** Tokens that crossed a boundary, or changed form, since the last drain. */

@@ -23,6 +23,8 @@ export interface Codec {
   tableBytes?(headDim: number): number;
   /** Flops of decoding one token's K and V. */
   decodeFlopsPerToken(headDim: number): number;
+  /** True where declared work turns chosen tokens into raw rows, which attention then reads; absent = it reads the coded form. */
+  readonly isRebuilt?: boolean;
   /** The half of a token that stays in its earlier form: keys and values may be coded at different times. */
   readonly keeps?: 'keys' | 'values';
   /** Rows [0, learnTokens) are read whatever block is coded: they were all written before any was. Absent = 0. */

@@ -49,11 +49,11 @@ export const deltaCosts = ({ latentDim, bits, neighbours, hidden }: DeltaSizes, 
         weightBytes: downWeights * elementBytes * blocks,
       };
     },
-    /** Rebuilds `tokens` tokens into scratch rows, which attention reads (latents are counted where they are attended). */
+    /** Rebuilds `tokens` tokens from latents and references into scratch rows, which attention reads. */
     rebuild(tokens: number): Work {
       return {
         index: 'rebuild',
-        readBytes: { hbm: tokens * (neighbours + 1) * rowBytes },
+        readBytes: { hbm: tokens * (neighbours * rowBytes + (latentDim * bits) / 8 / kvHeads) },
         writeBytes: { hbm: tokens * rowBytes },
         flops: (tokens * (neighbours + 4) * rowBytes) / elementBytes,
         matrixFlops: (2 * tokens * upWeights) / kvHeads,

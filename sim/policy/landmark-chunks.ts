@@ -140,9 +140,8 @@ export class LandmarkChunks implements LayerPolicy {
     pick.topk(n, count);
     const rebuilt = missed * c.chunkTokens;
     const factorBytes = (c.rank * kBytesPerToken) / headDim;
-    // Factors of the tokens and this head's directions; then attention's read of all chosen keys, which the coded form
-    // (values only) leaves out.
-    const reads = rebuilt * factorBytes + headDim * factorBytes + count * c.chunkTokens * kBytesPerToken;
+    // Factors of the tokens and this head's directions.
+    const reads = rebuilt * factorBytes + headDim * factorBytes;
     pick.score({
       index: 'rebuild-keys',
       readBytes: { hbm: reads },

@@ -75,8 +75,8 @@ export const searchWorks = (c: PqOptions, world: World, n: number): readonly Wor
   }
   const fused: Work = {
     index: 'code-products',
-    readBytes: { hbm: bytes + passes },
-    writeBytes: { hbm: passes },
+    // Books in 32 bits; scores stay in cache from one kernel to the next.
+    readBytes: { hbm: bytes + 4 * centroids * headDim },
     flops,
     kernels: 1 + SCORE_PASSES,
     call: { kernel: 'pq-shares', counts: { tokens: n }, shape: { subspaces, centroids } },

@@ -159,6 +159,7 @@ export const residualCodec = (config: ResidualConfig, plan: ReferencePlan): Code
     scaleBytes: (_, tokens) => (bits === 16 ? 0 : groupScaleBytes(grouping, config.rank, 1) * tokens),
     // Rebuilt into raw rows before attention, by work that the policy declares.
     decodeFlopsPerToken: () => 0,
+    isRebuilt: true,
     learnTokens,
     encode: (keys, values, d, from, tokens) => encode({ keys, values, d }, from, tokens),
   };

@@ -1,11 +1,16 @@
 /** Which blocks a copy brings of the runs that a head chose, a share of them at a time, and where their tokens then lie. */
 
+import type { HeadChoice, RunPlace } from '../../sim/decode/head-choice.ts';
 import type { StepProgram } from '../../sim/decode/step-program.ts';
 import type { Share } from '../../sim/program/operation.ts';
 import { joined, type Segment, SLOT_ALIGNMENT } from './segments.ts';
 
 export const tokensIn = (segments: readonly Segment[]): number =>
   segments.reduce((sum, { count }) => sum + count, 0);
+
+/** Attended slots of a run list at one place and form, with the policy's own slots. */
+export const runsAt = (head: HeadChoice, place: RunPlace, form: number): readonly Segment[] =>
+  head.runs.filter((run) => run.place === place && run.form === form);
 
 /** Blocks of `rowTokens` that segments touch, ascending. */
 export const blocksOf = (segments: readonly Segment[], rowTokens: number): readonly number[] => {

@@ -6,8 +6,9 @@
 import { FORMATS, type Format, layoutOf, pageStrideOf } from '../../kernels/formats.ts';
 import type { HeadChoice } from '../../sim/decode/head-choice.ts';
 import type { Share } from '../../sim/program/operation.ts';
-import { blocksOf, landedSegments, landingSlots, shareOf, sliceOf, tokensIn } from './landing.ts';
-import { joined, type Segment, SLOT_ALIGNMENT } from './segments.ts';
+import { blocksOf, landedSegments, landingSlots, runsAt, shareOf, sliceOf, tokensIn } from './landing.ts';
+import { rebuiltRows, scratchSlots } from './scratch.ts';
+import { alignSlots, joined, type Segment, WHOLE_ALIGNMENT } from './segments.ts';
 import { headsOf, type LayerHeads, type Workload } from './workload.ts';
 
 /** Rows of host memory that a copy brings, and where their slots land. */
@@ -17,11 +18,10 @@ export interface FetchPlan {
   readonly rows: number;
   /** Slots of a row; a row that holds keys or values only counts half. */
   readonly slotsPerRow: number;
-  /** First slot of the landing, in the form's pool. */
+  /** First slot of the landing, in the form's pool; of the source, where everything is in one piece. */
   readonly firstSlot: number;
-  readonly slots: number;
-  /** First slot of the source where everything is in one piece. */
   readonly sourceSlot: number;
+  readonly slots: number;
 }
 
 interface Landing {
@@ -30,11 +30,6 @@ interface Landing {
   readonly segments: readonly (readonly Segment[])[];
 }
 
-/** Heads of a layer that comes in one piece begin at multiples of this many slots. */
-const WHOLE_ALIGNMENT = 16;
-
-const alignSlots = (count: number): number => Math.ceil(count / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
-
 /** The format in which kernels read a stored form; null = no kernel reads it. */
 export const formatOfForm = (name: string): Format | null => {
   if (name === 'raw') return FORMATS.bf16;
@@ -42,16 +37,12 @@ export const formatOfForm = (name: string): Format | null => {
 };
 
 /** Bytes of `slots` slots in pages of `pageTokens`. */
-export const poolBytes = (format: Format, headDim: number, pageTokens: number, slots: number): number =>
+export const poolBytes = (format: Format, headDim: number, pageTokens: number, slots: number) =>
   Math.ceil(slots / pageTokens) * pageStrideOf(format, headDim, pageTokens);
 
 /** Payload and scales of one token in pages of `pageTokens`. */
 export const slotBytes = (format: Format, headDim: number, pageTokens: number): number =>
   layoutOf(format, headDim, pageTokens).bytes / pageTokens;
-
-/** Attended slots of a run list at one place and form, with the policy's own slots. */
-const runsAt = (head: HeadChoice, place: 'hbm' | 'fetched' | 'cpu', form: number): readonly Segment[] =>
-  head.runs.filter((run) => run.place === place && run.form === form);
 
 export class Placement {
   readonly layers: readonly LayerHeads[];
@@ -63,6 +54,7 @@ export class Placement {
   private readonly stagingSlots: readonly (readonly number[])[];
   private readonly landings = new Map<string, Landing[]>();
   private readonly staged = new Map<string, number>();
+  private readonly scratchSlot: number;
 
   constructor(workload: Workload) {
     this.workload = workload;
@@ -93,6 +85,13 @@ export class Placement {
     );
     const areas = Array.from({ length: sets }, () => largest.map((slots, form) => take(form, slots)));
     this.stagingSlots = this.layers.map((_, layer) => areas[layer % sets]);
+    this.scratchSlot = take(0, batch * scratchSlots(this.layers, program.forms));
+  }
+
+  /** Where a layer's rebuilt rows lie side by side, among the raw ones, per (sequence, head). */
+  rebuilt(layer: number): readonly (readonly Segment[])[] {
+    const { program, batch } = this.workload;
+    return rebuiltRows(this.layers[layer].heads, program.forms, batch, this.scratchSlot);
   }
 
   /** Slots that one head holds of a form, the same for all heads of a layer so that they stand at equal distances. */

@@ -49,11 +49,18 @@ export class Pools {
 
   /**
    * Slots of one form that an attention reads, per (sequence, head): all at once, or what lies ready apart from what was
-   * copied where together they could only be addressed in small pages.
+   * copied where together they could only be addressed in small pages. Rebuilt rows are read with the raw ones.
    */
   piecesOf({ layer, where, covers }: AttendOperation, form: number): readonly Piece[] {
     if (where === 'cpu') return [pieceOf(this.placement.onHost(layer, form), LARGEST_PAGE)];
     const { resident = true, far = whole } = covers ?? {};
+    const { forms } = this.workload.program;
+    if (forms[form].isRebuilt === true) return [];
+    if (form === 0 && resident && forms.some(({ isRebuilt }) => isRebuilt === true)) {
+      const rebuilt = this.placement.rebuilt(layer);
+      const all = this.placement.resident(layer, 0).map((row, at) => [...row, ...rebuilt[at]]);
+      return [pieceOf(all, LARGEST_PAGE)];
+    }
     const limit = this.placement.fetches(layer, form) ? this.limit : LARGEST_PAGE;
     const near = resident ? this.placement.resident(layer, form) : [];
     const landed = far[1] > far[0] ? this.placement.landed(layer, form, far) : [];

@@ -14,6 +14,11 @@ const PAGE_TOKENS = [64, 32, 16, 8, 4, 2, 1] as const;
 /** Pools begin at multiples of this many slots. */
 export const SLOT_ALIGNMENT = PAGE_TOKENS[0];
 
+/** Heads of a layer that comes in one piece begin at multiples of this many slots. */
+export const WHOLE_ALIGNMENT = 16;
+
+export const alignSlots = (count: number): number => Math.ceil(count / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+
 /** Segments that follow each other become one. */
 export const joined = (segments: readonly Segment[]): readonly Segment[] => {
   const out: { slot: number; count: number; queries: number }[] = [];

@@ -87,8 +87,8 @@ describe('choice and traffic', () => {
       expect(landmarks.readBytes.hbm).toBe((CHUNKS - 3) * D * 2);
       expect(landmarks.flops).toBe((2 * D + 4) * (CHUNKS - 3) * 2);
       expect(rebuild.matrixFlops).toBe(2 * 12 * D * misses * C);
-      // Factors of rebuilt tokens and the head's directions, then all chosen keys for attention.
-      expect(rebuild.readBytes.hbm).toBe(misses * C * 12 * 2 + 12 * D * 2 + 5 * C * D * 2);
+      // Factors of rebuilt tokens and the head's directions.
+      expect(rebuild.readBytes.hbm).toBe(misses * C * 12 * 2 + 12 * D * 2);
       expect(rebuild.writeBytes?.hbm).toBe(misses * C * D * 2);
     });
     expect(sumOf(record.prefill.spillTokens)).toBe((CHUNKS - 3) * C);

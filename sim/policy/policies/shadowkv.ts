@@ -70,6 +70,7 @@ const lowRankForm = (
   vBytesPerToken: () => world.vBytesPerToken,
   scaleBytes: () => 0,
   decodeFlopsPerToken: () => 0,
+  isRebuilt: true,
   keeps: 'values',
   encode: (keys, values, headDim, from, tokens) => ({
     tokens,

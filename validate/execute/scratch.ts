@@ -1,0 +1,35 @@
+/** Rows that declared work rebuilds before attention: they lie side by side in one place among the raw rows, which layers share. */
+import type { HeadChoice } from '../../sim/decode/head-choice.ts';
+import type { StoredForm } from '../../sim/memory/head-cache.ts';
+import { tokensIn } from './landing.ts';
+import { alignSlots, type Segment } from './segments.ts';
+import type { LayerHeads } from './workload.ts';
+
+const rebuiltTokens = ({ runs }: HeadChoice, forms: readonly StoredForm[]): number =>
+  tokensIn(runs.filter(({ form, place }) => forms[form].isRebuilt === true && place !== 'cpu'));
+
+/** Slots that the layer with most rebuilt rows needs, of one sequence. */
+export const scratchSlots = (layers: readonly LayerHeads[], forms: readonly StoredForm[]): number =>
+  Math.max(
+    ...layers.map(({ heads }) =>
+      heads.reduce((sum, head) => sum + alignSlots(rebuiltTokens(head, forms)), 0),
+    ),
+  );
+
+/** Rebuilt rows of a layer per (sequence, head), from slot `first` on. */
+export const rebuiltRows = (
+  heads: readonly HeadChoice[],
+  forms: readonly StoredForm[],
+  batch: number,
+  first: number,
+): readonly (readonly Segment[])[] => {
+  let slot = first;
+  return Array.from({ length: batch }, () =>
+    heads.map((head): readonly Segment[] => {
+      const count = rebuiltTokens(head, forms);
+      const row = { slot, count, queries: -1 };
+      slot += alignSlots(count);
+      return count === 0 ? [] : [row];
+    }),
+  ).flat();
+};
