@@ -51,13 +51,18 @@ export const windowInBudget = [
 export const keptAtBudget = (budgetTokens: number, publishedTokens: number): number =>
   Math.min(publishedTokens, budgetTokens >> 1);
 
+/** Copies of each key that a vote reads and a cache keeps: one a query head where these choose for themselves. */
+export const copiesOf = (group: GroupVote, { groupSize }: World): number =>
+  group === 'per-query' ? groupSize : 1;
+
 /** Copying what is kept of K and of V to the front, spread over the prompt's tokens. */
 export const compactWork = (
   { kBytesPerToken, vBytesPerToken, promptTokens }: World,
   keptTokens: number,
+  copies = 1,
 ): Work => {
-  const bytes =
-    keptTokens >= promptTokens ? 0 : ((kBytesPerToken + vBytesPerToken) * keptTokens) / promptTokens;
+  const perToken = copies * (kBytesPerToken + vBytesPerToken);
+  const bytes = keptTokens >= promptTokens ? 0 : (perToken * keptTokens) / promptTokens;
   return { index: 'compact', readBytes: { hbm: bytes }, writeBytes: { hbm: bytes }, flops: 0, kernels: 2 };
 };
 

@@ -259,6 +259,26 @@ describe('what is kept', () => {
   });
 });
 
+test.each(['snapkv', 'pyramidkv', 'adakv', 'sage-kv', 'judge-q', 'lookaheadkv'])(
+  '%s reads and copies keys and values once a query head where these choose for themselves',
+  (name) => {
+    const bytesOf = (group: string) => {
+      const plugin = findPolicy(name);
+      const config = { ...plugin.atBudget?.(40, world()), group };
+      const [votes, compact] = createPolicy(plugin, config, world()).prefillWork;
+      return {
+        votes: votes.readBytes.hbm ?? 0,
+        rows: votes.writeBytes?.hbm ?? 0,
+        compact: compact.readBytes.hbm,
+      };
+    };
+    const [one, each] = [bytesOf('mean'), bytesOf('per-query')];
+    expect(each.compact).toBeCloseTo(GROUP * (one.compact ?? 0), 6);
+    expect(each.votes - each.rows).toBeCloseTo(GROUP * (one.votes - one.rows), 6);
+    expect(each.rows).toBe(one.rows);
+  },
+);
+
 test('on real attention a prediction that errs lies between prompt queries and the oracle', () => {
   const path = fileURLToPath(new URL('../../traces/samples/smollm2-135m-book.safetensors', import.meta.url));
   const captured = windowTrace(openAttentionFile(path), 2000, 32);

@@ -125,11 +125,15 @@ export const windowInputs = ({ fields }: World): string => {
 
 /**
  * The work of voting, per prompt token: one product of the keys with all voters, its float32 rows written and read
- * back for softmax, mean, pooling and top-k, as eager code does.
+ * back for softmax, mean, pooling and top-k, as eager code does. `copies` of each key are read where KV is replicated.
  */
-export const windowWork = ({ kBytesPerToken, headDim, groupSize }: World, voters: number): Work => ({
+export const windowWork = (
+  { kBytesPerToken, headDim, groupSize }: World,
+  voters: number,
+  copies = 1,
+): Work => ({
   index: 'votes',
-  readBytes: { hbm: kBytesPerToken + 4 * voters * groupSize },
+  readBytes: { hbm: copies * kBytesPerToken + 4 * voters * groupSize },
   writeBytes: { hbm: 4 * voters * groupSize },
   flops: 0,
   matrixFlops: 2 * voters * headDim * groupSize,

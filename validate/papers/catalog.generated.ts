@@ -1121,7 +1121,7 @@ export const catalog = {
     "assumptions": [
       "The machine is not stated where we could read. An H100 is assumed: 31.32 % for a draft of half a second puts the TTFT of 32K tokens at 1.6 s, which is 455 TFLOP/s on Llama-3.1-8B.",
       "LAQ is SnapKV, then a draft of 32 tokens with the evicted cache (as many as LookaheadKV has lookahead tokens), then the vote of the draft.",
-      "The eviction budget is 1,024 tokens; it changes the cost of the compaction alone. SnapKV votes with 64 tokens (the default of its class)."
+      "The eviction budget is 1,024 tokens; it changes the cost of the compaction alone. SnapKV votes with 64 tokens over keys and values copied once a query head, as its official port has it (FasterDecoding/SnapKV)."
     ],
     "setups": {
       "full": {
@@ -1151,7 +1151,8 @@ export const catalog = {
           "name": "snapkv",
           "config": {
             "budgetTokens": 1024,
-            "windowTokens": 64
+            "windowTokens": 64,
+            "group": "per-query"
           }
         },
         "contextTokens": 8192,

@@ -9,6 +9,7 @@ import { adaptiveBudgets, LENGTH_BYTES, pyramidShare } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 import {
   compactWork,
+  copiesOf,
   evictionFields,
   evictPrompt,
   keptAtBudget,
@@ -56,13 +57,14 @@ export const policy = {
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
   create: ({ budgetTokens, windowTokens, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
+    const copies = copiesOf(group, world);
     const rowsPerHead = group === 'per-query' ? world.groupSize : 1;
     const elected = budgetTokens - windowTokens;
     return {
       ...policyDefaults,
       replicated: group === 'per-query',
       inputs: windowInputs(world),
-      prefillWork: [windowWork(world, windowTokens), compactWork(world, budgetTokens)],
+      prefillWork: [windowWork(world, windowTokens, copies), compactWork(world, budgetTokens, copies)],
       layer: (layer) =>
         evictPrompt(world, {
           ...c,

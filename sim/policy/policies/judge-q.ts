@@ -8,6 +8,7 @@ import { answerFields, answerInputs, answerVotes, scoreSource } from '../answer-
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 import {
   compactWork,
+  copiesOf,
   evictionFields,
   evictPrompt,
   keptAtBudget,
@@ -40,6 +41,7 @@ export const policy = {
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
   create: ({ budgetTokens, softTokens, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
+    const copies = copiesOf(group, world);
     const source = scoreSource('judge-q', c.score, world);
     return {
       ...policyDefaults,
@@ -52,7 +54,7 @@ export const policy = {
         passes: 0,
         adapterRank: 0,
       },
-      prefillWork: [windowWork(world, softTokens), compactWork(world, budgetTokens)],
+      prefillWork: [windowWork(world, softTokens, copies), compactWork(world, budgetTokens, copies)],
       layer: () =>
         evictPrompt(world, {
           ...c,

@@ -7,7 +7,14 @@
 import * as z from 'zod';
 import { addNoise, answerFields, answerInputs, answerVotes, scoreSource } from '../answer-votes.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import {
+  compactWork,
+  copiesOf,
+  evictionFields,
+  evictPrompt,
+  keptAtBudget,
+  possibleVote,
+} from '../prompt-eviction.ts';
 import { windowWork } from '../votes.ts';
 
 const SINKS = 4;
@@ -60,6 +67,7 @@ export const policy = {
   }),
   create: ({ budgetTokens, lookaheadTokens, loraRank, noise, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
+    const copies = copiesOf(group, world);
     const source = scoreSource('lookaheadkv', c.score, world);
     const error =
       source === 'oracle' && noise > 0 ? `, with a deviation of ${noise} of their logarithms` : '';
@@ -74,7 +82,7 @@ export const policy = {
         passes: 0,
         adapterRank: loraRank,
       },
-      prefillWork: [windowWork(world, lookaheadTokens), compactWork(world, budgetTokens)],
+      prefillWork: [windowWork(world, lookaheadTokens, copies), compactWork(world, budgetTokens, copies)],
       layer: () =>
         evictPrompt(world, {
           ...c,

@@ -8,6 +8,7 @@ import { pyramidShare } from '../budgets.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
 import {
   compactWork,
+  copiesOf,
   evictionFields,
   evictPrompt,
   keptAtBudget,
@@ -40,11 +41,12 @@ export const policy = {
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 8) }),
   create: ({ budgetTokens, windowTokens, beta, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
+    const copies = copiesOf(group, world);
     return {
       ...policyDefaults,
       replicated: group === 'per-query',
       inputs: windowInputs(world),
-      prefillWork: [windowWork(world, windowTokens), compactWork(world, budgetTokens)],
+      prefillWork: [windowWork(world, windowTokens, copies), compactWork(world, budgetTokens, copies)],
       layer: (layer) =>
         evictPrompt(world, {
           ...c,

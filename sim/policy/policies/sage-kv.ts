@@ -5,7 +5,14 @@
  */
 import * as z from 'zod';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { compactWork, evictionFields, evictPrompt, keptAtBudget, possibleVote } from '../prompt-eviction.ts';
+import {
+  compactWork,
+  copiesOf,
+  evictionFields,
+  evictPrompt,
+  keptAtBudget,
+  possibleVote,
+} from '../prompt-eviction.ts';
 import { windowInputs, windowVotes, windowWork } from '../votes.ts';
 
 const SINKS = 4;
@@ -42,11 +49,12 @@ export const policy = {
   }),
   create: ({ budgetTokens, voters, ...c }, world): Policy => {
     const group = possibleVote(c.group, world);
+    const copies = copiesOf(group, world);
     return {
       ...policyDefaults,
       replicated: group === 'per-query',
       inputs: windowInputs(world),
-      prefillWork: [windowWork(world, voters), compactWork(world, budgetTokens)],
+      prefillWork: [windowWork(world, voters, copies), compactWork(world, budgetTokens, copies)],
       layer: () => ({
         ...evictPrompt(world, {
           ...c,
