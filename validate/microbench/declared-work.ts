@@ -46,12 +46,9 @@ const dotShares = (count: number): Work => ({
 
 const pqShares = (tokens: number): Work => {
   const [subspaces, centroids] = [2, 64];
-  // Scores of two bytes go through three passes.
-  const passes = groupSize * tokens * 2 * 3;
   return {
     index: 'code-products',
-    readBytes: bytes(tokens * subspaces + passes),
-    writeBytes: bytes(passes),
+    readBytes: bytes(tokens * subspaces + 4 * centroids * headDim),
     flops: groupSize * (2 * centroids * headDim + subspaces * tokens),
     kernels: 4,
     call: { kernel: 'pq-shares', counts: { tokens }, shape: { subspaces, centroids } },
@@ -96,6 +93,12 @@ const ringToPage = (tokens: number): Work => {
   return { index: 'ring-to-page', readBytes: moved, writeBytes: moved, flops: 0, kernels: 1, call };
 };
 
+const concat = (tokens: number): Work => {
+  const moved = bytes(tokens * (kBytesPerToken + vBytesPerToken));
+  const call = { kernel: 'copy', counts: { bytes: moved.hbm } };
+  return { index: 'concat', readBytes: moved, writeBytes: moved, flops: 0, kernels: 2, call };
+};
+
 const codesToHeads = (rowBytes: number): Work => ({
   index: 'codes-to-heads',
   readBytes: bytes(rowBytes),
@@ -131,6 +134,7 @@ const worksOf = (): readonly Work[] => [
   ...counts(16, 2 ** 14).map((estimated) =>
     estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
   ),
+  ...counts(32, 2 ** 13).map(concat),
   ...powers(2 ** 14, 2 ** 20, 4).map(codesToHeads),
   ...counts(64, 2 ** 14).map(executionBuffer),
   ...[true, false].flatMap((inDram) => counts(256, 2 ** 14).map((tokens) => listingWork(tokens, 16, inDram))),
@@ -195,6 +199,7 @@ export const microbench = {
     'gate',
     'ring-to-page',
     'delta-rebuild',
+    'copy',
     'gather',
     'scatter',
   ],
