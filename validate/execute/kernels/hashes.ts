@@ -100,7 +100,8 @@ export const match: KernelBinder = (use) => {
       codes: layout.table('hostTables', new Uint32Array(codes.buffer)),
       starts: shared('starts', sets * tables * (2 ** hashes + 1), startsOf),
       postings: shared('postings', sets * tables * keys, postingsOf),
-      ids: layout.place('hostOutputs', 4 * rows * group * keys),
+      // Read by the attention that follows, before the next layer writes them.
+      ids: binding.once(`ids ${keys}`, () => layout.place('hostOutputs', 4 * rows * group * keys)),
       counts: layout.place('hostOutputs', 4 * rows * group),
     },
     ints: {

@@ -3,12 +3,17 @@ import { COPY_MODES, type Ref, ROW_MODES } from '../../../kernels/calls.ts';
 import { type CallBytes, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
 
 const ID_BYTES = 4;
-/** Of so many rows one is chosen, where rows are picked from more. */
-const CHOSEN_EVERY = 4;
+/** Of so many slots one is looked up. */
+const LOOKED_UP_EVERY = 4;
 
-/** Row numbers in a walk that visits many places of `of` rows. */
-const scattered = (rows: number, of: number): Uint32Array =>
-  Uint32Array.from({ length: rows }, (_, i) => Math.floor(((Math.imul(i, 0x9e3779b1) >>> 0) / 2 ** 32) * of));
+const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
+
+/** All row numbers once, neighbours far apart. */
+const scattered = (rows: number): Uint32Array => {
+  let step = Math.max(1, Math.floor(0.618 * rows));
+  while (commonDivisor(step, rows) > 1) step++;
+  return Uint32Array.from({ length: rows }, (_, i) => (i * step) % rows);
+};
 
 const moveRows = (
   { binding }: KernelUse,
@@ -31,15 +36,14 @@ const moveRows = (
   });
 };
 
-/** Rows of all heads from `of` times as many; their bytes once. */
+/** Rows of all heads from where they lie scattered. */
 const collect = (use: KernelUse, rows: number, rowBytes: number): CallBytes & { readonly target: Ref } => {
   const { layout } = use.binding;
-  const held = CHOSEN_EVERY * rows;
   const places = {
-    source: layout.place('kv', held * rowBytes),
+    source: layout.place('kv', rows * rowBytes),
     target: layout.place('outputs', rows * rowBytes),
   };
-  moveRows(use, 'gather', rows, rowBytes, scattered(rows, held), places);
+  moveRows(use, 'gather', rows, rowBytes, scattered(rows), places);
   return { read: rows * rowBytes, write: rows * rowBytes, target: places.target };
 };
 
@@ -89,11 +93,8 @@ export const executionBuffer: KernelBinder = (use) => {
   if (rows < 1 || rowBytes % 4 !== 0) return null;
   const { target: source, read, write } = collect(use, rows, rowBytes);
   if (misses < 1) return { read, write };
-  const held = CHOSEN_EVERY * misses;
-  // No row twice: one of each stretch of the cache.
-  const index = Uint32Array.from({ length: misses }, (_, i) => CHOSEN_EVERY * i + (i % CHOSEN_EVERY));
-  const target = binding.layout.place('kv', held * rowBytes);
-  moveRows(use, 'scatter', misses, rowBytes, index, { source, target });
+  const target = binding.layout.place('kv', misses * rowBytes);
+  moveRows(use, 'scatter', misses, rowBytes, scattered(misses), { source, target });
   return { read, write: write + misses * rowBytes };
 };
 
@@ -107,8 +108,9 @@ export const tokenIds: KernelBinder = (use) => {
   const { read, write } = collect(use, use.rows * lists, ID_BYTES * clusterTokens);
   if (shapeOf(use, 'lookUp') === 0) return { read, write };
   const ids = use.rows * lists * clusterTokens;
-  moveRows(use, 'gather', ids, ID_BYTES, scattered(ids, CHOSEN_EVERY * ids), {
-    source: binding.layout.place('kv', CHOSEN_EVERY * ids * ID_BYTES),
+  const slots = scattered(ids).map((id) => LOOKED_UP_EVERY * id);
+  moveRows(use, 'gather', ids, ID_BYTES, slots, {
+    source: binding.layout.place('kv', LOOKED_UP_EVERY * ids * ID_BYTES),
     target: binding.layout.place('outputs', ids * ID_BYTES),
   });
   // The list itself is the index of the look-up.
