@@ -11,7 +11,13 @@ import { calibrate } from '../validate/fit/calibrate.ts';
 import { transfer } from '../validate/fit/carry.ts';
 import type { FittedMachine } from '../validate/fit/fit-machine.ts';
 import { type RestartRequest, restartApart } from '../validate/microbench/restart.ts';
-import { boundsOf, microbenchNames, samplesOf, sitesOf } from '../validate/microbench/run.ts';
+import {
+  boundsOf,
+  microbenchNames,
+  type RestartTimes,
+  samplesOf,
+  sitesOf,
+} from '../validate/microbench/run.ts';
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
 import { nameOrJson } from './name-or-json.ts';
 import { openBackend } from './open-backend.ts';
@@ -44,7 +50,7 @@ const flags = z.object({
     .number()
     .positive()
     .default(300)
-    .describe('seconds after which no restart is begun that would take as long as the last'),
+    .describe('seconds that the restarts should take together: sites are repeated less where they would not'),
   only: z
     .array(z.enum(microbenchNames))
     .optional()
@@ -101,25 +107,23 @@ const measure = async (given: Flags, context: VerbContext): Promise<Samples> => 
   context.note(
     `measuring ${sites.length} sites on ${machine.device.name} (${machine.name}), ${given.restarts} restarts`,
   );
-  const restarts = [];
-  const began = performance.now();
+  const date = new Date().toISOString().slice(0, 10);
+  const restarts: RestartTimes[] = [];
   for (let restart = 0; restart < given.restarts; restart++) {
-    const tookMs = performance.now() - began;
-    if (restart > 0 && tookMs * (1 + 1 / restart) > 1000 * given.timeLimit) {
-      context.note(`--time-limit ${given.timeLimit}: measured ${restart} of ${given.restarts} restarts`);
-      break;
-    }
     const progress = context.progress(`restart ${restart + 1} of ${given.restarts}`, 1);
     const request: RestartRequest = {
       backend: machine.name,
       seed: given.seed + restart,
       most,
+      limitMs: (1000 * given.timeLimit) / given.restarts,
       ...(given.only === undefined ? {} : { only: given.only }),
     };
     restarts.push(await restartApart(request, (share) => progress.update(share)));
     progress.end();
+    // What ended is kept, whatever happens to the next one.
+    if (given.samples !== undefined) writeSamples(given.samples, samplesOf(machine, sites, restarts, date));
   }
-  return samplesOf(machine, sites, restarts, new Date().toISOString().slice(0, 10));
+  return samplesOf(machine, sites, restarts, date);
 };
 
 const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
@@ -195,7 +199,7 @@ export const verb = {
         `--from ${given.from}: no such file; \`kvtier calibrate --samples FILE\` writes one`,
       );
     const samples = given.from === undefined ? await measure(given, context) : readSamples(given.from);
-    if (given.samples !== undefined) writeSamples(given.samples, samples);
+    if (given.from !== undefined && given.samples !== undefined) writeSamples(given.samples, samples);
     const baseName = given.base ?? baseFor(samples.machine.name);
     const base = { hardware: profileOf(baseName, 'base'), stack: loadStack(BASE_STACK) };
     const name =

@@ -155,9 +155,9 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
   }
   describeTiles(description, machine.backend, constant('measured')(1));
   const predictable = sites.filter(({ operations }) => operations.length > 0);
-  const shownLaws = lawsOf(predictable).flatMap((law) =>
-    isProcessor(machine) ? (processorLaw(law) ?? []) : law,
-  );
+  const shownLaws = lawsOf(predictable)
+    .flatMap((law) => (isProcessor(machine) ? (processorLaw(law) ?? []) : law))
+    .filter((law) => predictable.some((site) => law.shows(site) && !isHeldOut(site)));
   const measured = new Set([
     ...sites.flatMap(({ reading }) => (reading === undefined ? [] : [reading])),
     ...shownLaws.flatMap(({ parameters }) => parameters),

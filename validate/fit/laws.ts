@@ -2,6 +2,7 @@
  * The laws that calibration fits, each on the microbenchmarks that show it and in an order in which a law needs only
  * those before it. A law's formula is the cost model itself (sim/timing/); here stand the numbers that it may move.
  */
+import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import type { TableShape } from './table.ts';
 
@@ -22,12 +23,6 @@ const of =
   (...benchmarks: readonly string[]) =>
   ({ benchmark }: SiteSamples): boolean =>
     benchmarks.includes(benchmark);
-
-/** The codec whose kernel a site shows; undefined where it shows none. */
-const codecOf = ({ operations: [operation] }: SiteSamples): string | undefined => {
-  if (operation?.kind === 'encode' || operation?.kind === 'decode') return operation.codec;
-  return operation?.kind === 'attend' ? operation.coded?.[0]?.codec : undefined;
-};
 
 /** Whether a site multiplies matrices beside streaming. */
 const multipliesIn = ({ operations: [operation] }: SiteSamples): boolean =>

@@ -59,6 +59,16 @@ export const flopsOf = (operation: Operation): number =>
       ? operation.flops
       : 0;
 
+/** Codec of the KV that a site codes or attends to; undefined where it is plain numbers. */
+export const codecOf = ({
+  operations: [operation],
+}: {
+  readonly operations: readonly Operation[];
+}): string | undefined => {
+  if (operation?.kind === 'encode' || operation?.kind === 'decode') return operation.codec;
+  return operation?.kind === 'attend' ? operation.coded?.[0]?.codec : undefined;
+};
+
 /** Powers of `factor` from `from` to `to`, both included where hit. */
 export const powers = (from: number, to: number, factor: number): readonly number[] => {
   const values: number[] = [];

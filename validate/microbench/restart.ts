@@ -12,6 +12,8 @@ export interface RestartRequest {
   readonly backend: BackendName;
   readonly seed: number;
   readonly only?: readonly string[];
+  /** Time that it should take, ms. */
+  readonly limitMs?: number;
   readonly most: { readonly hbmBytes: number; readonly dramBytes: number };
 }
 
@@ -22,12 +24,13 @@ type Answer =
 
 /** Runs the sites in this process. */
 export const restartHere = async (
-  { backend: name, seed, only, most }: RestartRequest,
+  { backend: name, seed, only, most, limitMs }: RestartRequest,
   onProgress: (share: number) => void,
 ): Promise<RestartTimes> => {
   const { backend } = await load(name);
   try {
-    return await runRestart(backend, sitesOf(boundsOf(backend, most), only).sites, seed, onProgress);
+    const { sites } = sitesOf(boundsOf(backend, most), only);
+    return await runRestart(backend, sites, seed, onProgress, limitMs);
   } finally {
     backend.close();
   }

@@ -59,4 +59,22 @@ describe('scatteredRows', () => {
       expect([...rows.subarray(of)]).toEqual([...rows.subarray(0, of)]);
     }
   });
+
+  it('repeats sites less where time is short, and misses none', async () => {
+    const some = sites.filter(({ benchmark }) => benchmark === 'select').slice(0, 3);
+    const { samplesNs } = await runRestart(backend, some, 1, undefined, 0);
+    expect(Object.keys(samplesNs).sort()).toEqual(some.map(keyOf).sort());
+    for (const times of Object.values(samplesNs)) expect(times).toHaveLength(1);
+  });
+
+  it('are fewer on a processor than on a GPU, the same ones each time', () => {
+    const most = 2 ** 30;
+    const on = (name: 'cpu' | 'cuda') =>
+      sitesOf({ ...bounds, backend: name, hbmBytes: most, dramBytes: most }).sites.map(keyOf);
+    expect(on('cpu')).toEqual(on('cpu'));
+    expect(on('cpu').length).toBeLessThan(on('cuda').length / 1.5);
+    expect(new Set(on('cuda')).size).toBe(on('cuda').length);
+    const known = new Set(on('cuda'));
+    expect(on('cpu').filter((key) => key.startsWith('select') && !known.has(key))).toEqual([]);
+  });
 });

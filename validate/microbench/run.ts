@@ -2,22 +2,19 @@
  * Times sites on a backend: in random order, interleaved over benchmarks, in several restarts, with clocks and
  * temperatures noted; sites of a block in which the clock drifted are timed again. Protocol: docs/calibration.md.
  */
-import { type Backend, KernelError } from '../../kernels/backend.ts';
+import type { Backend } from '../../kernels/backend.ts';
 import { createRandom, type Random } from '../../kernels/random.ts';
 import { AREA_NAMES, type AreaName, Layout, Memory } from '../execute/memory.ts';
 import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
 import { catalog } from './catalog.generated.ts';
-import { type Bounds, flopsOf, type Microbench, type Site } from './microbench.ts';
+import { type Bounds, codecOf, flopsOf, type Microbench, type Site } from './microbench.ts';
+import { timeSite } from './time-site.ts';
 
 /** A clock that moved by more than this between the ends of a block spoils it. */
 const DRIFT_RATIO = 0.03;
 const BLOCK_SITES = 24;
-const REPEATS = 9;
-/** Repeats of a site take about this long together, unless there are fewer than the least. */
-const SITE_NS = { cuda: 1e8, cpu: 5e7, reference: 5e7 };
-const LEAST_REPEATS = 3;
-/** A timed region shorter than this is repeated back to back until it is as long. */
-const REGION_NS = 1e6;
+/** A grid of sizes made for GPUs would take a processor minutes: so many sites of a kernel, drawn once, are enough. */
+const PROCESSOR_SITES = 20;
 
 const benches: readonly Microbench[] = Object.values(catalog);
 
@@ -47,6 +44,29 @@ const MOST_FLOPS = 2e10;
 const isAffordable = ({ operations, passes }: Site, { backend }: Bounds): boolean =>
   backend === 'cuda' || passes * operations.reduce((sum, one) => sum + flopsOf(one), 0) <= MOST_FLOPS;
 
+const shuffled = <T>(values: readonly T[], random: Random): T[] => {
+  const out = [...values];
+  for (let i = out.length - 1; i > 0; i--) {
+    const j = random.integer(0, i);
+    [out[i], out[j]] = [out[j], out[i]];
+  }
+  return out;
+};
+
+const fewerOf = (sites: readonly Site[], { backend }: Bounds): readonly Site[] => {
+  if (backend === 'cuda') return sites;
+  const taken = new Map<string | undefined, number>();
+  const drawn = new Set<Site>();
+  for (const site of shuffled(sites, createRandom(1))) {
+    const codec = codecOf(site);
+    const count = taken.get(codec) ?? 0;
+    taken.set(codec, count + 1);
+    if (count < PROCESSOR_SITES / (codec === undefined ? 1 : 2) || site.operations.length === 0)
+      drawn.add(site);
+  }
+  return sites.filter((site) => drawn.has(site));
+};
+
 /** Sites of all benchmarks (or of those named) that the backend has the kernels for, and why the others are left out. */
 export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
   const sites: NamedSite[] = [];
@@ -56,24 +76,12 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
     const missing = bench.kernels.filter((kernel) => !bounds.kernels.has(kernel));
     if (missing.length > 0)
       skipped.push(`${bench.name}: no kernel ${missing.join(', ')} on ${bounds.backend}`);
-    else
-      sites.push(
-        ...bench
-          .sites(bounds)
-          .filter((site) => isAffordable(site, bounds))
-          .map((site) => ({ benchmark: site.law ?? bench.name, site })),
-      );
+    else {
+      const affordable = bench.sites(bounds).filter((site) => isAffordable(site, bounds));
+      sites.push(...fewerOf(affordable, bounds).map((site) => ({ benchmark: bench.name, site })));
+    }
   }
   return { sites, skipped };
-};
-
-const shuffled = <T>(values: readonly T[], random: Random): T[] => {
-  const out = [...values];
-  for (let i = out.length - 1; i > 0; i--) {
-    const j = random.integer(0, i);
-    [out[i], out[j]] = [out[j], out[i]];
-  }
-  return out;
 };
 
 /** Buffers as large as the largest site needs. */
@@ -85,38 +93,6 @@ const allocateFor = async (backend: Backend, sites: readonly NamedSite[]): Promi
     for (const name of AREA_NAMES) sizes[name] = Math.max(sizes[name], layout.sizes[name]);
   }
   return await Memory.allocate(backend, sizes, 1);
-};
-
-/** Times of one pass of a site, ns; null where the backend does not support what it asks. */
-const timeSite = async (backend: Backend, memory: Memory, site: Site): Promise<number[] | null> => {
-  const layout = new Layout();
-  const calls = site.build(layout).map((call) => ({
-    ...call,
-    refs: Object.fromEntries(Object.entries(call.refs).map(([name, ref]) => [name, memory.real(ref)])),
-  }));
-  for (const { ref, data } of layout.writes) await memory.write(ref, data());
-  try {
-    // What fills no more than a processor's caches is measured again below; what does needs no warm-up.
-    const coldWarmups = backend.name === 'cuda' ? 1 : 0;
-    const probe = await backend.run(calls, { ...site.options, warmups: coldWarmups, repeats: 1 });
-    const [probedNs] = probe.totalNs;
-    // What finds caches cold does so once.
-    const most = (site.options?.flushBytes ?? 0) > 0 ? 1 : 1000;
-    const inner = Math.max(1, Math.min(most, Math.ceil(REGION_NS / probedNs)));
-    const repeats = Math.min(
-      REPEATS,
-      Math.max(LEAST_REPEATS, Math.ceil(SITE_NS[backend.name] / (inner * probedNs))),
-    );
-    // A long pass needs no second warm-up, and its first time counts.
-    const isLong = repeats < REPEATS;
-    const rest = { warmups: isLong ? 0 : 1, repeats: isLong ? repeats - 1 : repeats, inner };
-    const { totalNs } = await backend.run(calls, { ...site.options, ...rest });
-    const times = isLong && inner === 1 ? [probedNs, ...totalNs] : [...totalNs];
-    return times.map((ns) => ns / site.passes);
-  } catch (error) {
-    if (error instanceof KernelError && error.code === 'unsupported') return null;
-    throw error;
-  }
 };
 
 const drifted = (
@@ -135,13 +111,18 @@ export interface RestartTimes {
 
 export const keyOf = ({ benchmark, site }: NamedSite): string => `${benchmark} ${site.id}`;
 
-/** One restart: all sites once, in an order of its own. `onProgress` gets the share done. */
+/**
+ * One restart: all sites once, in an order of its own, in about `limitMs`: late ones are repeated less. `onProgress` gets
+ * the share done.
+ */
 export const runRestart = async (
   backend: Backend,
   sites: readonly NamedSite[],
   seed: number,
   onProgress?: (share: number) => void,
+  limitMs = Infinity,
 ): Promise<RestartTimes> => {
+  const endMs = performance.now() + limitMs;
   const memory = await allocateFor(backend, sites);
   const order = shuffled(sites, createRandom(seed));
   const senses: Readonly<Record<string, number>>[] = [];
@@ -152,12 +133,14 @@ export const runRestart = async (
       for (let attempt = 0; attempt < 2; attempt++) {
         const before = await backend.sense();
         for (const one of block) {
-          const times = await timeSite(backend, memory, one.site);
+          const left = order.length - Object.keys(samplesNs).length;
+          const budgetNs = (1e6 * (endMs - performance.now())) / Math.max(1, left);
+          const times = await timeSite(backend, memory, one.site, budgetNs);
           if (times !== null) samplesNs[keyOf(one)] = times;
         }
         const after = await backend.sense();
         senses.push(before, after);
-        if (!drifted(before, after)) break;
+        if (!drifted(before, after) || performance.now() > endMs) break;
       }
       onProgress?.(Math.min(1, (from + block.length) / order.length));
     }
