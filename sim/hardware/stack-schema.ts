@@ -48,6 +48,13 @@ export const stackSchema = z.strictObject({
     expandsKv: z.boolean(),
     copies: quantity.optional(),
     startNs: time.optional(),
+    /**
+     * Tokens of a tile of raw and of coded KV, where blocks take even stretches of all rows' tokens in whole tiles (Stream-K,
+     * arXiv:2301.03598): one that holds the end of a row attends to two, one after the other.
+     */
+    tileTokens: z
+      .strictObject({ raw: z.int().positive(), coded: z.int().positive(), ...provenance })
+      .optional(),
   }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */

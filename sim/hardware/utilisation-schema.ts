@@ -11,6 +11,7 @@ export const SIZE_NAMES = [
   'candidates',
   'rowBytes',
   'parts',
+  'turns',
   'flopsPerByte',
   'matrixFlopsPerByte',
   'writeShare',

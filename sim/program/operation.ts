@@ -140,6 +140,8 @@ export interface AttendOperation extends OperationBase {
   readonly readBytes: TierBytes;
   readonly flops: number;
   readonly where: 'gpu' | 'cpu';
+  /** Tokens of a page of KV, to which rows are filled up; absent = 64, as where all of it lies in one piece. */
+  readonly pageTokens?: number;
   /** What of it is coded, by stored form: a kernel reads one form at a time. Absent = raw KV alone. */
   readonly coded?: readonly CodedKv[];
   /** Which of the layer's chosen tokens it reads: those that lie ready, and a share of those outside HBM; absent = all. */

@@ -9,7 +9,7 @@ import { hostCost } from './cost-host.ts';
 import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
-import { attendSizes, streamingSizes } from './sizes.ts';
+import { attendSizes, rawTokenBytes, streamingSizes } from './sizes.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -83,12 +83,17 @@ interface Share {
   /** Of attention's own flops. */
   readonly matrixFlops: number;
   readonly decodeFlops: number;
+  /** Of a row. */
+  readonly tokens: number;
 }
 
 const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pass => {
   const { decodeAttention: decode, prefillAttention: prefill, flopsPerNs } = machine;
   const { bytes, matrixFlops, decodeFlops } = share;
-  const timeRatio = timeRatioOf(machine.utilisation.attend, attendSizes(operation, bytes));
+  const timeRatio = timeRatioOf(
+    machine.utilisation.attend,
+    attendSizes(operation, { ...share, isCoded: false }, machine.tiling),
+  );
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
   return {
     fixedNs: (decode.startNs + decode.waveNs * waves + rampNsOf(decode, bytes)) * timeRatio,
@@ -105,7 +110,10 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
   const law = machine.kernels[name];
   const { bytes, matrixFlops, decodeFlops } = share;
   const work = { readBytes: bytes, writeBytes: 0, flops: decodeFlops, matrixFlops, kernels: 1 };
-  const sizes = { ...streamingSizes(work), ...attendSizes(operation, bytes) };
+  const sizes = {
+    ...streamingSizes(work),
+    ...attendSizes(operation, { ...share, isCoded: true }, machine.tiling),
+  };
   const timeRatio = timeRatioOf(machine.utilisation[name], sizes);
   const { fp32, bf16 } = machine.flopsPerNs;
   return {
@@ -119,7 +127,7 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
 /** Decode attention over KV in HBM: a kernel a stored form, and their outputs merged where there are several. */
 const decodeCost = (machine: Machine, operation: AttendOperation): OperationCost => {
   const { decodeAttention: decode, launch } = machine;
-  const { coded = [], sequences, heads, headDim, flops } = operation;
+  const { coded = [], sequences, heads, kvHeads, headDim, flops } = operation;
   const own = coded.reduce((rest, { decodeFlops }) => rest - decodeFlops, flops) * paddingOf(operation);
   const local = touchedBytes(machine, operation, operation.readBytes.hbm ?? 0);
   const raw = coded.reduce(({ bytes, part }, one) => ({ bytes: bytes - one.bytes, part: part - one.share }), {
@@ -127,11 +135,21 @@ const decodeCost = (machine: Machine, operation: AttendOperation): OperationCost
     part: 1,
   });
   const passes = coded.map(({ codec, bytes, share, decodeFlops }) =>
-    codedPass(machine, operation, codec, { bytes, matrixFlops: own * share, decodeFlops }),
+    codedPass(machine, operation, codec, {
+      bytes,
+      matrixFlops: own * share,
+      decodeFlops,
+      tokens: share * operation.contextTokens,
+    }),
   );
   if (coded.length === 0 || raw.part > NO_SHARE)
     passes.push(
-      rawPass(machine, operation, { bytes: raw.bytes, matrixFlops: own * raw.part, decodeFlops: 0 }),
+      rawPass(machine, operation, {
+        bytes: raw.bytes,
+        matrixFlops: own * raw.part,
+        decodeFlops: 0,
+        tokens: raw.bytes / rawTokenBytes(operation) / (sequences * kvHeads),
+      }),
     );
   const sum = (of: (pass: Pass) => number): number => passes.reduce((all, pass) => all + of(pass), 0);
   const parts = passes.filter(({ isPart }) => isPart).length;

@@ -17,7 +17,7 @@ import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts'
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
-import { gemmSizes, type Sizes, type Streaming, sizesOf, streamingSizes, tiledProducts } from './sizes.ts';
+import { gemmSizes, type Sizes, type Streaming, streamingSizes, tiledProducts } from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -73,7 +73,7 @@ const productsCost = (
 ): OperationCost => {
   const { gemm, hbm, launch } = machine;
   const times = gemms
-    .flatMap((one) => tiledProducts(one, gemm.tokenTiles))
+    .flatMap((one) => tiledProducts(one, machine.tiling.tokenTiles))
     .map((one) => productTime(machine, one, elementBytes, type));
   const sum = (of: (time: ProductTime) => number): number =>
     times.reduce((total, time) => total + of(time), 0);
@@ -84,7 +84,7 @@ const productsCost = (
   });
   const passed = gemms.reduce((sum, { m, n }, at) => sum + m * n * around[at].passes, 0);
   const passBytes = 2 * passed * outputElementBytes(elementBytes);
-  const kernels = around.reduce((sum, { kernels }) => sum + 1 + kernels, 0);
+  const kernels = times.length + around.reduce((sum, { kernels }) => sum + kernels, 0);
   const bytes = sum((time) => time.bytes) + passBytes;
   const flowNs = sum((time) => Math.max(time.flopsNs, time.bytesNs)) + passBytes / hbm.copyBytesPerNs;
   const bindsOnFlops = sum((time) => Math.max(0, time.flopsNs - time.bytesNs)) > flowNs / 2;
@@ -145,6 +145,7 @@ export const selectCost = (machine: Machine, operation: SelectOperation): Operat
       flops: 0,
       kernels: 1,
       names: [COUNT_SELECT],
+      sizes: { rows, candidates: of },
     });
   const rowBytes = of * KEY_BYTES;
   const total = rows * rowBytes;
@@ -157,7 +158,7 @@ export const selectCost = (machine: Machine, operation: SelectOperation): Operat
     bounds: [{ label: 'compute', ns: flowNs * select.timeRatio }],
     takes: { hbm: total },
     trust: select,
-    timeRatio: timeRatioOf(machine.utilisation.select, sizesOf(operation)),
+    timeRatio: timeRatioOf(machine.utilisation.select, { rows, candidates: of }),
     inDomain: rows <= 256 && of >= 1024 && of <= 1_048_576,
     hostNs: launch.hostNs,
   });

@@ -7,6 +7,7 @@ import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
+import type { Tiling } from './sizes.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 import { type Utilisation, utilisationOf } from './utilisation.ts';
 
@@ -27,6 +28,7 @@ export interface Machine extends SharedResources {
   readonly capacityBytes: { readonly hbm: number; readonly dram: number; readonly nvme?: number | undefined };
   readonly usdPerHour: number | null;
   readonly sms: number;
+  readonly tiling: Tiling;
   readonly l2Bytes: number;
   readonly hbm: {
     readonly peakBytesPerNs: number;
@@ -58,7 +60,6 @@ export interface Machine extends SharedResources {
     readonly flopsPerNs: Readonly<Record<ElementType, number>>;
     readonly kernelsPerGemm: number;
     readonly passesPerGemm: number;
-    readonly tokenTiles: readonly number[];
   };
   readonly decodeAttention: Trust &
     Ramp & {
@@ -196,7 +197,6 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       flopsPerNs: scaled(products, stack.gemm.rateRatio.value),
       kernelsPerGemm: stack.dense.kernelsPerGemm.value,
       passesPerGemm: stack.dense.passesPerGemm.value,
-      tokenTiles: stack.gemm.tokenTiles?.sizes ?? [],
     },
     decodeAttention: {
       ...trustOf([decodeAttention.startNs, decodeAttention.rateRatio], decodeAttention.errorRatio),
@@ -255,6 +255,11 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
     },
     usdPerHour: price?.usdPerHour.value ?? null,
     sms: accelerator.sms.value,
+    tiling: {
+      sms: accelerator.sms.value,
+      tokenTiles: stack.gemm.tokenTiles?.sizes ?? [],
+      attendTiles: stack.decodeAttention.tileTokens ?? null,
+    },
     l2Bytes: accelerator.l2.capacityBytes.value,
     hbm: {
       peakBytesPerNs: hbm.peakBytesPerNs.value,

@@ -41,23 +41,66 @@ export const streamingSizes = (work: Streaming): Sizes => {
   };
 };
 
-/** Attention by one kernel over `bytes` of KV. */
-export const attendSizes = ({ sequences, kvHeads, headDim }: AttendOperation, bytes: number): Sizes => ({
-  rows: sequences * kvHeads,
-  headDim,
-  bytes: Math.max(1, bytes),
-});
+/** What kernels of a machine take at a time. */
+export interface Tiling {
+  readonly sms: number;
+  readonly tokenTiles: readonly number[];
+  /** Tokens of a tile of raw and of coded KV; null = not known. */
+  readonly attendTiles: { readonly raw: number; readonly coded: number } | null;
+}
+
+const PAGE_TOKENS = 64;
+
+const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
+
+/**
+ * Rows that a block attends to in turn, at most, where blocks take even stretches of all rows' tokens in whole tiles: 1
+ * where each row is that of whole blocks.
+ */
+const turnsOf = (rows: number, tokens: number, tile: number, sms: number): number => {
+  const each = Math.max(1, Math.round(tokens));
+  const stretch = Math.ceil((rows * each) / sms / tile) * tile;
+  return Math.ceil((stretch - commonDivisor(stretch, each)) / each) + 1;
+};
+
+/** Attention by one kernel over `bytes` of KV, `tokens` a row. */
+export const attendSizes = (
+  { sequences, kvHeads, headDim, pageTokens = PAGE_TOKENS }: AttendOperation,
+  { bytes, tokens, isCoded }: { bytes: number; tokens: number; isCoded: boolean },
+  { sms, attendTiles }: Tiling,
+): Sizes => {
+  const rows = sequences * kvHeads;
+  const filled = Math.ceil(tokens / pageTokens) * pageTokens;
+  const tile = isCoded ? attendTiles?.coded : attendTiles?.raw;
+  return {
+    rows,
+    headDim,
+    bytes: Math.max(1, bytes),
+    turns: tile === undefined ? 1 : turnsOf(rows, filled, tile, sms),
+  };
+};
+
+/** Bytes of K and V of a token in one KV head, raw. */
+export const rawTokenBytes = ({ headDim }: AttendOperation): number => 4 * headDim;
+
+const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => {
+  const { coded = [], readBytes, sequences, kvHeads, contextTokens } = operation;
+  const bytes = readBytes.hbm ?? 0;
+  const isCoded = coded.length > 0;
+  const tokens = isCoded ? contextTokens : bytes / rawTokenBytes(operation) / (sequences * kvHeads);
+  return attendSizes(operation, { bytes, tokens, isCoded }, tiling);
+};
 
 const onlySizes = ([first, second]: readonly Gemm[]): Sizes =>
   first !== undefined && second === undefined ? gemmSizes(first) : {};
 
 /** Sizes of one operation; those of a product where it is a single kernel. */
-export const sizesOf = (operation: Operation, tokenTiles: readonly number[] = []): Sizes => {
+export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
   switch (operation.kind) {
     case 'attend':
-      return attendSizes(operation, operation.readBytes.hbm ?? 0);
+      return wholeAttendSizes(operation, tiling);
     case 'dense':
-      return onlySizes(operation.gemms.flatMap((gemm) => tiledProducts(gemm, tokenTiles)));
+      return onlySizes(operation.gemms.flatMap((gemm) => tiledProducts(gemm, tiling.tokenTiles)));
     case 'select':
       return { rows: operation.rows, candidates: operation.of };
     case 'fetch':

@@ -7,6 +7,7 @@ import { costOf, resolveMachine } from './cost.ts';
 import { attendOf, gemmOf, selectOf } from './cost-cases.ts';
 import { gemmCost } from './cost-kernels.ts';
 import { soloNs } from './operation-cost.ts';
+import { sizesOf } from './sizes.ts';
 import { timeRatioOf, utilisationOf } from './utilisation.ts';
 
 const source = { status: 'measured', source: 'a test', date: '2026-11' } as const;
@@ -106,5 +107,36 @@ describe('attention over coded KV', () => {
     expect(time(coded(0.5, 0)) - (time(coded(1, 0)) + time(raw)) / 2).toBeGreaterThan(
       machine.decodeAttention.startNs / 2,
     );
+  });
+});
+
+describe('tiles', () => {
+  const stack = loadStack('kvtier-kernels');
+  const stated = { status: 'measured', source: 'a test', date: '2026-11' } as const;
+  const machine = resolveMachine(loadProfile('h100-sxm'), {
+    ...stack,
+    gemm: { ...stack.gemm, tokenTiles: { sizes: [8, 64], ...stated } },
+    decodeAttention: { ...stack.decodeAttention, tileTokens: { raw: 16, coded: 32, ...stated } },
+  });
+  const gemmNs = (m: number) => soloNs(gemmCost(machine, gemmOf(m, 4096, 4096, 2), 2, 'bf16'));
+
+  it('of tokens: a product takes as long as its tiles, one after the other', () => {
+    expect(gemmNs(3)).toBeCloseTo(gemmNs(8), 6);
+    expect(gemmNs(9)).toBeCloseTo(gemmNs(64), 6);
+    expect(gemmNs(130)).toBeCloseTo(2 * gemmNs(64) + gemmNs(8), 6);
+  });
+
+  it('of KV: rows end within a block, or do not', () => {
+    const turns = (context: number) =>
+      sizesOf(
+        attendOf({ batch: 1, context, heads: 32, kvHeads: 8, headDim: 128, elementBytes: 2 }),
+        machine.tiling,
+      ).turns;
+    // 8 rows of 2048 tokens over 132 multiprocessors are 128 tokens each, 16 of which make a row.
+    expect(turns(2048)).toBe(1);
+    expect(turns(2052)).toBe(2);
+    expect(turns(516)).toBe(1);
+    const short = attendOf({ batch: 264, context: 64, heads: 8, kvHeads: 1, headDim: 128, elementBytes: 2 });
+    expect(sizesOf(short, machine.tiling).turns).toBe(2);
   });
 });

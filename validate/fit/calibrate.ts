@@ -37,7 +37,7 @@ const intervalsOf = (
     const random = createRandom(1, `bootstrap-${fit}`);
     const picks = Array.from({ length: restarts }, () => Math.floor(random.uniform() * restarts));
     const sites = samples.sites.map((site) => resampled(site, picks));
-    for (const law of fitMachine({ ...samples, sites }, base, name).laws)
+    for (const law of fitMachine({ ...samples, sites }, base, name, { tables: false }).laws)
       for (const [path, value] of Object.entries(law.values))
         values.set(path, [...(values.get(path) ?? []), value]);
     onFit();

@@ -57,9 +57,6 @@ const hashOf = (text: string): number => {
 export const isHeldOut = ({ benchmark, id }: SiteSamples): boolean =>
   hashOf(`${benchmark} ${id}`) % HELD_OUT_EVERY === 0;
 
-const predicted = (site: SiteSamples, { hardware, stack }: MachineDescription): number =>
-  predictNs(site.operations, resolveMachine(hardware, stack));
-
 /** A decade of time with many sites counts more than one with few, but not by as much: one bad site must not rule. */
 const weightsOf = (sites: readonly SiteSamples[]): readonly number[] => {
   const decade = (site: SiteSamples): string =>
@@ -104,11 +101,16 @@ const fitLaw = (
   );
 };
 
-const residuals = (description: MachineDescription, sites: readonly SiteSamples[]): Residuals =>
-  residualsOf(sites.map((site) => ({ predicted: predicted(site, description), measured: measuredNs(site) })));
+const residuals = ({ hardware, stack }: MachineDescription, sites: readonly SiteSamples[]): Residuals => {
+  const machine = resolveMachine(hardware, stack);
+  return residualsOf(
+    sites.map((site) => ({ predicted: predictNs(site.operations, machine), measured: measuredNs(site) })),
+  );
+};
 
-/** Tokens that a product's kernel takes at a time: what kernels/cuda/gemm.cu launches; other backends take any number. */
+/** Tokens that kernels take at a time: what kernels/cuda/gemm.cu and attend-kernel.cuh do; other backends' take any number. */
 const TOKEN_TILES = [8, 16, 32, 64];
+const ATTEND_TILES = { raw: 16, coded: 32 };
 
 const describeTiles = (
   { stack }: MachineDescription,
@@ -116,9 +118,13 @@ const describeTiles = (
   { value: _, status: __, ...provenance }: Constant,
 ): void => {
   const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
-  if (backend === 'cuda')
-    gemm.tokenTiles = { sizes: TOKEN_TILES, status: 'measured', ...provenance, how: 'kernels/cuda/gemm.cu' };
-  else delete gemm.tokenTiles;
+  const attention = stack.decodeAttention as { tileTokens?: Stack['decodeAttention']['tileTokens'] };
+  delete gemm.tokenTiles;
+  delete attention.tileTokens;
+  if (backend !== 'cuda') return;
+  const stated = { status: 'measured', ...provenance } as const;
+  gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
+  attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
 };
 
 /** Noise floor: each restart predicted by the one before it; null without a second one. */
@@ -130,10 +136,16 @@ export const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
 };
 
 /**
- * Fits a machine to its samples, starting from a profile and a stack whose other numbers it keeps.
+ * Fits a machine to its samples, starting from a profile and a stack whose other numbers it keeps; without `tables`, its
+ * numbers alone.
  * Throws SimError where the result breaks the schema of profiles or stacks.
  */
-export const fitMachine = (samples: Samples, base: MachineDescription, name: string): FittedMachine => {
+export const fitMachine = (
+  samples: Samples,
+  base: MachineDescription,
+  name: string,
+  { tables = true } = {},
+): FittedMachine => {
   const { machine, sites } = samples;
   const description = structuredClone({ hardware: base.hardware, stack: base.stack });
   const source = `measured on ${machine.name} (${machine.runtime}${machine.driver === '' ? '' : `, driver ${machine.driver}`})`;
@@ -171,7 +183,7 @@ export const fitMachine = (samples: Samples, base: MachineDescription, name: str
     const kept = shown.filter((site) => !isHeldOut(site));
     const left = shown.filter(isHeldOut);
     const tabulate = (from: readonly SiteSamples[]): void => {
-      if (law.table !== undefined)
+      if (tables && law.table !== undefined)
         fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1));
     };
     tabulate([]);

@@ -18,6 +18,8 @@ export interface Shown {
 /** Weight of a difference between neighbours an octave apart against that of a site's error. */
 const STIFFNESS = 0.005;
 const TOLERANCE = 1e-9;
+/** Sizes along which the speed at one point says less of the next: other turns, other work, more rows of the same bytes. */
+const LOOSE: Partial<Record<SizeName, number>> = { turns: 0.05, writeShare: 0.05, rows: 0.3 };
 /** Sizes closer than this (in octaves) are one. */
 const SAME = 1e-3;
 
@@ -42,12 +44,13 @@ const pointsOf = (axes: readonly Axis[]): number => axes.reduce((points, { at })
 const edgesOf = (axes: readonly Axis[]): readonly Edge[] => {
   const edges: Edge[] = [];
   let stride = pointsOf(axes);
-  for (const { at } of axes) {
+  for (const { of, at } of axes) {
     stride /= at.length;
+    const stiffness = STIFFNESS * (LOOSE[of] ?? 1);
     for (let point = 0; point < pointsOf(axes); point++) {
       const place = Math.floor(point / stride) % at.length;
       if (place + 1 < at.length)
-        edges.push({ from: point, to: point + stride, weight: STIFFNESS / (at[place + 1] - at[place]) });
+        edges.push({ from: point, to: point + stride, weight: stiffness / (at[place + 1] - at[place]) });
     }
   }
   return edges;

@@ -117,7 +117,7 @@ const MACHINE_LAWS: readonly Law[] = [
       (name) => `${ACCELERATOR}.decodeAttention.${name}`,
     ),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
-    table: { name: 'attend', sizes: ['headDim', 'rows', 'bytes'] },
+    table: { name: 'attend', sizes: ['headDim', 'turns', 'rows', 'bytes'] },
     shows: (site) => site.benchmark === 'attend' && codecOf(site) === undefined,
   },
   {
@@ -142,7 +142,9 @@ const MACHINE_LAWS: readonly Law[] = [
 const KERNEL = 'kernel/';
 const KERNEL_SIZES = [
   'rows',
+  'candidates',
   'headDim',
+  'turns',
   'bytes',
   'flopsPerByte',
   'matrixFlopsPerByte',

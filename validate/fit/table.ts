@@ -34,7 +34,7 @@ export const fitTable = (
   const { [shape.name]: __, ...others } = stack.utilisation ?? {};
   stack.utilisation = others;
   const machine = resolveMachine(description.hardware, description.stack);
-  const sizes = (site: SiteSamples) => sizesOf(site.operations[0], machine.gemm.tokenTiles);
+  const sizes = (site: SiteSamples) => sizesOf(site.operations[0], machine.tiling);
   const axes = axesOf(shape.sizes, shown.map(sizes));
   if (from.length === 0 || axes.length === 0) return;
   const logShares = fitGrid(

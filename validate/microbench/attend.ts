@@ -22,11 +22,13 @@ interface Case extends Heads {
 const LLAMA: Heads = { heads: 32, kvHeads: 8, headDim: 128 };
 const QWEN: Heads = { heads: 14, kvHeads: 2, headDim: 64 };
 const ELEMENT_BYTES = 2;
-/**
- * Contexts are no powers of two: of those, each multiprocessor gets an even part of one row, which hardly ever happens to
- * a growing cache.
- */
-const UNEVEN = 37 / 32;
+/** Pages of a power of two of them, of one page more, and of half as many more: rows then end within a block's share. */
+const PAGE_TOKENS = 64;
+const even = (from: number, to: number): readonly number[] => powers(from, to, 2);
+const oneMore = (from: number, to: number): readonly number[] =>
+  even(from, to).map((size) => size + PAGE_TOKENS);
+const halfMore = (from: number, to: number): readonly number[] =>
+  even(from, to).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
 /** Formats that are codecs with a law of attention of their own. */
 const CODED: readonly FormatName[] = ['int8', 'int4', 'int4-token', 'k8v4', 'int8-g64', 'int4-g64'];
 
@@ -69,7 +71,10 @@ const refsOf = (layout: Layout, one: Case) => {
 };
 
 const operationOf = (one: Case): AttendOperation => {
-  const raw = attendOf({ ...one, elementBytes: ELEMENT_BYTES });
+  const raw = {
+    ...attendOf({ ...one, elementBytes: ELEMENT_BYTES }),
+    pageTokens: one.pageTokens,
+  };
   if (!Object.hasOwn(codecs, one.form)) return raw;
   const { kBytesPerToken, vBytesPerToken, decodeFlopsPerToken } = codecs[one.form as keyof typeof codecs];
   const tokens = one.batch * one.kvHeads * one.context;
@@ -104,25 +109,25 @@ const siteOf = (bounds: Bounds, one: Case): Site => {
   };
 };
 
-const casesOf = (): readonly Case[] => [
-  ...[LLAMA, QWEN].flatMap((shape) =>
-    [1, 4, 16, 64].flatMap((batch) =>
-      powers(256 * UNEVEN, 600_000, 2).map(
-        (context): Case => ({ ...shape, batch, context, pageTokens: 16, form: 'bf16' }),
-      ),
-    ),
-  ),
-  ...powers(256 * UNEVEN, 5000, 4).flatMap((context) =>
-    [1, 8].map((batch): Case => ({ ...LLAMA, batch, context, pageTokens: 1, form: 'bf16' })),
-  ),
-  ...CODED.flatMap((form) =>
-    [1, 8].flatMap((batch) =>
-      powers(512 * UNEVEN, 160_000, 2).map(
-        (context): Case => ({ ...LLAMA, batch, context, pageTokens: 64, form }),
-      ),
-    ),
-  ),
-];
+const casesOf = (): readonly Case[] => {
+  const raw = (shape: Heads, batch: number, contexts: readonly number[], pageTokens = PAGE_TOKENS) =>
+    contexts.map((context): Case => ({ ...shape, batch, context, pageTokens, form: 'bf16' }));
+  const coded = (form: FormatName, batch: number, contexts: readonly number[]) =>
+    contexts.map((context): Case => ({ ...LLAMA, batch, context, pageTokens: PAGE_TOKENS, form }));
+  return [
+    ...[LLAMA, QWEN].flatMap((shape) => [
+      ...[1, 4, 16, 64].flatMap((batch) => raw(shape, batch, even(256, 2 ** 19))),
+      ...[1, 4, 16, 64].flatMap((batch) => raw(shape, batch, oneMore(256, 2 ** 16))),
+      ...[1, 4, 16].flatMap((batch) => raw(shape, batch, halfMore(256, 2 ** 16))),
+    ]),
+    ...[1, 8].flatMap((batch) => raw(LLAMA, batch, [100, 371, 837, 1250, 3305], 1)),
+    ...CODED.flatMap((form) => [
+      ...coded(form, 1, even(512, 2 ** 17)),
+      ...coded(form, 1, halfMore(512, 2 ** 14)),
+      ...coded(form, 8, oneMore(512, 2 ** 17)),
+    ]),
+  ];
+};
 
 export const microbench = {
   name: 'attend',
