@@ -3,7 +3,10 @@
  * `<!-- made: NAME -->` and `<!-- end -->`, and a test fails when one is stale.
  */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { loadProfile } from '../sim/hardware/load.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { catalog as combinators } from '../sim/policy/combine/catalog.generated.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
@@ -25,6 +28,10 @@ const parameters = (config: PolicyPlugin['config']): string =>
       defaultValue === undefined ? `\`${field}\`` : `\`${field}\` ${defaultValue}`,
     )
     .join(', ') || '–';
+
+type Errors = { readonly mape: number; readonly medianApe: number; readonly p95Ape: number };
+
+const readJson = (path: string): object => JSON.parse(readFileSync(path, 'utf8')) as object;
 
 const policyTable = (): string => {
   const plugins = Object.values(catalog as unknown as Readonly<Record<string, PolicyPlugin>>);
@@ -101,10 +108,45 @@ const floorTable = (): string => {
   return table([...header, 'most above its own floor'], rows);
 };
 
+/** Errors of each calibrated machine's laws on the sites left out of the fits, as its profile states them. */
+const calibrationTable = (): string => {
+  const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
+  const machines = readRecords(folder).flatMap(({ name, profile, hardware }) => {
+    if (profile !== 'calibrated') return [];
+    const { calibration } = loadProfile(readJson(join(folder, hardware)), hardware);
+    return calibration === undefined ? [] : [{ name, calibration }];
+  });
+  const laws = [...new Set(machines.flatMap(({ calibration }) => calibration.laws.map(({ law }) => law)))];
+  const cells = (errors: Errors | null | undefined): readonly string[] =>
+    errors === null || errors === undefined
+      ? ['–', '–', '–']
+      : [errors.mape, errors.medianApe, errors.p95Ape].map(formatRatio);
+  const rows = laws.map((law) => [
+    law,
+    ...machines.flatMap(({ calibration }) => cells(calibration.laws.find((one) => one.law === law)?.heldOut)),
+  ]);
+  const all = machines.flatMap(({ calibration }) => {
+    const held = calibration.laws.flatMap(({ heldOut }) => heldOut ?? []);
+    const n = held.reduce((sum, one) => sum + one.n, 0);
+    return [formatRatio(held.reduce((sum, { mape, n: sites }) => sum + mape * sites, 0) / n), '–', '–'];
+  });
+  const noise = machines.flatMap(({ calibration }) => cells(calibration.noise));
+  const header = machines.flatMap(({ name }) => [`${name}: mean`, 'median', 'P95']);
+  return table(
+    ['law', ...header],
+    [
+      ...rows,
+      ['**all sites left out**', ...all],
+      ['noise floor (a restart predicted from another)', ...noise],
+    ],
+  );
+};
+
 export const documentParts: Readonly<Record<string, () => string>> = {
   'policy-template': () => `\`\`\`ts\n${policyTemplate('every-other.ts', 'every-other')}\`\`\``,
   'policy-table': policyTable,
   'combinator-table': combinatorTable,
+  'calibration-table': calibrationTable,
   'evidence-table': evidenceTable,
   'floor-table': floorTable,
 };
