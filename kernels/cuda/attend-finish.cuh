@@ -1,98 +1,16 @@
-// The edges of decode attention: which stretch of the line of tokens a block takes, and how its sums become results,
-// by themselves or merged with those of the other blocks of a row.
+// The end of decode attention: how a block's sums become results, by themselves or merged with those of the other blocks
+// of a row.
 #ifndef KVTIER_ATTEND_FINISH_CUH
 #define KVTIER_ATTEND_FINISH_CUH
 
-#include "attend-store.cuh"
+#include "attend-split.cuh"
 #include "last-block.cuh"
 
 namespace kvt {
 
 constexpr float kLn2 = 0.693147180559945f;
-
-struct AttendArguments {
-  const uint16_t* q;
-  const char* pool;
-  const uint32_t* table;
-  const uint32_t* offsets;
-  const uint32_t* tokens;
-  const uint32_t* mask;
-  void* out;
-  // Parts of rows that several blocks share: two slots a block of [heads, dim + 4] f32 (o, m in log2, l).
-  float* partials;
-  // One counter a row and tile of heads, zero before and after.
-  uint32_t* counters;
-  uint32_t rows;
-  int group;
-  uint32_t page_tokens;
-  int64_t page_stride;
-  float scale_log2;
-  int q_f16;
-  int out_type;
-  int parts;
-  int part;
-  PageShape shape;
-};
-
-// A row on the line: where it starts, and its tokens [from, to) in the block's stretch; `ends` is one past its last.
-struct RowRange {
-  uint32_t start;
-  uint32_t ends;
-  uint32_t from;
-  uint32_t to;
-};
-
-// The block's stretch [begin, limit) of the line; all blocks' are `per` tokens long.
-struct Split {
-  uint32_t begin, limit, per;
-  int first_head;
-
-  // False when nothing is left for this block; else the row where its stretch begins. Every load is a trip to memory, so
-  // rows are probed 32 at a time, with what is needed of them, and the first probes go out with the load of the total.
-  __device__ __forceinline__ bool cut(const AttendArguments& a, uint32_t quantum, int lane, uint32_t& row,
-                                      RowRange& range) {
-    uint32_t low = 0, high = a.rows, step = (a.rows + 31) / 32;
-    Probe probe(a, lane * step);
-    const uint32_t total = __ldg(a.offsets + a.rows) * a.page_tokens;
-    const uint32_t quanta = total / quantum + (total % quantum != 0);
-    per = max(1u, (quanta + gridDim.x - 1) / gridDim.x) * quantum;
-    const uint64_t from = static_cast<uint64_t>(blockIdx.x) * per;
-    if (from >= total) return false;
-    begin = static_cast<uint32_t>(from);
-    limit = static_cast<uint32_t>(min(static_cast<uint64_t>(total), from + per));
-    // The last row that starts at or before the stretch.
-    const uint32_t entry = begin / a.page_tokens;
-    while (true) {
-      const bool before = low + lane * step < high && probe.offset <= entry;
-      const int last = 31 - __clz(__ballot_sync(~0u, before));
-      low += last * step;
-      high = min(high, low + step);
-      if (high - low <= 1) {
-        row = low;
-        range = range_of(__shfl_sync(~0u, probe.offset, last) * a.page_tokens, __shfl_sync(~0u, probe.tokens, last));
-        return true;
-      }
-      step = (high - low + 31) / 32;
-      probe = Probe(a, low + lane * step);
-    }
-  }
-
-  __device__ __forceinline__ RowRange row(const AttendArguments& a, uint32_t row) const {
-    return range_of(__ldg(a.offsets + row) * a.page_tokens, __ldg(a.tokens + row));
-  }
-
- private:
-  struct Probe {
-    uint32_t offset, tokens;
-
-    __device__ __forceinline__ Probe(const AttendArguments& a, uint32_t row)
-        : offset(__ldg(a.offsets + min(row, a.rows))), tokens(__ldg(a.tokens + min(row, a.rows - 1))) {}
-  };
-
-  __device__ __forceinline__ RowRange range_of(uint32_t start, uint32_t tokens) const {
-    return {start, start + tokens, max(begin, start), min(limit, start + tokens)};
-  }
-};
+// Parts that a block can have: of the rows where its own tokens begin and end, and of those with free tokens.
+constexpr uint32_t kParts = 2 + kFreeRows + 1;
 
 template <typename T>
 __device__ __forceinline__ uint32_t query_pair(uint32_t pair, int f16) {
@@ -106,15 +24,26 @@ template <int Dim, int Heads, int Warps>
 struct BlockSums {
   // Rows are 4 longer than needed, so that heads fall into different banks.
   static constexpr int kRow = Dim + 4;
-  static constexpr int kFloats = Warps * Heads * (kRow + 3);
+  static constexpr int kFloats = Warps * (Heads * (kRow + 3) + 2);
   float* const memory;
   float* const maxima;
+  uint32_t* const counts;
 
   __device__ BlockSums(float* shared, int turn)
-      : memory(shared), maxima(shared + Warps * Heads * (kRow + 1 + turn)) {}
+      : memory(shared),
+        maxima(shared + Warps * Heads * (kRow + 1 + turn)),
+        counts(reinterpret_cast<uint32_t*>(shared) + Warps * Heads * (kRow + 3) + Warps * turn) {}
   __device__ float* o(int warp, int head) const { return memory + (warp * Heads + head) * kRow; }
   __device__ float& sum(int warp, int head) const { return memory[Warps * Heads * kRow + warp * Heads + head]; }
   __device__ float& most(int warp, int head) const { return maxima[warp * Heads + head]; }
+  // Tokens that a warp, and that the block has read of the row.
+  __device__ uint32_t& tokens(int warp) const { return counts[warp]; }
+  __device__ uint32_t tokens() const {
+    uint32_t sum = 0;
+#pragma unroll
+    for (int w = 0; w < Warps; w++) sum += counts[w];
+    return sum;
+  }
   __device__ float top(int head) const {
     float x = most(0, head);
 #pragma unroll
@@ -177,19 +106,15 @@ struct Merging {
   }
 };
 
-// Merges `count` parts of a row, by teams of threads that take every so many parts; part i is of block first + i.
-template <int Dim, int Heads>
+// Merges `count` parts of a row, by teams of threads that take every so many; place_of(i) says which part is the i-th.
+template <int Dim, int Heads, typename Place>
 __device__ __forceinline__ void merge_parts(const AttendArguments& a, float* shared, int first_head, uint32_t row,
-                                            uint32_t first, uint32_t count) {
+                                            uint32_t count, Place place_of) {
   constexpr int kRow = Dim + 4;
   constexpr int kBatch = 8;
   const int items = min(a.group - first_head, Heads) * (Dim / 4);
   const int teams = max(1, static_cast<int>(blockDim.x) / items);
-  // The row starts in block `first` (its second slot) and goes on from the start of each later one (their first).
-  const auto part_at = [&](uint32_t i) {
-    const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + first + i;
-    return a.partials + (2 * block + (i == 0 ? 1 : 0)) * Heads * kRow;
-  };
+  const auto part_at = [&](uint32_t i) { return a.partials + static_cast<int64_t>(place_of(i)) * Heads * kRow; };
   const int together = teams > 1 ? items : static_cast<int>(blockDim.x);
   for (int from_item = 0; from_item < items; from_item += together) {
     const int team = teams > 1 ? threadIdx.x / items : 0;
@@ -237,17 +162,13 @@ __device__ __forceinline__ void merge_parts(const AttendArguments& a, float* sha
   __syncthreads();
 }
 
-// The block's sums of a row: its result when no other block has part in it, else a part; the last one merges.
+// Writes the block's sums of a row: its result, or a part.
 template <int Dim, int Heads, int Warps>
-__device__ __forceinline__ void finish_row(const AttendArguments& a, const Split& split,
-                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row,
-                                           const RowRange& range) {
+__device__ __forceinline__ void write_sums(const AttendArguments& a, int first_head,
+                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row, bool whole,
+                                           float* part) {
   constexpr int kRow = Dim + 4;
-  const int heads = min(a.group - split.first_head, Heads);
-  const uint32_t first = range.start / split.per;
-  const uint32_t count = (range.ends - 1) / split.per - first + 1;
-  float* const slot = a.partials + (2 * (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) +
-                                    (range.start < split.begin ? 0 : 1)) * Heads * kRow;
+  const int heads = min(a.group - first_head, Heads);
   for (int at = threadIdx.x; at < heads * (Dim / 4); at += blockDim.x) {
     const int head = at / (Dim / 4), channel = at % (Dim / 4) * 4;
     float4 o = {0, 0, 0, 0};
@@ -259,17 +180,63 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
       sum += block.sum(w, head);
     }
     const float most = block.top(head);
-    if (count == 1) {
-      if (channel < a.shape.dim) write_result(a, row, split.first_head + head, channel, o, most, sum);
+    if (whole) {
+      if (channel < a.shape.dim) write_result(a, row, first_head + head, channel, o, most, sum);
       continue;
     }
-    __stcg(reinterpret_cast<float4*>(slot + head * kRow + channel), o);
-    if (channel == 0) __stcg(reinterpret_cast<float2*>(slot + head * kRow + Dim), make_float2(most, sum));
+    __stcg(reinterpret_cast<float4*>(part + head * kRow + channel), o);
+    if (channel == 0) __stcg(reinterpret_cast<float2*>(part + head * kRow + Dim), make_float2(most, sum));
   }
+}
+
+// The block's sums of a row, where the blocks that read of it follow each other: the last one that is done merges.
+template <int Dim, int Heads, int Warps>
+__device__ __forceinline__ void finish_row(const AttendArguments& a, const Split<false>& split,
+                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row,
+                                           const RowRange& range, uint32_t&) {
+  const uint32_t first = range.start / split.per;
+  const uint32_t count = (range.ends - 1) / split.per - first + 1;
+  // A row is the second part of the block where it starts, and the first one of later blocks.
+  const uint32_t blocks = blockIdx.y * gridDim.x;
+  const uint32_t place = 2 * (blocks + blockIdx.x) + (range.start < split.begin ? 0 : 1);
+  write_sums(a, split.first_head, block, row, count == 1, a.partials + static_cast<int64_t>(place) * Heads * (Dim + 4));
   if (count == 1) return;
-  uint32_t* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * a.rows + row;
-  if (!comes_last(counter, count)) return;
-  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, first, count);
+  Count* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * a.rows + row;
+  if (!comes_last(reinterpret_cast<uint32_t*>(counter), count)) return;
+  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, count,
+                          [&](uint32_t i) { return 2 * (blocks + first + i) + (i == 0 ? 1 : 0); });
+}
+
+// The same where any block may have read of the row: its tokens are counted, and parts are listed. `part`: the block's own.
+template <int Dim, int Heads, int Warps>
+__device__ __forceinline__ void finish_row(const AttendArguments& a, const Split<true>& split,
+                                           const BlockSums<Dim, Heads, Warps>& block, uint32_t row,
+                                           const RowRange& range, uint32_t& part) {
+  __shared__ uint32_t parts;
+  const uint32_t own = block.tokens(), tokens = range.ends - range.start;
+  const bool whole = own == tokens;
+  const int64_t tiles_row = static_cast<int64_t>(blockIdx.y) * a.rows + row;
+  Count* const counter = a.counters + tiles_row;
+  uint32_t* const list = a.lists + tiles_row * gridDim.x;
+  const uint32_t place = (blockIdx.y * gridDim.x + blockIdx.x) * kParts + part;
+  if (!whole && threadIdx.x == 0) __stcg(list + (atomicAdd(counter, kOnePart) >> 32), place);
+  write_sums(a, split.first_head, block, row, whole, a.partials + static_cast<int64_t>(place) * Heads * (Dim + 4));
+  if (whole) return;
+  part++;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const Count before = atomicAdd(counter, static_cast<Count>(own));
+    parts = 0;
+    if (static_cast<uint32_t>(before) + own == tokens) {
+      parts = static_cast<uint32_t>(before >> 32);
+      *counter = 0;
+    }
+  }
+  __syncthreads();
+  if (parts == 0) return;
+  __threadfence();
+  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, parts, [&](uint32_t i) { return __ldcg(list + i); });
 }
 
 }  // namespace kvt

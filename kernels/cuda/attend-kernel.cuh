@@ -1,21 +1,22 @@
-// Split-KV decode attention in one launch. Tokens of all rows stand on one line (row r from offsets[r] * pageTokens);
-// each block takes an equal stretch of it, its warps 16 tokens in turn, straight from memory into tensor-core operands:
-// S^T = K Q^T, O^T = V^T P^T, so that up to 8 query heads fill a tile. The block that ends a row last merges its parts.
-// Source: Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html); Stream-K, arXiv 2301.03598.
+// Split-KV decode attention in one launch. Blocks take tokens from one line of all rows (attend-split.cuh), their warps 16
+// in turn, straight from memory into tensor-core operands: S^T = K Q^T, O^T = V^T P^T, so that up to 8 query heads fill a
+// tile. The block that is done last with a row merges its parts.
+// Source: Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html).
 #ifndef KVTIER_ATTEND_KERNEL_CUH
 #define KVTIER_ATTEND_KERNEL_CUH
 
 #include "attend-finish.cuh"
-#include "attend-store.cuh"
 #include "attend-weights.cuh"
 
 namespace kvt {
 
-// The next tile of a warp: tokens [flat, end) of the line, in a row; row = rows when there is none.
+// The next tile of a warp: tokens [flat, end) of the line, in a row; row = rows when there is none. `limit` is where the
+// tokens end from which it was taken: the block's own, or a free tile.
 struct Stretch {
   uint32_t row;
   uint32_t flat;
   uint32_t end;
+  uint32_t limit;
 };
 
 // Where the tokens of a tile lie: each lane knows the one at lane % 16 of each 16.
@@ -28,7 +29,7 @@ struct Places {
   bool some;
 };
 
-template <typename Store, int HeadTiles, int Warps>
+template <typename Store, int HeadTiles, int Warps, bool Free>
 class Attend {
   using T = typename Store::T;
   static constexpr int kDim = Store::kDim;
@@ -39,7 +40,9 @@ class Attend {
 
   const AttendArguments& a;
   const int lane, warp, g, c;
-  Split split;
+  const Rows rows;
+  Split<Free> split;
+  uint32_t part = 0;
 
   Store store;
   uint32_t q[HeadTiles][kDim / 32][4];
@@ -48,24 +51,23 @@ class Attend {
 
  public:
   __device__ explicit Attend(const AttendArguments& arguments)
-      : a(arguments), lane(threadIdx.x % 32), warp(threadIdx.x / 32), g(lane / 4), c(lane % 4) {}
+      : a(arguments), lane(threadIdx.x % 32), warp(threadIdx.x / 32), g(lane / 4), c(lane % 4), rows(a, lane) {}
 
   __device__ __forceinline__ void run(float* shared) {
     split.first_head = blockIdx.y * kHeads;
     uint32_t row;
     RowRange range;
-    if (split.cut(a, kTile, lane, row, range)) run(shared, row, range);
+    if (split.cut(a, rows, kTile, Warps, row, range)) run(shared, row, range);
     zero_empty_rows<kHeads>(a);
+    if (Free && threadIdx.x == 0) split.leave(a);
   }
 
  private:
   // Two tiles ahead, where the tokens lie; one ahead, keys and values in registers.
   __device__ __forceinline__ void run(float* shared, uint32_t row, RowRange range) {
-    Stretch now{row, range.from + warp * kTile, range.to};
-    if (now.flat >= now.end) {
-      now.row++;
-      enter(now);
-    }
+    Stretch now{row, 0, 0, split.limit};
+    if (Free && split.begin >= split.limit) take(now);
+    else if (!enter(now, split.begin, kTile * warp)) take(now);
     Where where, next_where;
     locate(now, where);
     load_keys(where);
@@ -73,12 +75,20 @@ class Attend {
     Stretch next = now;
     advance(next);
     locate(next, next_where);
-    for (int turn = 0; range.start < split.limit;) {
+    // The row where the free tokens begin; the block comes to all of their rows.
+    RowRange free_range = range;
+    uint32_t free_row = row;
+    if (Free && split.free < split.free_limit) free_row = rows.at(split.free, free_range);
+    if (Free && split.begin >= split.limit) row = free_row, range = free_range;
+    for (int turn = 0;;) {
       const bool more = row + 1 < a.rows;
-      const RowRange next_range = split.row(a, more ? row + 1 : row);
-      if (range.from < range.to) {
+      const RowRange next_range = rows[more ? row + 1 : row];
+      const bool own = max(split.begin, range.start) < min(split.limit, range.ends);
+      if (own || (Free && range.start < range.ends)) {
         start(row);
+        uint32_t tokens = 0;
         while (now.row == row) {
+          if constexpr (Free) tokens += min(kTile, now.end - now.flat);
           Stretch after = next;
           advance(after);
           Where after_where;
@@ -89,33 +99,53 @@ class Attend {
           where = next_where;
           next_where = after_where;
         }
-        finish(shared, turn, row, range);
+        finish(shared, turn, row, range, tokens);
         turn ^= 1;
       }
       if (!more) break;
       row++;
       range = next_range;
+      if (range.start < split.limit) continue;
+      if constexpr (!Free) break;
+      if (row < free_row) row = free_row, range = free_range;
+      if (range.start >= split.free_limit) break;
     }
   }
 
-  // First tile of this warp in row `s.row` or a later one.
-  __device__ __forceinline__ void enter(Stretch& s) {
+  // The first tile from token `from` on in row `s.row` or a later one, `skip` tokens into a row; false when there is none.
+  __device__ __forceinline__ bool enter(Stretch& s, uint32_t from, uint32_t skip) {
     for (; s.row < a.rows; s.row++) {
-      const RowRange range = split.row(a, s.row);
-      if (range.start >= split.limit) break;
-      s.flat = range.from + warp * kTile;
-      s.end = range.to;
-      if (s.flat < s.end) return;
+      const RowRange range = rows[s.row];
+      if (range.start >= s.limit) break;
+      s.flat = max(from, range.start) + skip;
+      s.end = min(s.limit, range.ends);
+      if (s.flat < s.end) return true;
+    }
+    return false;
+  }
+
+  // A free tile.
+  __device__ __forceinline__ void take(Stretch& s) {
+    while (Free && split.taken != nullptr) {
+      uint32_t tile = 0;
+      if (lane == 0) tile = atomicAdd(split.taken, 1);
+      const uint64_t from = split.free + static_cast<uint64_t>(__shfl_sync(~0u, tile, 0)) * kTile;
+      if (from >= split.free_limit) break;
+      s.limit = min(split.free_limit, static_cast<uint32_t>(from) + kTile);
+      RowRange range;
+      s.row = rows.at(static_cast<uint32_t>(from), range);
+      if (enter(s, static_cast<uint32_t>(from), 0)) return;
     }
     s.row = a.rows;
   }
 
   __device__ __forceinline__ void advance(Stretch& s) {
     if (s.row >= a.rows) return;
-    s.flat += kTile * Warps;
+    const bool own = !Free || s.limit == split.limit;
+    s.flat += own ? kTile * Warps : kTile;
     if (s.flat < s.end) return;
     s.row++;
-    enter(s);
+    if (!enter(s, 0, own ? kTile * warp : 0)) take(s);
   }
 
   __device__ __forceinline__ void locate(const Stretch& s, Where& where) {
@@ -236,7 +266,7 @@ class Attend {
   }
 
   // Sums of the block's warps, relative to their common maximum, and on to the row's result.
-  __device__ __forceinline__ void finish(float* shared, int turn, uint32_t row, const RowRange& range) {
+  __device__ __forceinline__ void finish(float* shared, int turn, uint32_t row, const RowRange& range, uint32_t tokens) {
     BlockSums<kDim, kHeads, Warps> block(shared, turn);
 #pragma unroll
     for (int ht = 0; ht < HeadTiles; ht++)
@@ -245,7 +275,9 @@ class Attend {
         const float top = across_tokens<true>(weights.most[ht][j]);
         if (g == 0) block.most(warp, 8 * ht + 2 * c + j) = top;
       }
+    if (Free && lane == 0) block.tokens(warp) = tokens;
     __syncthreads();
+    if (Free && block.tokens() == 0) return;
 #pragma unroll
     for (int ht = 0; ht < HeadTiles; ht++)
 #pragma unroll
@@ -265,15 +297,15 @@ class Attend {
         }
       }
     __syncthreads();
-    finish_row<kDim, kHeads, Warps>(a, split, block, row, range);
+    finish_row<kDim, kHeads, Warps>(a, split, block, row, range, part);
   }
 };
 
 // One block a multiprocessor, so that rows fall into few parts.
-template <typename Store, int HeadTiles, int Warps>
+template <typename Store, int HeadTiles, int Warps, bool Free>
 __global__ __launch_bounds__(32 * Warps, 1) void attend_kernel(const __grid_constant__ AttendArguments a) {
   extern __shared__ float shared[];
-  Attend<Store, HeadTiles, Warps> attend(a);
+  Attend<Store, HeadTiles, Warps, Free> attend(a);
   attend.run(shared);
 }
 

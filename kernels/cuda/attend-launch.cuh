@@ -9,23 +9,28 @@ namespace kvt {
 
 // Rows times tiles of heads of a call: each has a counter.
 constexpr int kAttendCounters = 1 << 16;
+constexpr int kMostHeadTiles = 64;
 
 kvt_status attend_coded(const CudaCall& call, const AttendArguments& a, int units, int format);
 
-template <typename Store, int HeadTiles, int Warps>
+template <typename Store, int HeadTiles, int Warps, bool Free = false>
 kvt_status launch_attend(const CudaCall& call, AttendArguments a, int units) {
   constexpr int heads = 8 * HeadTiles;
   constexpr size_t shared = sizeof(float) * BlockSums<Store::kDim, heads, Warps>::kFloats;
-  const auto kernel = attend_kernel<Store, HeadTiles, Warps>;
+  const auto kernel = attend_kernel<Store, HeadTiles, Warps, Free>;
   static const cudaError_t raised =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (raised != cudaSuccess) return fail(KVT_FAULT, "attend: %s", cudaGetErrorString(raised));
   const unsigned tiles = (a.group + heads - 1) / heads;
   const unsigned blocks = units;
-  const uint64_t bytes = sizeof(float) * 2ull * tiles * blocks * heads * (Store::kDim + 4);
+  const uint64_t part_bytes = sizeof(float) * kParts * tiles * blocks * heads * (Store::kDim + 4ull);
+  const uint64_t bytes = part_bytes + sizeof(uint32_t) * tiles * a.rows * static_cast<uint64_t>(blocks);
   if (bytes > call.scratch_bytes)
     return fail(KVT_UNSUPPORTED, "attend: partial results need %llu bytes of scratch, there are %llu",
                 static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(call.scratch_bytes));
+  a.lists = reinterpret_cast<uint32_t*>(reinterpret_cast<char*>(a.partials) + part_bytes);
+  if (tiles > kMostHeadTiles)
+    return fail(KVT_UNSUPPORTED, "attend: group is %d, expected %d or fewer", a.group, heads * kMostHeadTiles);
   if (static_cast<uint64_t>(tiles) * a.rows > kAttendCounters)
     return fail(KVT_UNSUPPORTED, "attend: %u rows of %d query heads, expected %d or fewer", a.rows, a.group,
                 kAttendCounters / static_cast<int>(tiles));

@@ -5,8 +5,14 @@ namespace {
 
 using namespace kvt;
 
-// Counters of rows, one set a stream, so that calls in flight at once do not meet; each call leaves them zero.
-__device__ uint32_t row_counters[KVT_STREAMS][kAttendCounters];
+// Counters of rows, pools and blocks, one set a stream, so that calls in flight at once do not meet; each call leaves them
+// zero.
+struct Counters {
+  Count rows[kAttendCounters];
+  uint32_t taken[kMostPools * kMostHeadTiles];
+  uint32_t blocks_done;
+};
+__device__ Counters all_counters[KVT_STREAMS];
 
 // log2 of a group's size; all of a page is one group when the size is 0.
 int group_shift(int size) { return size == 0 ? 31 : __builtin_ctz(static_cast<unsigned>(size)); }
@@ -32,6 +38,9 @@ kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units)
   if (dim == 64 && wide) return launch_attend<RawStore<Number, 64, true>, 2, 12>(call, a, units);
   if (dim == 64) return launch_attend<RawStore<Number, 64, true>, 1, 16>(call, a, units);
   if (dim == 128 && wide) return launch_attend<RawStore<Number, 128, true>, 2, 8>(call, a, units);
+  // With a pool of blocks or more to a row, counting its tokens costs less than what it gains.
+  if (dim == 128 && a.rows * kBlocksOfPool <= static_cast<uint32_t>(units))
+    return launch_attend<RawStore<Number, 128, true>, 1, 12, true>(call, a, units);
   if (dim == 128) return launch_attend<RawStore<Number, 128, true>, 1, 12>(call, a, units);
   if (dim < 128) return launch_attend<RawStore<Number, 128, false>, 1, 12>(call, a, units);
   return launch_attend<RawStore<Number, 256, false>, 1, 8>(call, a, units);
@@ -50,9 +59,12 @@ kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
     return fail(KVT_INVALID, "attend: q, pool and out must lie at multiples of 16 bytes");
   a.partials = static_cast<float*>(call.scratch);
   void* counters = nullptr;
-  const cudaError_t found = cudaGetSymbolAddress(&counters, row_counters);
+  const cudaError_t found = cudaGetSymbolAddress(&counters, all_counters);
   if (found != cudaSuccess) return fail(KVT_FAULT, "attend: %s", cudaGetErrorString(found));
-  a.counters = static_cast<uint32_t*>(counters) + static_cast<int64_t>(call.call.stream) * kAttendCounters;
+  Counters* const own = static_cast<Counters*>(counters) + call.call.stream;
+  a.counters = own->rows;
+  a.taken = own->taken;
+  a.blocks_done = &own->blocks_done;
   a.rows = static_cast<uint32_t>(call.integer(KVT_ATTEND_INT_ROWS));
   a.group = static_cast<int>(call.integer(KVT_ATTEND_INT_GROUP));
   a.page_tokens = static_cast<uint32_t>(call.integer(KVT_ATTEND_INT_PAGE_TOKENS));

@@ -1,0 +1,158 @@
+// Which tokens a block takes. Tokens of all rows stand on one line (row r from offsets[r] * pageTokens), each block has an
+// equal stretch of it. Where rows are few and long, pools of blocks share a stretch: each has a part of most of it, and
+// the rest is taken tile by tile by whichever warp is free, because multiprocessors don't reach memory equally fast (H100:
+// 20 % apart, by processing cluster).
+// Source: guided self-scheduling, Polychronopoulos and Kuck, doi:10.1109/TC.1987.5009495; Stream-K, arXiv 2301.03598.
+#ifndef KVTIER_ATTEND_SPLIT_CUH
+#define KVTIER_ATTEND_SPLIT_CUH
+
+#include "attend-store.cuh"
+
+namespace kvt {
+
+constexpr uint32_t kBlocksOfPool = 16;
+constexpr int kMostPools = 64;
+// The share of a pool's tokens that no block has from the start, in 1/32, and how many rows it has at most.
+constexpr uint32_t kFreeShare = 8;
+constexpr uint32_t kFreeRows = 3;
+// Blocks with fewer rounds of their warps keep to equal parts.
+constexpr uint32_t kLeastRounds = 4;
+
+using Count = unsigned long long;
+constexpr Count kOnePart = Count{1} << 32;
+
+struct AttendArguments {
+  const uint16_t* q;
+  const char* pool;
+  const uint32_t* table;
+  const uint32_t* offsets;
+  const uint32_t* tokens;
+  const uint32_t* mask;
+  void* out;
+  // Parts of rows that several blocks share: kParts a block of [heads, dim + 4] f32 (o, m in log2, l); and of each row
+  // which parts it has, up to a part a block.
+  float* partials;
+  uint32_t* lists;
+  // A row and tile of heads: tokens that are done in the lower half, parts that are begun in the upper. Zero before and
+  // after, as what follows.
+  Count* counters;
+  // Tiles taken from the pools' free tokens, and blocks that are done.
+  uint32_t* taken;
+  uint32_t* blocks_done;
+  uint32_t rows;
+  int group;
+  uint32_t page_tokens;
+  int64_t page_stride;
+  float scale_log2;
+  int q_f16;
+  int out_type;
+  int parts;
+  int part;
+  PageShape shape;
+};
+
+// A row on the line: its first token, and one past its last.
+struct RowRange {
+  uint32_t start, ends;
+};
+
+// Rows by what starts where. Every load is a trip to memory, so rows are probed 32 at a time, and the first probes go out
+// with the first load of all.
+class Rows {
+  const AttendArguments& a;
+  const int lane;
+  uint32_t first_offset, first_tokens;
+
+ public:
+  __device__ __forceinline__ Rows(const AttendArguments& arguments, int own)
+      : a(arguments), lane(own), first_offset(offset(lane * step(a.rows))), first_tokens(tokens(lane * step(a.rows))) {}
+
+  __device__ __forceinline__ RowRange operator[](uint32_t row) const { return range(offset(row), tokens(row)); }
+
+  // The last row that starts at or before a token.
+  __device__ __forceinline__ uint32_t at(uint32_t token, RowRange& found) const {
+    const uint32_t entry = token / a.page_tokens;
+    uint32_t low = 0, high = a.rows, by = step(a.rows), offsets = first_offset, counts = first_tokens;
+    while (true) {
+      const bool before = low + lane * by < high && offsets <= entry;
+      const int last = 31 - __clz(__ballot_sync(~0u, before));
+      low += last * by;
+      high = min(high, low + by);
+      if (high - low <= 1) {
+        found = range(__shfl_sync(~0u, offsets, last), __shfl_sync(~0u, counts, last));
+        return low;
+      }
+      by = step(high - low);
+      offsets = offset(low + lane * by);
+      counts = tokens(low + lane * by);
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ uint32_t step(uint32_t rows) { return (rows + 31) / 32; }
+  __device__ __forceinline__ uint32_t offset(uint32_t row) const { return __ldg(a.offsets + min(row, a.rows)); }
+  __device__ __forceinline__ uint32_t tokens(uint32_t row) const { return __ldg(a.tokens + min(row, a.rows - 1)); }
+  __device__ __forceinline__ RowRange range(uint32_t offset, uint32_t tokens) const {
+    return {offset * a.page_tokens, offset * a.page_tokens + tokens};
+  }
+};
+
+// The block's own tokens [begin, limit) and (Free) the free ones [free, free_limit) of its pool. Without free ones all
+// blocks' are `per` tokens long.
+template <bool Free>
+struct Split {
+  uint32_t begin, limit, per, free, free_limit;
+  uint32_t* taken;  // null where no tokens are free
+  int first_head;
+
+  // False when nothing is there for this block; else the row where its tokens begin.
+  __device__ __forceinline__ bool cut(const AttendArguments& a, const Rows& rows, uint32_t tile, uint32_t warps,
+                                      uint32_t& row, RowRange& range) {
+    const uint32_t blocks = gridDim.x, block = blockIdx.x;
+    const uint32_t total = __ldg(a.offsets + a.rows) * a.page_tokens;
+    const uint32_t tiles = total / tile + (total % tile != 0);
+    per = max(1u, (tiles + blocks - 1) / blocks) * tile;
+    free = free_limit = 0;
+    taken = nullptr;
+    uint64_t from = static_cast<uint64_t>(block) * per;
+    uint64_t to = from + per;
+    if (Free && per >= kLeastRounds * warps * tile) {
+      const uint32_t pools = min(min(a.rows, max(1u, blocks / kBlocksOfPool)), static_cast<uint32_t>(kMostPools));
+      const uint32_t pool = ((block + 1) * pools - 1) / blocks;
+      const uint32_t first = blocks * pool / pools, size = blocks * (pool + 1) / pools - first;
+      const uint64_t low = static_cast<uint64_t>(tiles) * first / blocks;
+      const uint64_t high = static_cast<uint64_t>(tiles) * (first + size) / blocks;
+      // Free are the last tiles of the pool, in its last rows.
+      RowRange last;
+      const uint32_t last_row = rows.at(static_cast<uint32_t>(min(high * tile, static_cast<uint64_t>(total))) - 1, last);
+      const uint32_t first_free = last_row + 1 > kFreeRows ? last_row + 1 - kFreeRows : 0;
+      const uint64_t start = (rows[first_free].start + static_cast<uint64_t>(tile) - 1) / tile;
+      uint64_t middle = high - (high - low) * kFreeShare / 32;
+      middle = min(high, max(middle, start));
+      from = (low + (middle - low) * (block - first) / size) * tile;
+      to = (low + (middle - low) * (block - first + 1) / size) * tile;
+      if (middle < high) {
+        free = static_cast<uint32_t>(middle * tile);
+        free_limit = static_cast<uint32_t>(min(high * tile, static_cast<uint64_t>(total)));
+      }
+      taken = a.taken + blockIdx.y * pools + pool;
+    }
+    if (from >= total) return false;
+    begin = static_cast<uint32_t>(from);
+    limit = static_cast<uint32_t>(min(static_cast<uint64_t>(total), to));
+    row = rows.at(begin, range);
+    return true;
+  }
+
+  // Pools' counters are zero again when the last block is done; called by one thread of each.
+  __device__ __forceinline__ void leave(const AttendArguments& a) const {
+    if (taken == nullptr) return;
+    __threadfence();
+    if (atomicAdd(a.blocks_done, 1) + 1 != gridDim.x * gridDim.y) return;
+    for (uint32_t i = 0; i < kMostPools * gridDim.y; i++) a.taken[i] = 0;
+    *a.blocks_done = 0;
+  }
+};
+
+}  // namespace kvt
+#endif
