@@ -129,6 +129,19 @@ const machineOf = ({ hardware, stack }: ValidateFlags): MachineOf =>
     loadStack(nameOrJson(stack, 'stack'), stack),
   );
 
+/** A GPU's profile says nothing of a processor, nor a processor's of a GPU. */
+const noteOtherMachine = (
+  { hardware }: ValidateFlags,
+  { machine: { backend, name } }: ValidationSamples,
+  context: VerbContext,
+): void => {
+  const describesProcessor = loadProfile(nameOrJson(hardware, 'hardware'), hardware).link.kind === 'memory';
+  if (describesProcessor === (backend !== 'cuda')) return;
+  context.note(
+    `${hardware} describes another kind of machine than ${name}: \`kvtier calibrate --backend ${backend} --out mine.json\` writes what --hardware mine.json --stack mine.stack.json predict it by`,
+  );
+};
+
 type Chosen = Awaited<ReturnType<typeof choosePolicies>>;
 
 const prepared = (
@@ -192,7 +205,7 @@ export const verb = {
   summary: 'run policies on real kernels and compare with what the model predicts',
   flags,
   examples: [
-    'kvtier validate --backend cpu',
+    'kvtier validate --backend cpu --hardware mine.json --stack mine.stack.json',
     'kvtier validate --synthetic llama-3.1-8b --contexts 32K,128K --batches 1,8 --hardware my-gpu.json',
     'kvtier validate --synthetic llama-3.1-8b --contexts 32K --prepare cases.json.gz',
     'kvtier validate --from cases.json.gz --samples samples.json.gz',
@@ -213,6 +226,7 @@ export const verb = {
     const [refused] = samples.refused;
     if (samples.cases.length === 0)
       throw new KernelError('unsupported', `no case could be run: ${refused?.policy}: ${refused?.reason}`);
+    noteOtherMachine(given, samples, context);
     const document = validationDocument(evaluate(samples, machine), given);
     const files = given.out === undefined ? [] : await writeValidation(given.out, document);
     context.printJson(document);
