@@ -154,5 +154,24 @@ struct Split {
   }
 };
 
+// The next tile of a warp: tokens [flat, end) of the line, in a row; row = rows when there is none. `limit` is where the
+// tokens end from which it was taken: the block's own, or a free tile.
+struct Stretch {
+  uint32_t row;
+  uint32_t flat;
+  uint32_t end;
+  uint32_t limit;
+};
+
+// Where the tokens of a tile lie: each lane knows the one at lane % 16 of each 16.
+template <int Tiles>
+struct Places {
+  uint32_t page[Tiles];
+  uint32_t place[Tiles];
+  uint32_t mask[Tiles];
+  // False past the last tile.
+  bool some;
+};
+
 }  // namespace kvt
 #endif
