@@ -94,6 +94,11 @@ export const layeredRows = (
   };
 };
 
+/** Bytes that host threads pack in all passes of a site: more than their caches keep, as the layers of a step are. */
+const PACKED_BYTES = 2 ** 29;
+const packingPasses = (bytes: number): number =>
+  Math.max(PASSES, Math.min(64, Math.ceil(PACKED_BYTES / bytes)));
+
 const ROW_MODE = { 'cpu-gather': 'staged', dma: 'dma', 'dma-batch': 'batch' } as const;
 
 /**
@@ -103,7 +108,7 @@ const ROW_MODE = { 'cpu-gather': 'staged', dma: 'dma', 'dma-batch': 'batch' } as
 export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof typeof ROW_MODE): Site => {
   const named = mode !== 'cpu-gather';
   // Of a list's passes only the first need not wait for a choice.
-  const passes = named ? 2 * PASSES : PASSES;
+  const passes = named ? 2 * PASSES : packingPasses(rows * rowBytes);
   const copy = named
     ? { ...gatherOf({ tier: 'dram', mode, rows, rowBytes, regionBytes }), awaitsChoice: true }
     : transferOf('h2d', rows, rowBytes, mode);
@@ -111,7 +116,7 @@ export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof t
     id: `${rows} x ${rowBytes} of ${regionBytes}`,
     operations: [copy, emptyOperation],
     passes,
-    options: { graph: false },
+    options: { graph: !named },
     build: (layout) => {
       const source = layout.place('host', regionBytes);
       const staging = layout.place('host', rows * rowBytes);
@@ -125,9 +130,11 @@ export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof t
         mode: rowMode,
         units: 0,
       };
-      const indexes = Array.from({ length: passes }, (_, pass) =>
-        layout.table('hostTables', scatteredRows(rows, Math.floor(regionBytes / rowBytes), pass)),
-      );
+      const indexes = Array.from({ length: passes }, (_, pass) => {
+        const chosen = scatteredRows(rows, Math.floor(regionBytes / rowBytes), pass);
+        // Selections leave rows in ascending order.
+        return layout.table('hostTables', named ? chosen : chosen.sort());
+      });
       return chained(
         passes,
         (pass) => ({ kernel: 'gather', refs: { source, index: indexes[pass], target, staging }, ints }),
