@@ -54,9 +54,9 @@ const ROUND_NS = 1e8;
 const LEAST_REPEATS = 3;
 /**
  * Between repeats as many caches are overwritten: in a model, weights and other requests pass between two visits of a
- * layer's KV, so what the last step left in the cache is not there.
+ * layer's KV, so what the last step left in the cache is not there. A processor's takes a tenth of a second, once.
  */
-const FLUSHED_CACHES = 2;
+const FLUSHED_CACHES = { cuda: 2, cpu: 1, reference: 1 };
 
 /** Times a step whose tables are written; calls one by one unless `perCall` is false. Throws KernelError when a call fails. */
 export const timeStep = async (
@@ -66,7 +66,7 @@ export const timeStep = async (
   { warmups = 3, repeats = 10, graph = true, perCall = true }: RunOptions,
 ): Promise<Timing> => {
   const calls = realCalls(memory, step);
-  const flushBytes = FLUSHED_CACHES * backend.device.l2Bytes;
+  const flushBytes = FLUSHED_CACHES[backend.name] * backend.device.l2Bytes;
   const [firstNs] = (await backend.run(calls, { warmups, repeats: 1, graph, flushBytes })).totalNs;
   // A long step needs fewer repeats, and has less noise.
   const affordable = Math.min(repeats, Math.max(LEAST_REPEATS, Math.ceil(ROUND_NS / firstNs)));
