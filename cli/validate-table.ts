@@ -35,11 +35,16 @@ const LEGEND = [
   'stand-ins: operations without a kernel of their own, run as work of the same bytes, flops and launches.',
 ];
 
-const summaryLines = ({ summary }: Validation): readonly string[] => {
+/** What a step should need at most over its floor, where bytes rule it. */
+const NEAR_FLOOR = 1.25;
+
+const summaryLines = ({ summary, cases }: Validation): readonly string[] => {
+  const near = cases.filter(({ floor }) => floor.ratio <= NEAR_FLOOR).length;
   const { n, mape, medianApe, p95Ape, bias, kendallTau, bytesMape, noiseApe, signAccuracy } = summary;
   return [
     `${n} cases: error ${formatRatio(mape)} mean, ${formatRatio(medianApe)} median, ${formatRatio(p95Ape)} P95; bias ${signed(bias)}; bytes ${formatRatio(bytesMape)}`,
     `ranking of policies: Kendall tau ${orDash(kendallTau, (x) => x.toFixed(2))}; pairs apart by more than noise in the right order ${orDash(signAccuracy, formatRatio)}; noise ${orDash(noiseApe, formatRatio)}`,
+    `floors: ${near} of ${n} cases within ${NEAR_FLOOR} times of theirs`,
   ];
 };
 

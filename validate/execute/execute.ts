@@ -29,11 +29,18 @@ export const allocateFor = async (
   seed: number,
 ): Promise<Memory> => await Memory.allocate(backend, areaSizes(steps), seed);
 
-/** Writes the page tables and row lists of a step, one write an area. */
+/** Tables of up to this size are written in one piece an area, larger ones each by itself. */
+const IMAGE_BYTES = 2 ** 26;
+
+/** Writes the page tables and row lists of a step. */
 export const writeTables = async (memory: Memory, { binding }: BoundStep): Promise<void> => {
   for (const name of ['tables', 'hostTables'] as const) {
     const writes = binding.layout.writes.filter(({ ref }) => areaOf(ref) === name);
     if (writes.length === 0) continue;
+    if (binding.layout.sizes[name] > IMAGE_BYTES) {
+      for (const { ref, data } of writes) await memory.write(ref, data());
+      continue;
+    }
     const image = new Uint8Array(binding.layout.sizes[name]);
     for (const { ref, data } of writes) image.set(data(), ref.offset);
     await memory.write({ buffer: writes[0].ref.buffer, offset: 0 }, image);

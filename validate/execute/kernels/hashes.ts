@@ -67,14 +67,18 @@ const postingsOf = ({ keys, size, tables, sets }: Lists): Uint8Array => {
   return bytesOf(words);
 };
 
-/** Sizes of lists in quarter octaves, so that layers share most of them. */
-const rounded = (size: number): number => Math.max(1, Math.round(2 ** (Math.round(4 * Math.log2(size)) / 4)));
+/** Sizes of lists in quarter octaves, in whole ones where a set is large: so that layers share most of them. */
+const rounded = (size: number, setBytes: number): number => {
+  const steps = setBytes > LIST_BYTES ? 1 : 4;
+  return Math.max(1, Math.round(2 ** (Math.round(steps * Math.log2(size)) / steps)));
+};
 
 const listsOf = (use: KernelUse, keys: number, queries: number): Lists => {
   const [tables, hashes] = [shapeOf(use, 'tables'), shapeOf(use, 'hashes')];
   const each = (use.call.counts.probes ?? 0) / (queries * tables);
-  const size = Math.min(keys, rounded(Math.max(1, keys / 2 ** hashes, each)));
-  const sets = Math.max(1, Math.min(use.rows, Math.floor(LIST_BYTES / (4 * tables * keys))));
+  const setBytes = 4 * tables * keys;
+  const size = Math.min(keys, Math.max(rounded(each, setBytes), Math.ceil(keys / 2 ** hashes)));
+  const sets = Math.max(1, Math.min(use.rows, Math.floor(LIST_BYTES / setBytes)));
   return { keys, size, tables, hashes, sets };
 };
 
