@@ -294,7 +294,7 @@ export const catalog = {
       },
       {
         "path": "stack.index.timeRatio",
-        "value": 4.7879,
+        "value": 5.3662,
         "how": "time of finding, gathering and rebuilding tokens over the roofline of their bytes",
         "paper": "deltakv",
         "cells": [
