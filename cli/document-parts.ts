@@ -108,13 +108,14 @@ const floorTable = (): string => {
   return table([...header, 'most above its own floor'], rows);
 };
 
-/** Errors of each calibrated machine's laws on the sites left out of the fits, as its profile states them. */
-const calibrationTable = (): string => {
+/** Errors of calibrated machines' laws on the sites left out of the fits, as their profiles state them. */
+const calibrationTable = (of: 'GPUs' | 'processors'): string => {
   const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
   const machines = readRecords(folder).flatMap(({ name, profile, hardware }) => {
     if (profile !== 'calibrated') return [];
-    const { calibration } = loadProfile(readJson(join(folder, hardware)), hardware);
-    return calibration === undefined ? [] : [{ name, calibration }];
+    const { calibration, link } = loadProfile(readJson(join(folder, hardware)), hardware);
+    const isWanted = (link.kind === 'memory') === (of === 'processors');
+    return calibration === undefined || !isWanted ? [] : [{ name, calibration }];
   });
   const laws = [...new Set(machines.flatMap(({ calibration }) => calibration.laws.map(({ law }) => law)))];
   const cells = (errors: Errors | null | undefined): readonly string[] =>
@@ -146,7 +147,8 @@ export const documentParts: Readonly<Record<string, () => string>> = {
   'policy-template': () => `\`\`\`ts\n${policyTemplate('every-other.ts', 'every-other')}\`\`\``,
   'policy-table': policyTable,
   'combinator-table': combinatorTable,
-  'calibration-table': calibrationTable,
+  'calibration-table': () => calibrationTable('GPUs'),
+  'processor-table': () => calibrationTable('processors'),
   'evidence-table': evidenceTable,
   'floor-table': floorTable,
 };
