@@ -356,15 +356,15 @@ export const catalog = {
       {
         "path": "stack.kernels[select.counts].rateRatio",
         "value": 0.111,
-        "status": "measured",
+        "status": "assumed",
         "source": "kernels of amy-77/ParisKV (commit db7ad7f) timed with CUDA events on an H100 SXM5 80 GB at 1.98 GHz",
         "date": "2026-11",
-        "how": "8.4 bytes/ns an SM there, at the A100’s 1.41 GHz 6.0 of the 54 of the profile"
+        "how": "8.4 bytes/ns an SM there; by clock 6.0 at the A100’s 1.41 GHz, of the 54 of the profile"
       },
       {
         "path": "stack.kernels[select.counts].flopsRatio",
         "value": 1,
-        "status": "measured",
+        "status": "assumed",
         "source": "kernels of amy-77/ParisKV (commit db7ad7f) timed with CUDA events on an H100 SXM5 80 GB at 1.98 GHz",
         "date": "2026-11",
         "how": "no arithmetic to speak of"
@@ -372,7 +372,7 @@ export const catalog = {
       {
         "path": "stack.kernels[select.counts].errorRatio",
         "value": 0.2,
-        "status": "measured",
+        "status": "assumed",
         "source": "kernels of amy-77/ParisKV (commit db7ad7f) timed with CUDA events on an H100 SXM5 80 GB at 1.98 GHz",
         "date": "2026-11",
         "how": "595 µs for rows of 1M keys, 14 % over this line; the A100 is scaled by its clock"
