@@ -19,6 +19,9 @@ describe('sites', () => {
     expect(skipped).toEqual([]);
     expect(new Set(sites.map(({ benchmark }) => benchmark)).size).toBeGreaterThanOrEqual(15);
     expect(new Set(sites.map(keyOf)).size).toBe(sites.length);
+    const byLaw = sites.filter(({ site: { law } }) => law !== undefined);
+    expect(byLaw.length).toBeGreaterThan(0);
+    for (const { benchmark, site } of byLaw) expect(benchmark).toBe(site.law);
   });
 
   it.each([...new Set(sites.map(({ benchmark }) => benchmark))])(

@@ -55,14 +55,15 @@ const shuffled = <T>(values: readonly T[], random: Random): T[] => {
 
 const fewerOf = (sites: readonly Site[], { backend }: Bounds): readonly Site[] => {
   if (backend === 'cuda') return sites;
-  const taken = new Map<string | undefined, number>();
+  const taken = new Map<string, number>();
   const drawn = new Set<Site>();
   for (const site of shuffled(sites, createRandom(1))) {
     const codec = codecOf(site);
-    const count = taken.get(codec) ?? 0;
-    taken.set(codec, count + 1);
-    if (count < PROCESSOR_SITES / (codec === undefined ? 1 : 2) || site.operations.length === 0)
-      drawn.add(site);
+    const kernel = `${site.law ?? ''} ${codec ?? ''}`;
+    const count = taken.get(kernel) ?? 0;
+    taken.set(kernel, count + 1);
+    const isOne = codec === undefined && site.law === undefined;
+    if (count < PROCESSOR_SITES / (isOne ? 1 : 2) || site.operations.length === 0) drawn.add(site);
   }
   return sites.filter((site) => drawn.has(site));
 };
@@ -78,7 +79,7 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
       skipped.push(`${bench.name}: no kernel ${missing.join(', ')} on ${bounds.backend}`);
     else {
       const affordable = bench.sites(bounds).filter((site) => isAffordable(site, bounds));
-      sites.push(...fewerOf(affordable, bounds).map((site) => ({ benchmark: bench.name, site })));
+      sites.push(...fewerOf(affordable, bounds).map((site) => ({ benchmark: site.law ?? bench.name, site })));
     }
   }
   return { sites, skipped };
