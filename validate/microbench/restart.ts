@@ -6,7 +6,7 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type BackendName, KernelError } from '../../kernels/backend.ts';
 import { load } from '../../kernels/load.ts';
-import { boundsOf, type RestartTimes, runRestart, sitesOf } from './run.ts';
+import { boundsOf, fittingSites, type RestartTimes, runRestart, sitesOf } from './run.ts';
 
 export interface RestartRequest {
   readonly backend: BackendName;
@@ -29,8 +29,9 @@ export const restartHere = async (
 ): Promise<RestartTimes> => {
   const { backend } = await load(name);
   try {
-    const { sites } = sitesOf(boundsOf(backend, most), only);
-    return await runRestart(backend, sites, seed, onProgress, limitMs);
+    const bounds = boundsOf(backend, most);
+    const { sites } = sitesOf(bounds, only);
+    return await runRestart(backend, fittingSites(sites, bounds), seed, onProgress, limitMs);
   } finally {
     backend.close();
   }

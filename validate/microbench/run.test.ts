@@ -4,10 +4,10 @@ import { specOf } from '../../kernels/check-call.ts';
 import { openReference } from '../../kernels/reference.ts';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
-import { Layout } from '../execute/memory.ts';
+import { AREAS, Layout } from '../execute/memory.ts';
 import { predictNs } from '../predict-site.ts';
 import { scatteredRows } from './microbench.ts';
-import { boundsOf, keyOf, runRestart, samplesOf, sitesOf } from './run.ts';
+import { boundsOf, fittingSites, keyOf, runRestart, samplesOf, sitesOf } from './run.ts';
 
 const backend = openReference();
 const bounds = { ...boundsOf(backend, { hbmBytes: 2 ** 22, dramBytes: 2 ** 22 }), l2Bytes: 1 };
@@ -22,6 +22,29 @@ describe('sites', () => {
     const byLaw = sites.filter(({ site: { law } }) => law !== undefined);
     expect(byLaw.length).toBeGreaterThan(0);
     for (const { benchmark, site } of byLaw) expect(benchmark).toBe(site.law);
+  });
+
+  it('take no more memory together than the bounds, the small ones first', () => {
+    const most = { hbmBytes: 2 ** 20, dramBytes: 2 ** 20 };
+    const fitting = fittingSites(sites, most);
+    expect(fitting.length).toBeGreaterThan(0);
+    expect(fitting.length).toBeLessThan(sites.length);
+    const largest: Record<string, number> = {};
+    for (const { site } of fitting) {
+      const layout = new Layout();
+      site.build(layout);
+      for (const [area, bytes] of Object.entries(layout.sizes))
+        largest[area] = Math.max(largest[area] ?? 0, bytes);
+    }
+    const sum = (isDevice: boolean): number =>
+      Object.entries(largest).reduce(
+        (bytes, [area, size]) =>
+          bytes + ((AREAS[area as keyof typeof AREAS].tier === 'hbm') === isDevice ? size : 0),
+        0,
+      );
+    expect(sum(true)).toBeLessThanOrEqual(most.hbmBytes);
+    expect(sum(false)).toBeLessThanOrEqual(most.dramBytes);
+    expect(fittingSites(sites, { hbmBytes: 2 ** 40, dramBytes: 2 ** 40 })).toEqual(sites);
   });
 
   it.each([...new Set(sites.map(({ benchmark }) => benchmark))])(

@@ -4,7 +4,7 @@
  */
 import type { Backend } from '../../kernels/backend.ts';
 import { createRandom, type Random } from '../../kernels/random.ts';
-import { AREA_NAMES, type AreaName, Layout, Memory } from '../execute/memory.ts';
+import { AREA_NAMES, AREAS, Layout, Memory } from '../execute/memory.ts';
 import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
 import { catalog } from './catalog.generated.ts';
 import { type Bounds, codecOf, flopsOf, type Microbench, type Site } from './microbench.ts';
@@ -85,16 +85,43 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
   return { sites, skipped };
 };
 
-/** Buffers as large as the largest site needs. */
-const allocateFor = async (backend: Backend, sites: readonly NamedSite[]): Promise<Memory> => {
-  const sizes = Object.fromEntries(AREA_NAMES.map((name) => [name, 0])) as Record<AreaName, number>;
-  for (const { site } of sites) {
-    const layout = new Layout();
-    site.build(layout);
-    for (const name of AREA_NAMES) sizes[name] = Math.max(sizes[name], layout.sizes[name]);
-  }
-  return await Memory.allocate(backend, sizes, 1);
+/** Bytes of each area that all sites need together: they share the areas, so the largest of each counts. */
+const shared = (one: Layout['sizes'], other: Layout['sizes']): Layout['sizes'] => {
+  const sizes = { ...one };
+  for (const name of AREA_NAMES) sizes[name] = Math.max(sizes[name], other[name]);
+  return sizes;
 };
+
+const sizesOf = ({ site }: NamedSite): Layout['sizes'] => {
+  const layout = new Layout();
+  site.build(layout);
+  return layout.sizes;
+};
+
+const bytesOf = (sizes: Layout['sizes'], device: boolean): number =>
+  AREA_NAMES.reduce((sum, name) => sum + ((AREAS[name].tier === 'hbm') === device ? sizes[name] : 0), 0);
+
+/** The sites whose memory, shared, stays within the bounds: the small ones first, in the order in which they came. */
+export const fittingSites = (
+  sites: readonly NamedSite[],
+  { hbmBytes, dramBytes }: Pick<Bounds, 'hbmBytes' | 'dramBytes'>,
+): readonly NamedSite[] => {
+  const sized = sites.map((one) => ({ one, sizes: sizesOf(one) }));
+  const totalOf = (sizes: Layout['sizes']): number => bytesOf(sizes, true) + bytesOf(sizes, false);
+  const taken = new Set<NamedSite>();
+  let all = new Layout().sizes;
+  for (const { one, sizes } of sized.toSorted((a, b) => totalOf(a.sizes) - totalOf(b.sizes))) {
+    const grown = shared(all, sizes);
+    if (bytesOf(grown, true) > hbmBytes || bytesOf(grown, false) > dramBytes) continue;
+    all = grown;
+    taken.add(one);
+  }
+  return sites.filter((one) => taken.has(one));
+};
+
+/** Buffers as large as the largest site needs. */
+const allocateFor = async (backend: Backend, sites: readonly NamedSite[]): Promise<Memory> =>
+  await Memory.allocate(backend, sites.map(sizesOf).reduce(shared, new Layout().sizes), 1);
 
 const drifted = (
   before: Readonly<Record<string, number>>,
