@@ -111,8 +111,8 @@ const floorTable = (): string => {
 /** Errors of calibrated machines' laws on the sites left out of the fits, as their profiles state them. */
 const calibrationTable = (of: 'GPUs' | 'processors'): string => {
   const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
-  const machines = readRecords(folder).flatMap(({ name, profile, hardware }) => {
-    if (profile !== 'calibrated') return [];
+  const machines = readRecords(folder).flatMap(({ name, microbench, hardware }) => {
+    if (microbench === undefined) return [];
     const { calibration, link } = loadProfile(readJson(join(folder, hardware)), hardware);
     const isWanted = (link.kind === 'memory') === (of === 'processors');
     return calibration === undefined || !isWanted ? [] : [{ name, calibration }];
