@@ -153,7 +153,7 @@ export const documentParts: Readonly<Record<string, () => string>> = {
   'floor-table': floorTable,
 };
 
-const MADE = /(<!-- made: ([\w-]+) -->\n)[\s\S]*?(\n<!-- end -->)/g;
+const MADE = /(<!-- made: ([\w-]+) -->\n)(?:[\s\S]*?\n)?(<!-- end -->)/g;
 
 /** A document with its made parts as they are now. Throws when it asks for a part that is not known. */
 export const withParts = (text: string): string =>
@@ -161,5 +161,5 @@ export const withParts = (text: string): string =>
     const make = documentParts[name];
     if (make === undefined)
       throw new Error(`no part '${name}'; known: ${Object.keys(documentParts).join(', ')}`);
-    return `${opening}${make()}${closing}`;
+    return `${opening}${make()}\n${closing}`;
   });
