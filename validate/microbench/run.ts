@@ -98,26 +98,15 @@ const sizesOf = ({ site }: NamedSite): Layout['sizes'] => {
   return layout.sizes;
 };
 
-const bytesOf = (sizes: Layout['sizes'], device: boolean): number =>
-  AREA_NAMES.reduce((sum, name) => sum + ((AREAS[name].tier === 'hbm') === device ? sizes[name] : 0), 0);
-
-/** The sites whose memory, shared, stays within the bounds: the small ones first, in the order in which they came. */
+/** The sites none of whose areas is larger than the bound of its tier. */
 export const fittingSites = (
   sites: readonly NamedSite[],
   { hbmBytes, dramBytes }: Pick<Bounds, 'hbmBytes' | 'dramBytes'>,
-): readonly NamedSite[] => {
-  const sized = sites.map((one) => ({ one, sizes: sizesOf(one) }));
-  const totalOf = (sizes: Layout['sizes']): number => bytesOf(sizes, true) + bytesOf(sizes, false);
-  const taken = new Set<NamedSite>();
-  let all = new Layout().sizes;
-  for (const { one, sizes } of sized.toSorted((a, b) => totalOf(a.sizes) - totalOf(b.sizes))) {
-    const grown = shared(all, sizes);
-    if (bytesOf(grown, true) > hbmBytes || bytesOf(grown, false) > dramBytes) continue;
-    all = grown;
-    taken.add(one);
-  }
-  return sites.filter((one) => taken.has(one));
-};
+): readonly NamedSite[] =>
+  sites.filter((one) => {
+    const sizes = sizesOf(one);
+    return AREA_NAMES.every((name) => sizes[name] <= (AREAS[name].tier === 'hbm' ? hbmBytes : dramBytes));
+  });
 
 /** Buffers as large as the largest site needs. */
 const allocateFor = async (backend: Backend, sites: readonly NamedSite[]): Promise<Memory> =>
