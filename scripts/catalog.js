@@ -105,8 +105,8 @@ const lazyRow = (entry, output) => {
 const renderRow = (entry, table) => {
   if (table.lazy) return lazyRow(entry, table.output);
   if (entry.value !== undefined) {
-    const body = JSON.stringify(entry.value, null, 2).split('\n').join('\n  ');
-    return { name: entry.name, row: `  ${JSON.stringify(entry.name)}: ${body},` };
+    // One line an entry: the JSON file is where it is read and edited, here a change shows as the line of its entry.
+    return { name: entry.name, row: `  ${JSON.stringify(entry.name)}: ${JSON.stringify(entry.value)},` };
   }
   const local = camel(`${table.symbol}-${entry.name}`);
   return {

@@ -43,7 +43,7 @@ it('lists the files that export the symbol, sorted, and no others', () => {
 it('inlines JSON, and says which file is none', () => {
   put('sim/model/configs/llama-3.1-8b.json', '{"layers": 32}');
   expect(catalog().status).toBe(0);
-  expect(readFileSync(join(tree, 'sim/model/catalog.generated.ts'), 'utf8')).toContain('"layers": 32');
+  expect(readFileSync(join(tree, 'sim/model/catalog.generated.ts'), 'utf8')).toContain('"layers":32');
   put('sim/model/configs/broken.json', '{');
   expect(catalog()).toMatchObject({
     status: 1,
