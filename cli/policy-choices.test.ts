@@ -112,6 +112,19 @@ describe('--policies', () => {
   });
 });
 
+test('defaults of a verb hold below what the user gave, in combinations too', async () => {
+  const defaults = { pariskv: { counts: 'halves' }, ttkv: { stages: '2' } };
+  const entries = ['pariskv', 'pariskv:counts=words', 'stack(snapkv,pariskv)', 'quest'];
+  const { choices } = await choosePolicies(entries, [], defaults);
+  expect(choices.map(({ config }) => config)).toMatchObject([
+    { counts: 'halves', topK: 100 },
+    { counts: 'words' },
+    { pariskv: { counts: 'halves' } },
+    { budgetTokens: 2048 },
+  ]);
+  expect((await choosePolicies(['pariskv'], [])).choices[0].config).toMatchObject({ counts: 'words' });
+});
+
 describe('a token budget for all', () => {
   const world = worldOf({
     layers: 2,

@@ -126,6 +126,14 @@ const configure = (
 
 const namesIn = (spec: PolicySpec): readonly string[] => [nameOfSpec(spec), ...spec.parts.flatMap(namesIn)];
 
+/** Parameters by policy name, below what the user gave. */
+export type PolicyDefaults = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+const settingsOf = (defaults: PolicyDefaults): readonly Setting[] =>
+  Object.entries(defaults).flatMap(([name, params]) =>
+    Object.entries(params).map((param): Setting => ({ name, param })),
+  );
+
 /** `--set` entries, each for a policy that is among the specs. */
 const readSettings = (
   sets: readonly string[],
@@ -148,15 +156,16 @@ const labelOf = (entry: string, { name, parts }: PolicySpec): string => {
   return at < 0 ? name : `${name}${entry.slice(at)}`;
 };
 
-/** Resolves `--policies` and `--set` into what the experiment carries. */
+/** Resolves `--policies` and `--set` into what the experiment carries; `defaults` stand in for published ones. */
 export const choosePolicies = async (
   entries: readonly string[],
   sets: readonly string[],
+  defaults: PolicyDefaults = {},
 ): Promise<ChosenPolicies> => {
   const extra: Record<string, PolicyPlugin> = {};
   const specs: PolicySpec[] = [];
   for (const entry of entries) specs.push(await resolveFiles(parseSpec(entry), extra));
-  const settings = readSettings(sets, specs, extra);
+  const settings = [...settingsOf(defaults), ...readSettings(sets, specs, extra)];
   const choices = specs.map((spec, at) => ({
     label: labelOf(entries[at].trim(), spec),
     name: nameOfSpec(spec),

@@ -43,6 +43,9 @@ const DEFAULT_POLICIES = [
   'deltakv',
 ];
 
+/** Where the kernels here do a policy's work in other bytes than its authors' do. */
+const KERNEL_DEFAULTS = { pariskv: { counts: 'halves' } };
+
 const flags = z.object({
   backend: z
     .enum(['cuda', 'cpu', 'reference'])
@@ -52,7 +55,9 @@ const flags = z.object({
     .array(z.string().min(1))
     .min(1)
     .default(DEFAULT_POLICIES)
-    .describe('policies: name, or name:param=value;param=value'),
+    .describe(
+      'policies: name, or name:param=value;param=value; pariskv counts in halves, as its kernel does',
+    ),
   set: z.array(z.string()).default([]).describe('policy.param=value, repeatable'),
   contexts: z
     .array(z.int().min(1).meta({ suffix: true }))
@@ -178,7 +183,7 @@ const measured = async (given: ValidateFlags, context: VerbContext): Promise<Val
   if (given.evaluate !== undefined) return readValidationSamples(given.evaluate);
   // Bad input is found before a backend is opened.
   const read = given.from === undefined ? null : readWorkloads(given.from);
-  const chosen = read === null ? await choosePolicies(given.policies, given.set) : null;
+  const chosen = read === null ? await choosePolicies(given.policies, given.set, KERNEL_DEFAULTS) : null;
   const getCases = (memoryBytes: number): readonly PreparedCase[] =>
     chosen === null ? (read ?? []) : prepared(given, chosen, memoryBytes, context);
   if (given.prepare === undefined) return await runPrepared(getCases, given, context);

@@ -16,8 +16,8 @@ const runs = [
   ['offload', 'full-offload', {}],
   ['ttkv 16 blocks', 'ttkv', { fastTokens: 8192, slowBlocks: 16 }],
   ['ttkv 45 %', 'ttkv', { fastTokens: 8192, slowShare: 0.45 }],
-  ['pariskv 100', 'pariskv', { topK: 100, counts: 'words' }],
-  ['pariskv 2048', 'pariskv', { topK: 2048, counts: 'words' }],
+  ['pariskv 100', 'pariskv', { topK: 100 }],
+  ['pariskv 2048', 'pariskv', { topK: 2048 }],
 ] as const;
 
 const results = new Map<string, PolicyResult>();

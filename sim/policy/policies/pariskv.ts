@@ -38,8 +38,8 @@ const config = z.object({
   mode: z.enum(['uva', 'cpu-gather', 'dma-batch']).default('uva').describe('how winners cross the link'),
   counts: z
     .enum(['words', 'halves'])
-    .default('halves')
-    .describe('collision counts in 32 bits, which top-k reads three times as the authors do, or in 16'),
+    .default('words')
+    .describe('collision counts in 32 bits, which top-k reads three times, or in 16, as the kernels here'),
   writeBack: z.boolean().default(true).describe('the rerank kernel writes decoded candidates to HBM, unread'),
 });
 type Config = z.infer<typeof config>;
