@@ -55,6 +55,11 @@ export const stackSchema = z.strictObject({
     tileTokens: z
       .strictObject({ raw: z.int().positive(), coded: z.int().positive(), ...provenance })
       .optional(),
+    /**
+     * Query rows of a tile, to a multiple of which those of a KV head are padded; with `alone`, a single row is not. Absent:
+     * 16, as tensor cores take them (m16n8k16).
+     */
+    tileRows: z.strictObject({ value: z.int().positive(), alone: z.boolean(), ...provenance }).optional(),
   }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */

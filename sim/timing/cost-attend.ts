@@ -13,17 +13,18 @@ import { attendSizes, rawTokenBytes, streamingSizes } from './sizes.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
-/** Rows of a tensor-core tile: fewer query rows than this per KV head waste the rest of it. */
-const TILE_ROWS = 16;
 /** Query rows of a prefill tile, and keys that a split of it takes at least. */
 const PREFILL_TILE_ROWS = 128;
 const SPLIT_KEYS = 512;
 /** Less of an operation's keys than this is a rounding of shares. */
 const NO_SHARE = 1e-9;
 
-/** Flops that tensor cores spend for each one asked for: short tiles are padded. */
-const paddingOf = ({ queries, heads, kvHeads }: AttendOperation): number =>
-  Math.max(1, (TILE_ROWS * kvHeads) / (queries * heads));
+/** Flops spent for each one asked for: query rows of a KV head waste the rest of their last tile. */
+const paddingOf = (machine: Machine, { queries, heads, kvHeads }: AttendOperation): number => {
+  const { value, alone } = machine.tiling.attendRows;
+  const rows = (queries * heads) / kvHeads;
+  return alone && rows === 1 ? 1 : (Math.ceil(rows / value) * value) / rows;
+};
 
 /** Keys that a query reads on average, from the flops: 4 · heads · headDim a query and key. */
 const seenKeys = ({ flops, heads, headDim, sequences, queries }: AttendOperation): number =>
@@ -128,7 +129,8 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
 const decodeCost = (machine: Machine, operation: AttendOperation): OperationCost => {
   const { decodeAttention: decode, launch } = machine;
   const { coded = [], sequences, heads, kvHeads, headDim, flops } = operation;
-  const own = coded.reduce((rest, { decodeFlops }) => rest - decodeFlops, flops) * paddingOf(operation);
+  const own =
+    coded.reduce((rest, { decodeFlops }) => rest - decodeFlops, flops) * paddingOf(machine, operation);
   const local = touchedBytes(machine, operation, operation.readBytes.hbm ?? 0);
   const raw = coded.reduce(({ bytes, part }, one) => ({ bytes: bytes - one.bytes, part: part - one.share }), {
     bytes: local,
@@ -182,11 +184,12 @@ export const attendCost = (machine: Machine, operation: AttendOperation): Operat
   const isDecode = operation.queries === 1;
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
   const startNs = decode.startNs + (isDecode ? decode.waveNs * waves + rampNsOf(decode, local) : 0);
-  const computeNs = (operation.flops * paddingOf(operation)) / attentionFlopsPerNs(machine, operation);
+  const computeNs =
+    (operation.flops * paddingOf(machine, operation)) / attentionFlopsPerNs(machine, operation);
   const bytes = local + far;
   // The prefill law's saturation holds the kernel's start, so the start is taken out of its flow.
   const flopsNs = isDecode
-    ? (operation.flops * paddingOf(operation)) / prefill.maxFlopsPerNs
+    ? (operation.flops * paddingOf(machine, operation)) / prefill.maxFlopsPerNs
     : Math.max(0, computeNs - startNs);
   const memoryNs = Math.max(local / decode.bytesPerNs, far / uva.bytesPerNs);
   const keys = seenKeys(operation);

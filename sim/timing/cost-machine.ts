@@ -7,7 +7,7 @@ import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
-import type { Tiling } from './sizes.ts';
+import { TENSOR_ROWS, type Tiling } from './sizes.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 import { type Utilisation, utilisationOf } from './utilisation.ts';
 
@@ -259,6 +259,7 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
       sms: accelerator.sms.value,
       tokenTiles: stack.gemm.tokenTiles?.sizes ?? [],
       attendTiles: stack.decodeAttention.tileTokens ?? null,
+      attendRows: stack.decodeAttention.tileRows ?? TENSOR_ROWS,
     },
     l2Bytes: accelerator.l2.capacityBytes.value,
     hbm: {

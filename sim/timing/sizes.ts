@@ -47,7 +47,12 @@ export interface Tiling {
   readonly tokenTiles: readonly number[];
   /** Tokens of a tile of raw and of coded KV; null = not known. */
   readonly attendTiles: { readonly raw: number; readonly coded: number } | null;
+  /** Query rows of a KV head that attention takes at a time, and whether it takes one alone. */
+  readonly attendRows: { readonly value: number; readonly alone: boolean };
 }
+
+/** Query rows of a tile of tensor cores (m16n8k16). */
+export const TENSOR_ROWS: Tiling['attendRows'] = { value: 16, alone: false };
 
 const PAGE_TOKENS = 64;
 

@@ -112,17 +112,26 @@ const residuals = ({ hardware, stack }: MachineDescription, sites: readonly Site
 const TOKEN_TILES = [8, 16, 32, 64];
 const ATTEND_TILES = { raw: 16, coded: 32 };
 
+type Mutable<T> = { -readonly [name in keyof T]: T[name] };
+
 const describeTiles = (
   { stack }: MachineDescription,
   backend: string,
   { value: _, status: __, ...provenance }: Constant,
 ): void => {
   const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
-  const attention = stack.decodeAttention as { tileTokens?: Stack['decodeAttention']['tileTokens'] };
+  const attention = stack.decodeAttention as Pick<
+    Mutable<Stack['decodeAttention']>,
+    'tileTokens' | 'tileRows'
+  >;
+  const stated = { status: 'measured', ...provenance } as const;
   delete gemm.tokenTiles;
   delete attention.tileTokens;
-  if (backend !== 'cuda') return;
-  const stated = { status: 'measured', ...provenance } as const;
+  delete attention.tileRows;
+  if (backend !== 'cuda') {
+    attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
+    return;
+  }
   gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
 };
