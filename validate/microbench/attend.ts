@@ -21,6 +21,22 @@ interface Case extends Heads {
 
 const LLAMA: Heads = { heads: 32, kvHeads: 8, headDim: 128 };
 const QWEN: Heads = { heads: 14, kvHeads: 2, headDim: 64 };
+/** Other groups and dimensions: with them goes how much of a row each block leaves to be merged, and by which kernel. */
+const GROUPS: readonly Heads[] = [
+  [28, 4, 128],
+  [8, 8, 128],
+  [40, 8, 128],
+  [64, 8, 128],
+  [8, 1, 128],
+  [12, 2, 128],
+  [32, 2, 128],
+  [32, 32, 128],
+  [32, 8, 64],
+  [9, 3, 64],
+  [16, 1, 64],
+  [32, 32, 96],
+  [8, 4, 256],
+].map(([heads, kvHeads, headDim]) => ({ heads, kvHeads, headDim }));
 const ELEMENT_BYTES = 2;
 /** Pages of a power of two of them, of one page more, and of half as many more: rows then end within a block's share. */
 const PAGE_TOKENS = 64;
@@ -120,11 +136,19 @@ const casesOf = (): readonly Case[] => {
       ...[1, 4, 16, 64].flatMap((batch) => raw(shape, batch, oneMore(256, 2 ** 16))),
       ...[1, 4, 16].flatMap((batch) => raw(shape, batch, halfMore(256, 2 ** 16))),
     ]),
+    ...GROUPS.flatMap((shape) => [
+      ...raw(shape, 1, [256, 576, 1088, 2048, 2112, 4160, 16_448, 65_600]),
+      ...raw(shape, 6, [320, 1024, 1088, 4160, 16_448]),
+    ]),
     ...[1, 8].flatMap((batch) => raw(LLAMA, batch, [100, 371, 837, 1250, 3305], 1)),
+    ...[1, 6].flatMap((batch) => raw(GROUPS[0], batch, [100, 371, 837, 1250, 3305], 1)),
     ...CODED.flatMap((form) => [
       ...coded(form, 1, even(512, 2 ** 17)),
       ...coded(form, 1, halfMore(512, 2 ** 14)),
       ...coded(form, 8, oneMore(512, 2 ** 17)),
+      ...[320, 1088, 4160].map(
+        (context): Case => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
+      ),
     ]),
   ];
 };

@@ -27,12 +27,23 @@ const world: World = {
   fields: new Set(),
 };
 const { groupSize, headDim, kBytesPerToken, vBytesPerToken } = world;
-const BATCHES = [1, 8];
+/** KV heads and sequences: rows of a small model, of one sequence and of several. */
+const ROWS = [
+  { kvHeads: 4, batch: 1, step: 4 },
+  { kvHeads: 8, batch: 1, step: 2 },
+  { kvHeads: 8, batch: 8, step: 4 },
+];
+type Rows = (typeof ROWS)[number];
+/** Bytes that a site may read, and so that its tables may have. */
+const MOST_BYTES = 2 ** 28;
 /** Sizes are no powers of two, as those of a growing cache hardly ever are. */
 const UNEVEN = 17 / 16;
 
-const counts = (from: number, to: number): readonly number[] =>
-  powers(from * UNEVEN, to * UNEVEN, 4).map(Math.round);
+type Counts = (from: number, to: number) => readonly number[];
+const countsBy =
+  (step: number): Counts =>
+  (from, to) =>
+    powers(from * UNEVEN, to * UNEVEN, step).map(Math.round);
 
 const bytes = (hbm: number) => ({ hbm });
 
@@ -119,7 +130,7 @@ const executionBuffer = (rows: number): Work => {
   return last;
 };
 
-const worksOf = (): readonly Work[] => [
+const worksOf = (counts: Counts): readonly Work[] => [
   ...counts(64, 2 ** 16).map(dotShares),
   ...counts(1024, 2 ** 17).map((tokens) =>
     columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
@@ -135,13 +146,13 @@ const worksOf = (): readonly Work[] => [
     estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
   ),
   ...counts(32, 2 ** 13).map(concat),
-  ...powers(2 ** 14, 2 ** 20, 4).map(codesToHeads),
+  ...powers(2 ** 14, 2 ** 20, 2).map(codesToHeads),
   ...counts(64, 2 ** 14).map(executionBuffer),
   ...[true, false].flatMap((inDram) => counts(256, 2 ** 14).map((tokens) => listingWork(tokens, 16, inDram))),
 ];
 
-const operationOf = (work: Work, batch: number, layer: number): ScoreOperation => {
-  const rows = batch * world.kvHeads;
+const operationOf = (work: Work, { kvHeads, batch }: Rows, layer: number): ScoreOperation => {
+  const rows = batch * kvHeads;
   return {
     kind: 'score',
     index: work.index,
@@ -159,24 +170,27 @@ const operationOf = (work: Work, batch: number, layer: number): ScoreOperation =
   };
 };
 
-const siteOf = (bounds: Bounds, work: Work, batch: number): Site => {
-  const operation = operationOf(work, batch, 0);
+const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
+  const { kvHeads, batch } = rows;
+  const operation = operationOf(work, rows, 0);
   const { kernel, counts: sizes, shape } = work.call ?? { kernel: '', counts: {} };
   const passes = passesFor((operation.readBytes.hbm ?? 0) + (operation.writeBytes.hbm ?? 0), bounds, 32);
   return {
     law: `kernel/${kernel}`,
-    id: [`batch ${batch}`, ...Object.entries({ ...sizes, ...shape }).map(([name, x]) => `${name} ${x}`)].join(
-      ' ',
-    ),
+    id: [
+      `batch ${batch}`,
+      ...(kvHeads === world.kvHeads ? [] : [`heads ${kvHeads}`]),
+      ...Object.entries({ ...sizes, ...shape }).map(([name, x]) => `${name} ${x}`),
+    ].join(' '),
     operations: [operation],
     passes,
     options: { graph: true },
     build: (layout) => {
-      const operations = Array.from({ length: passes }, (_, pass) => operationOf(work, batch, pass));
+      const operations = Array.from({ length: passes }, (_, pass) => operationOf(work, rows, pass));
       const binding = new Binding(operations, layout);
       operations.forEach((one, at) => {
         binding.begin(at);
-        bindKernel(binding, { dimensions: world, batch }, one, false);
+        bindKernel(binding, { dimensions: { ...world, kvHeads }, batch }, one, false);
         binding.end();
       });
       return binding.calls;
@@ -204,10 +218,9 @@ export const microbench = {
     'scatter',
   ],
   sites: (bounds) =>
-    worksOf()
-      .flatMap((work) => BATCHES.map((batch) => siteOf(bounds, work, batch)))
-      .filter(
-        ({ operations: [operation] }) =>
-          operation.kind === 'score' && (operation.readBytes.hbm ?? 0) <= bounds.hbmBytes / 16,
-      ),
+    ROWS.flatMap((rows) => worksOf(countsBy(rows.step)).map((work) => siteOf(bounds, work, rows))).filter(
+      ({ operations: [operation] }) =>
+        operation.kind === 'score' &&
+        (operation.readBytes.hbm ?? 0) <= Math.min(bounds.hbmBytes / 16, MOST_BYTES),
+    ),
 } satisfies Microbench;

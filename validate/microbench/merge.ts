@@ -10,8 +10,8 @@ export const microbench = {
   title: 'merging partial attention',
   kernels: ['merge'],
   sites: (bounds) =>
-    [32, 128, 256, 1024, 2048].flatMap((rows) =>
-      [2, 3, 5, 9].map((parts) => {
+    [8, 32, 128, 256, 512, 1024, 2048].flatMap((rows) =>
+      [2, 3, 4, 5, 6, 9].map((parts) => {
         const bytes = rows * parts * (HEAD_DIM + 2) * 4;
         return kernelSite(
           bounds,

@@ -2,10 +2,12 @@
 import { selectOf } from '../../sim/timing/cost-cases.ts';
 import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } from './microbench.ts';
 
-/** Lengths beside powers of two, at which the way to share a row changes. */
-const STEPS = [17 / 16, 3 / 2];
-/** One in so many is chosen; it hardly matters how many. */
-const CHOSEN = 16;
+/** Lengths beside powers of two, at which the way to share a row changes; and one in so many is chosen. */
+const CASES = [
+  { step: 17 / 16, chosen: 16 },
+  { step: 5 / 4, chosen: 128 },
+  { step: 3 / 2, chosen: 16 },
+];
 
 const siteOf = (bounds: Bounds, rows: number, of: number, k: number): Site => {
   const passes = passesFor(rows * of * 4, bounds, 16);
@@ -33,10 +35,10 @@ export const microbench = {
   title: 'top-k',
   kernels: ['topk'],
   sites: (bounds) =>
-    [1, 8, 32, 128, 512].flatMap((rows) =>
+    [1, 4, 8, 16, 32, 64, 128, 512].flatMap((rows) =>
       powers(256, 2 ** 20, 2)
-        .flatMap((size) => STEPS.map((step) => step * size))
-        .filter((of) => rows * of * 4 <= bounds.hbmBytes / 8)
-        .map((of) => siteOf(bounds, rows, of, Math.ceil(of / CHOSEN))),
+        .flatMap((size) => CASES.map(({ step, chosen }) => ({ of: step * size, chosen })))
+        .filter(({ of }) => rows * of * 4 <= bounds.hbmBytes / 32)
+        .map(({ of, chosen }) => siteOf(bounds, rows, of, Math.ceil(of / chosen))),
     ),
 } satisfies Microbench;

@@ -88,10 +88,15 @@ export const dotShares: KernelBinder = (use) => {
   return shapeOf(use, 'sum') === 1 ? { ...bytes, write: 4 * rows * count } : bytes;
 };
 
+/** So many codes are drawn, the others repeat them. */
+const DRAWN_CODES = 2 ** 18;
+
 /** Codes below `centroids`, four to a word. */
 const codeWords = (bytes: number, centroids: number): Uint8Array => {
   const codes = new Uint8Array(4 * Math.ceil(bytes / 4));
-  for (let i = 0; i < codes.length; i++) codes[i] = (Math.imul(i, 0x9e3779b1) >>> 16) % centroids;
+  const drawn = Math.min(codes.length, DRAWN_CODES);
+  for (let i = 0; i < drawn; i++) codes[i] = (Math.imul(i, 0x9e3779b1) >>> 16) % centroids;
+  for (let have = drawn; have < codes.length; have *= 2) codes.copyWithin(have, 0, have);
   return codes;
 };
 
