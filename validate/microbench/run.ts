@@ -92,9 +92,15 @@ const shared = (one: Layout['sizes'], other: Layout['sizes']): Layout['sizes'] =
   return sizes;
 };
 
+const known = new WeakMap<Site, Layout['sizes']>();
+
+/** Bytes of each area that a site needs; kept, because tables of large sites take long to make. */
 const sizesOf = ({ site }: NamedSite): Layout['sizes'] => {
+  const before = known.get(site);
+  if (before !== undefined) return before;
   const layout = new Layout();
   site.build(layout);
+  known.set(site, layout.sizes);
   return layout.sizes;
 };
 
