@@ -168,8 +168,10 @@ void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t row
   const size_t shared = sizeof(uint4) * kTiles * chunks * 32;
   int resident = 1;
   cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, multiply_rows<kChunks, kTiles>, 32 * kProductWarps, shared);
-  const int64_t tiles = rows * ((p.count + kTileRows - 1) / kTileRows);
-  const int64_t wanted = (tiles + kProductWarps - 1) / kProductWarps;
+  const int64_t row_tiles = (p.count + kTileRows - 1) / kTileRows;
+  const int64_t tiles = rows * row_tiles;
+  // Whole blocks a row: a block that goes on to a second row takes as long again, which only long rows hide.
+  const int64_t wanted = rows * ((row_tiles + kProductWarps - 1) / kProductWarps);
   const int64_t most = static_cast<int64_t>(call.multiprocessors) * (resident > 0 ? resident : 1);
   const unsigned grid = static_cast<unsigned>(wanted < most ? wanted : most);
   multiply_rows<kChunks, kTiles><<<grid, 32 * kProductWarps, shared, call.stream>>>(p, tiles);
