@@ -6,7 +6,6 @@ import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { worldOf } from '../sim/decode/compare.ts';
 import { type CompareExperiment, compareExperimentSchema } from '../sim/experiment.ts';
-import { loadProfile, loadStack } from '../sim/hardware/load.ts';
 import { loadModel, modelNames } from '../sim/model/models.ts';
 import type { ModelShape } from '../sim/model/shape.ts';
 import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
@@ -15,6 +14,7 @@ import { configOfTrace } from '../traces/attention/model-config.ts';
 import { type AttentionFile, openAttentionFile } from '../traces/attention/node-file.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
 import { packageRoot } from '../traces/package-root.ts';
+import { namedMachine } from './machine.ts';
 import { nameOrJson } from './name-or-json.ts';
 import { atBudget, type ChosenPolicies } from './policy-choices.ts';
 import { UsageError } from './verb.ts';
@@ -25,7 +25,7 @@ export interface CompareFlags {
   readonly task?: string | undefined;
   readonly model?: string | undefined;
   readonly hardware: string;
-  readonly stack: string;
+  readonly stack?: string | undefined;
   readonly context?: number | undefined;
   readonly steps?: number | undefined;
   readonly budget?: number | undefined;
@@ -158,14 +158,12 @@ export const setUpCompare = (
   flags: CompareFlags,
   chosen: ChosenPolicies,
 ): CompareSetup & { readonly shape: ModelShape } => {
-  const hardware = load('hardware', flags.hardware, loadProfile);
-  const stack = load('stack', flags.stack, loadStack);
+  const machine = namedMachine(flags.hardware, flags.stack);
   const { trace, model, shape, origin, traceTitle, notes } = chooseTrace(flags);
   const experiment = compareExperimentSchema.parse({
     trace: origin,
     model,
-    hardware: hardware.source,
-    stack: stack.source,
+    ...machine.source,
     policies: chosen.choices,
     contextTokens: trace.shape.promptTokens,
     steps: trace.shape.steps,

@@ -2,9 +2,9 @@
 import * as z from 'zod';
 import { type CompareRun, compare } from '../sim/decode/compare.ts';
 import type { CompareExperiment } from '../sim/experiment.ts';
-import { DEFAULT_STACK } from '../sim/hardware/load.ts';
 import { setUpCompare } from './compare-setup.ts';
 import { renderComparison } from './compare-table.ts';
+import { machineFlags } from './machine.ts';
 import { writeOutput } from './output.ts';
 import { choosePolicies } from './policy-choices.ts';
 import { renderQuality } from './quality-table.ts';
@@ -31,8 +31,7 @@ const flags = z.object({
     .string()
     .optional()
     .describe("model to time: a catalog name or a Hugging Face config.json; default: the trace's"),
-  hardware: z.string().default('h100-sxm').describe('machine: a catalog name or a profile (.json)'),
-  stack: z.string().default(DEFAULT_STACK).describe('software stack: a catalog name or a file (.json)'),
+  ...machineFlags,
   policies: z
     .array(z.string().min(1))
     .min(1)

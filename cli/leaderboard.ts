@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import { compare, worldOf } from '../sim/decode/compare.ts';
 import { SimError } from '../sim/error.ts';
-import { DEFAULT_STACK, loadProfile } from '../sim/hardware/load.ts';
+import { loadProfile } from '../sim/hardware/load.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { createPolicy } from '../sim/policy/create-policy.ts';
 import { findPolicy } from '../sim/policy/find-policy.ts';
@@ -15,6 +15,7 @@ import { packageRoot } from '../traces/package-root.ts';
 import { setUpCompare } from './compare-setup.ts';
 import { costs, overall, type Row, rowsOf } from './leaderboard-board.ts';
 import { type Board, type LeaderboardPage, renderLeaderboard } from './leaderboard-page.ts';
+import { machineFlags } from './machine.ts';
 import { writeOutput } from './output.ts';
 import { type ChosenPolicies, choosePolicies } from './policy-choices.ts';
 import type { Verb } from './verb.ts';
@@ -32,8 +33,7 @@ const flags = z.object({
     .default(1024)
     .meta({ suffix: true })
     .describe('tokens that a query head attends to, for all policies that take such a budget'),
-  hardware: z.string().default('h100-sxm').describe('machine: a catalog name or a profile (.json)'),
-  stack: z.string().default(DEFAULT_STACK).describe('software stack: a catalog name or a file (.json)'),
+  ...machineFlags,
   steps: z.int().min(1).default(32).describe('decode steps'),
   batch: z
     .int()

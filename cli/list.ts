@@ -97,6 +97,14 @@ const formatRows = async (): Promise<readonly Row[]> => {
   return [attention, ...pluginRows(catalog).map((row) => ({ ...row, trace: 'requests' }))];
 };
 
+/** Profiles of the catalog, then machines that were measured. */
+const hardwareRows = async (): Promise<readonly Row[]> => {
+  const { listProfiles, profileRow } = await import('../sim/hardware/load.ts');
+  const { measuredNames, namedMachine } = await import('./machine.ts');
+  const measured = measuredNames().map((name) => profileRow(name, namedMachine(name, undefined).profile));
+  return [...listProfiles(), ...measured].map((row) => ({ ...row }));
+};
+
 /** Bandwidths of profiles are bytes per ns, which is GB/s. */
 const rate = (bytesPerNs: number): string => `${formatBytes(bytesPerNs * 1e9)}/s`;
 
@@ -113,13 +121,13 @@ const KINDS = {
   },
   hardware: {
     singular: 'hardware',
-    rows: async () => (await import('../sim/hardware/load.ts')).listProfiles().map((row) => ({ ...row })),
+    rows: hardwareRows,
     columns: [
       text('name', 'name'),
       number('memory', 'memoryBytes', formatBytes),
       number('HBM peak', 'hbmPeakBytesPerNs', rate),
       number('achieved', 'hbmAchievedBytesPerNs', rate),
-      number('bf16', 'bf16Tflops', (tflops) => `${tflops} TFLOP/s`),
+      number('bf16', 'bf16Tflops', (tflops) => `${Number(tflops.toPrecision(4))} TFLOP/s`),
       text('link', 'link'),
       number('to device', 'h2dBytesPerNs', rate),
       number('from measurements', 'anchoredRatio', formatRatio),

@@ -3,13 +3,12 @@
  * calibrated. Flags that the operation has no use for are refused, so that a typing error is never priced.
  */
 import * as z from 'zod';
-import { DEFAULT_STACK, loadProfile, loadStack } from '../sim/hardware/load.ts';
 import { RESULT_FORMAT } from '../sim/result.ts';
 import { resolveMachine } from '../sim/timing/cost.ts';
 import { type Prediction, type PredictRequest, predict } from '../sim/timing/predict.ts';
 import { kebabCase } from './flags.ts';
 import { formatBytes, formatCount, formatNs } from './format.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { machineFlags, namedMachine } from './machine.ts';
 import { UsageError, type Verb } from './verb.ts';
 
 const OPS = ['copy', 'gather', 'attend', 'prefill-attention', 'gemm', 'select'] as const;
@@ -20,8 +19,7 @@ const count = z.int().min(1).max(1e12).optional().meta({ suffix: true });
 
 const flags = z.object({
   op: z.enum(OPS).describe('what to time'),
-  hardware: z.string().default('h100-sxm').describe('machine: a catalog name or a profile (.json)'),
-  stack: z.string().default(DEFAULT_STACK).describe('software stack: a catalog name or a file (.json)'),
+  ...machineFlags,
   direction: z.enum(['h2d', 'd2h', 'both']).optional().describe('copy: which way; both = at the same time'),
   bytes: count.describe('copy: bytes of one copy'),
   count: count.describe('copy: how many copies; default 1'),
@@ -172,17 +170,16 @@ export const verb = {
   ],
   async run(given, context) {
     const request = requestOf(given);
-    const hardware = nameOrJson(given.hardware, 'hardware');
-    const stack = nameOrJson(given.stack, 'stack');
-    const machine = resolveMachine(loadProfile(hardware, given.hardware), loadStack(stack, given.stack));
+    const { source, profile, stack } = namedMachine(given.hardware, given.stack);
+    const machine = resolveMachine(profile, stack);
     const result = predict(request, machine);
     context.printJson({
       format: RESULT_FORMAT,
       kind: 'predict',
       experiment: {
         ...request,
-        hardware: typeof hardware === 'string' ? machine.name : hardware,
-        stack: typeof stack === 'string' ? machine.stack : stack,
+        hardware: typeof source.hardware === 'string' ? machine.name : source.hardware,
+        stack: typeof source.stack === 'string' ? machine.stack : source.stack,
       },
       seed: given.seed,
       ...result,

@@ -5,8 +5,7 @@
 import * as z from 'zod';
 import { KernelError } from '../kernels/backend.ts';
 import { replaySteps } from '../sim/decode/step-program.ts';
-import { loadProfile, loadStack } from '../sim/hardware/load.ts';
-import { evaluate, type MachineOf, machineFor } from '../validate/policies/evaluate.ts';
+import { evaluate, machineFor } from '../validate/policies/evaluate.ts';
 import { type PreparedCase, readWorkloads, writeWorkloads } from '../validate/policies/pack.ts';
 import { casesOf } from '../validate/policies/prepare-cases.ts';
 import {
@@ -15,7 +14,7 @@ import {
   writeValidationSamples,
 } from '../validate/policies/samples.ts';
 import { setUpCompare } from './compare-setup.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { machineFlags, type NamedMachine, namedMachine } from './machine.ts';
 import { writeOutput } from './output.ts';
 import { choosePolicies } from './policy-choices.ts';
 import { runPrepared } from './validate-run.ts';
@@ -74,14 +73,13 @@ const flags = z.object({
     .string()
     .optional()
     .describe("model to run: a catalog name or a config.json; default: the trace's"),
-  hardware: z
-    .string()
-    .default('h100-sxm')
-    .describe('profile that predicts: a catalog name or a file (.json)'),
+  hardware: machineFlags.hardware,
   stack: z
     .string()
-    .default('kvtier-kernels')
-    .describe('software stack that predicts: a name or a file (.json)'),
+    .optional()
+    .describe(
+      'software stack that predicts: a name or a file (.json); default: kvtier-kernels, or what was measured with the machine',
+    ),
   steps: z.int().min(1).default(4).describe('decode steps that are replayed; the last one is run'),
   layers: z.string().default('auto').describe('layers whose attention is replayed: auto, all, or a list'),
   kvHeads: z.string().default('auto').describe('KV heads that are replayed: auto, all, or a list'),
@@ -128,19 +126,18 @@ const flags = z.object({
 
 type ValidateFlags = z.infer<typeof flags>;
 
-const machineOf = ({ hardware, stack }: ValidateFlags): MachineOf =>
-  machineFor(
-    loadProfile(nameOrJson(hardware, 'hardware'), hardware),
-    loadStack(nameOrJson(stack, 'stack'), stack),
-  );
+/** What predicts: the machine that is named, running kvtier's own kernels. */
+const judgeOf = ({ hardware, stack }: ValidateFlags): NamedMachine =>
+  namedMachine(hardware, stack, 'kvtier-kernels');
 
 /** A GPU's profile says nothing of a processor, nor a processor's of a GPU. */
 const noteOtherMachine = (
   { hardware }: ValidateFlags,
+  { profile }: NamedMachine,
   { machine: { backend, name } }: ValidationSamples,
   context: VerbContext,
 ): void => {
-  const describesProcessor = loadProfile(nameOrJson(hardware, 'hardware'), hardware).link.kind === 'memory';
+  const describesProcessor = profile.link.kind === 'memory';
   if (describesProcessor === (backend !== 'cuda')) return;
   context.note(
     `${hardware} describes another kind of machine than ${name}: \`kvtier calibrate --backend ${backend} --out mine.json\` writes what --hardware mine.json --stack mine.stack.json predict it by`,
@@ -219,7 +216,7 @@ export const verb = {
   async run(given, context) {
     if (given.evaluate !== undefined && (given.from ?? given.prepare) !== undefined)
       throw new UsageError('--evaluate runs nothing: it excludes --from and --prepare');
-    const machine = machineOf(given);
+    const judge = judgeOf(given);
     const samples = await measured(given, context);
     if (samples === null) return;
     if (given.samples !== undefined && given.evaluate === undefined) {
@@ -231,8 +228,11 @@ export const verb = {
     const [refused] = samples.refused;
     if (samples.cases.length === 0)
       throw new KernelError('unsupported', `no case could be run: ${refused?.policy}: ${refused?.reason}`);
-    noteOtherMachine(given, samples, context);
-    const document = validationDocument(evaluate(samples, machine), given);
+    noteOtherMachine(given, judge, samples, context);
+    const document = validationDocument(evaluate(samples, machineFor(judge.profile, judge.stack)), {
+      ...given,
+      stack: judge.stackName,
+    });
     const files = given.out === undefined ? [] : await writeValidation(given.out, document);
     context.printJson(document);
     context.print(renderValidation(document, context.columns));

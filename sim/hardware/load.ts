@@ -86,27 +86,29 @@ export const statusesOf = (part: unknown): readonly string[] => {
 
 const ANCHORED: readonly string[] = ['measured', 'fitted', 'published'];
 
+/** What a list says of a profile. */
+export const profileRow = (name: string, profile: Profile): ProfileRow => {
+  const { accelerator, link, host, price } = profile;
+  const statuses = statusesOf(profile);
+  return {
+    name,
+    title: profile.title,
+    aliases: profile.aliases,
+    memoryBytes: accelerator.memory.capacityBytes.value,
+    hbmPeakBytesPerNs: accelerator.hbm.peakBytesPerNs.value,
+    hbmAchievedBytesPerNs: accelerator.hbm.achievedBytesPerNs.value,
+    bf16Tflops: accelerator.compute.bf16.peakTflops.value,
+    link: link.kind === 'pcie' ? `PCIe ${link.generation}` : link.generation,
+    h2dBytesPerNs: link.h2dBytesPerNs.value,
+    dramBytes: host.dram.capacityBytes.value,
+    usdPerHour: price?.usdPerHour.value ?? null,
+    anchoredRatio: statuses.filter((status) => ANCHORED.includes(status)).length / statuses.length,
+  };
+};
+
 /** One row a shipped profile, in the catalog's order. */
 export const listProfiles = (): readonly ProfileRow[] =>
-  profileNames.map((name) => {
-    const profile = loadProfile(name);
-    const { accelerator, link, host, price } = profile;
-    const statuses = statusesOf(profile);
-    return {
-      name,
-      title: profile.title,
-      aliases: profile.aliases,
-      memoryBytes: accelerator.memory.capacityBytes.value,
-      hbmPeakBytesPerNs: accelerator.hbm.peakBytesPerNs.value,
-      hbmAchievedBytesPerNs: accelerator.hbm.achievedBytesPerNs.value,
-      bf16Tflops: accelerator.compute.bf16.peakTflops.value,
-      link: link.kind === 'pcie' ? `PCIe ${link.generation}` : link.generation,
-      h2dBytesPerNs: link.h2dBytesPerNs.value,
-      dramBytes: host.dram.capacityBytes.value,
-      usdPerHour: price?.usdPerHour.value ?? null,
-      anchoredRatio: statuses.filter((status) => ANCHORED.includes(status)).length / statuses.length,
-    };
-  });
+  profileNames.map((name) => profileRow(name, loadProfile(name)));
 
 export interface StackRow {
   readonly name: string;
