@@ -63,4 +63,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = 'aafd880515f38def';
+export const digest = '5796aa133b32e722';

@@ -14,6 +14,7 @@ namespace kvt {
 
 enum FormatId : int {
   FORMAT_BF16, FORMAT_F16, FORMAT_INT8, FORMAT_INT4, FORMAT_INT4_TOKEN, FORMAT_K8V4, FORMAT_INT8_G64, FORMAT_INT4_G64,
+  FORMAT_INT2, FORMAT_INT2_G64, FORMAT_INT2_KEYS,
   FORMATS
 };
 
@@ -52,6 +53,9 @@ KVT_HOST_DEVICE constexpr PageFormat format_of(int id) {
     case FORMAT_K8V4: return {{8, 0, 1, true}, {4, 1, 0, false}};
     case FORMAT_INT8_G64: return {{8, 64, 1, false}, {8, 1, 64, false}};
     case FORMAT_INT4_G64: return {{4, 64, 1, false}, {4, 1, 64, false}};
+    case FORMAT_INT2: return {{2, 32, 1, false}, {2, 1, 32, false}};
+    case FORMAT_INT2_G64: return {{2, 64, 1, false}, {2, 1, 64, false}};
+    case FORMAT_INT2_KEYS: return {{2, 32, 1, false}, {16, 1, 1, false}};
     default: return {{16, 1, 1, false}, {16, 1, 1, false}};
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Formats of KV pages. A page holds pageTokens tokens of one KV head in one run of bytes: K rows, V rows, then (coded
- * formats) scales of K and scales of V, so that it moves as one row. Coded formats cut K and V into groups as the codecs
+ * halves) scales of K and scales of V, so that it moves as one row. Coded formats cut K and V into groups as the codecs
  * of the same name do (KIVI, arXiv 2402.02750; FlexGen, arXiv 2303.06865; TTKV, arXiv 2604.19769); formats.h is the twin.
  */
 import { bf16Of, f16Of, ofBf16, ofF16, u16View } from './floats.ts';
@@ -59,6 +59,10 @@ export const FORMATS = {
   },
   'int8-g64': kivi(6, 8, 64),
   'int4-g64': kivi(7, 4, 64),
+  int2: kivi(8, 2, 32),
+  'int2-g64': kivi(9, 2, 64),
+  // Keys of tokens whose values wait to be coded (KIVI's residual): values are f16.
+  'int2-keys': { id: 10, element: 'code', keys: perChannel(2, 32), values: raw },
 } as const satisfies Readonly<Record<string, Format>>;
 
 export type FormatName = keyof typeof FORMATS;
@@ -112,24 +116,25 @@ export const layoutOf = (format: Format, headDim: number, pageTokens: number): P
 export const pageStrideOf = (format: Format, headDim: number, pageTokens: number): number =>
   Math.ceil(layoutOf(format, headDim, pageTokens).bytes / 16) * 16;
 
-/** Place of a channel's nibble among the eight of its 32-bit word: even channels below, odd ones above. */
-const nibbleOf = (channel: number): number => ((channel & 7) >> 1) + 4 * (channel & 1);
+/** Place of a code of 2 or 4 bits among the eight of its channels' word: even channels below, odd ones above. */
+const placeOf = (channel: number): number => ((channel & 7) >> 1) + 4 * (channel & 1);
+
+/** Byte of a channel's code in a row, and the code's first bit there. */
+const bitsOf = (channel: number, bits: number): readonly [number, number] => {
+  if (bits === 8) return [channel, 0];
+  const bit = bits * placeOf(channel);
+  return [bits * (channel >> 3) + (bit >> 3), bit & 7];
+};
 
 const codeAt = (page: Uint8Array, row: number, channel: number, bits: number): number => {
-  if (bits === 8) return page[row + channel];
-  const nibble = nibbleOf(channel);
-  return (page[row + 4 * (channel >> 3) + (nibble >> 1)] >> (4 * (nibble & 1))) & 15;
+  const [byte, shift] = bitsOf(channel, bits);
+  return (page[row + byte] >> shift) & (2 ** bits - 1);
 };
 
 const putCode = (page: Uint8Array, row: number, channel: number, bits: number, code: number): void => {
-  if (bits === 8) {
-    page[row + channel] = code;
-    return;
-  }
-  const nibble = nibbleOf(channel);
-  const at = row + 4 * (channel >> 3) + (nibble >> 1);
-  const shift = 4 * (nibble & 1);
-  page[at] = (page[at] & ~(15 << shift)) | (code << shift);
+  const [byte, shift] = bitsOf(channel, bits);
+  const at = row + byte;
+  page[at] = (page[at] & ~((2 ** bits - 1) << shift)) | (code << shift);
 };
 
 /** Where the scale of a group stands, in halves from the scales' start; its offset stands `apart` halves on. */
@@ -205,6 +210,10 @@ const encodeSide = (
   const { half, rows, rowBytes, scales } = side;
   const { bits, symmetric } = half;
   const halves = new Uint16Array(page.buffer, page.byteOffset, page.length >> 1);
+  if (bits === 16) {
+    halves.set(Uint16Array.from(from, f16Of), rows / 2);
+    return;
+  }
   const extremes = new Map<number, [number, number]>();
   const place = (token: number, channel: number) => scalePlace(half, headDim, token, channel);
   const each = (visit: (token: number, channel: number, x: number) => void): void => {
@@ -230,6 +239,30 @@ const encodeSide = (
     const limited = Math.min(highest, Math.max(symmetric ? -highest : 0, code));
     putCode(page, rows + token * rowBytes, channel, bits, limited & 255);
   });
+};
+
+/** Copies one half of a coded page into tokens [from, from + tokens) of another; `from` begins a group. */
+export const copyTokens = (
+  source: { readonly page: Uint8Array; readonly pageTokens: number },
+  target: { readonly page: Uint8Array; readonly pageTokens: number; readonly from: number },
+  format: Format,
+  headDim: number,
+  values: boolean,
+): void => {
+  const [from, to] = [source, target].map(
+    ({ pageTokens }) => sidesOf(format, headDim, pageTokens)[values ? 1 : 0],
+  );
+  const { half, rowBytes } = to;
+  const { page, pageTokens } = source;
+  target.page.set(
+    page.subarray(from.rows, from.rows + pageTokens * rowBytes),
+    to.rows + target.from * rowBytes,
+  );
+  const bytes = scaleBytes(half, headDim, pageTokens);
+  target.page.set(
+    page.subarray(from.scales, from.scales + bytes),
+    to.scales + (target.from === 0 ? 0 : scaleBytes(half, headDim, target.from)),
+  );
 };
 
 /** Codes numbers [2, pageTokens, headDim] into a page of `layoutOf(...).bytes` bytes. */

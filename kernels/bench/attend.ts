@@ -34,6 +34,9 @@ const poolOf = async (memory: Memory, shape: Shape, pages: number) => {
       format: FORMATS[format].id,
       sourceStride: rawStride,
       targetStride: stride,
+      halves: 0,
+      from: 0,
+      to: 0,
     };
     await memory.run([callOf('encode', { source, target: { ...target, offset: first * stride } }, ints)]);
   }
@@ -104,7 +107,7 @@ const SHAPES: readonly Shape[] = [
   { ...llama70b, batch: 16, context: 32_768, pageTokens: 16, format: 'bf16' },
   { ...qwen05b, batch: 1, context: 524_288, pageTokens: 16, format: 'bf16' },
   { ...qwen05b, batch: 16, context: 32_768, pageTokens: 16, format: 'bf16' },
-  ...(['int8', 'k8v4', 'int4', 'int4-token'] as const).map((format) => ({
+  ...(['int8', 'k8v4', 'int4', 'int4-token', 'int2'] as const).map((format) => ({
     ...llama8b,
     batch: 32,
     context: 32_768,

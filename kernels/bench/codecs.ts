@@ -22,7 +22,15 @@ const siteOf = (kernel: 'encode' | 'decode', name: FormatName, pages: number): S
       const encode = callOf(
         'encode',
         { source: raw, target: coded },
-        { ...shape, sourceFormat: FORMATS.bf16.id, sourceStride: rawStride, targetStride: codedStride },
+        {
+          ...shape,
+          sourceFormat: FORMATS.bf16.id,
+          sourceStride: rawStride,
+          targetStride: codedStride,
+          halves: 0,
+          from: 0,
+          to: 0,
+        },
       );
       if (kernel === 'encode') return [encode];
       await memory.run([encode]);
@@ -37,7 +45,7 @@ const siteOf = (kernel: 'encode' | 'decode', name: FormatName, pages: number): S
   };
 };
 
-const NAMES: readonly FormatName[] = ['int8', 'k8v4', 'int4', 'int4-token'];
+const NAMES: readonly FormatName[] = ['int8', 'k8v4', 'int4', 'int4-token', 'int2'];
 
 const benchOf = (kernel: 'encode' | 'decode'): KernelBench => ({
   kernel,

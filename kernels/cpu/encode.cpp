@@ -46,10 +46,11 @@ void put_row(const PageSide& side, const int* codes, uint8_t* row) {
     for (int d = 0; d < side.dim; d++) row[d] = static_cast<uint8_t>(codes[d]);
     return;
   }
+  const int bits = side.half.bits;
   for (int d = 0; d < side.dim; d += 8) {
     uint32_t word = 0;
-    for (int j = 0; j < 8; j++) word |= static_cast<uint32_t>(codes[d + j]) << 4 * nibble_of(j);
-    std::memcpy(row + d / 2, &word, sizeof word);
+    for (int j = 0; j < 8; j++) word |= static_cast<uint32_t>(codes[d + j]) << bits * place_of(j);
+    std::memcpy(row + d * bits / 8, &word, bits);
   }
 }
 
@@ -86,19 +87,32 @@ kvt_status encode(const CpuCall& call) {
   PageCall c{};
   const kvt_status read = read_page_call(call, "encode", true, c);
   if (read != KVT_OK) return read;
+  const int64_t halves = call.integer(KVT_ENCODE_INT_HALVES), start = call.integer(KVT_ENCODE_INT_FROM);
+  const int64_t end = call.integer(KVT_ENCODE_INT_TO) == 0 ? c.tokens : call.integer(KVT_ENCODE_INT_TO);
+  const int group = format_of(c.to).keys.group_tokens;
+  if (halves < 0 || halves > 2 || start < 0 || end <= start || end > c.tokens ||
+      (halves != 2 && start % (group == 0 ? c.tokens : group) != 0))
+    return fail(KVT_INVALID, "encode: halves %lld of tokens %lld to %lld, expected 0 to 2, of a page, from where a group begins",
+                static_cast<long long>(halves), static_cast<long long>(start), static_cast<long long>(end));
   const bool f16 = c.from == FORMAT_F16;
   call.threads.run(c.pages, [&](int64_t from, int64_t to) {
     std::vector<float> numbers(c.tokens * c.dim);
     Scratch scratch(c.dim);
     for (int64_t page = from; page < to; page++)
       for (const bool values : {false, true}) {
+        if (halves == (values ? 1 : 2)) continue;
         const PageSide side = side_of(c.to, c.dim, c.tokens, values);
         const uint16_t* raw = reinterpret_cast<const uint16_t*>(c.source_page(page)) + (values ? c.tokens * c.dim : 0);
-        widen_numbers(raw, c.tokens * c.dim, f16, numbers.data());
+        widen_numbers(raw + start * c.dim, (end - start) * c.dim, f16, numbers.data() + start * c.dim);
+        if (!side.half.coded()) {
+          uint16_t* to = reinterpret_cast<uint16_t*>(c.target_page(page) + side.rows);
+          for (int64_t i = start * c.dim; i < end * c.dim; i++) to[i] = f16_of(numbers[i]);
+          continue;
+        }
         const int64_t step = side.half.group_tokens == 0 ? c.tokens : side.half.group_tokens;
-        for (int64_t first = 0; first < c.tokens; first += step)
-          encode_group(side, numbers.data() + first * c.dim, first, std::min(step, c.tokens - first),
-                       c.target_page(page), scratch);
+        for (int64_t first = start; first < end; first += step)
+          encode_group(side, numbers.data() + first * c.dim, first, std::min(step, end - first), c.target_page(page),
+                       scratch);
       }
   });
   return KVT_OK;

@@ -35,8 +35,8 @@ inline ScalePlace scale_place(const HalfFormat& half, int dim, int64_t token, in
   return {2 * (token * half.groups_across(dim) + group), 1};
 }
 
-// Place of a channel's nibble among the eight of its 32-bit word.
-inline int nibble_of(int channel) { return ((channel & 7) >> 1) + 4 * (channel & 1); }
+// Place of a channel's code of 2 or 4 bits among the eight of its word.
+inline int place_of(int channel) { return ((channel & 7) >> 1) + 4 * (channel & 1); }
 
 // One half (keys or values) of a page.
 struct PageSide {
@@ -50,7 +50,8 @@ struct PageSide {
 inline PageSide side_of(int format, int dim, int64_t tokens, bool values) {
   const PageFormat kind = format_of(format);
   const PageLayout layout = layout_of(kind, dim, tokens);
-  const bool f16 = format == FORMAT_F16;
+  // Halves that coded formats leave raw are f16.
+  const bool f16 = format != FORMAT_BF16;
   if (values) return {kind.values, layout.values, layout.value_scales, dim, f16};
   return {kind.keys, 0, layout.key_scales, dim, f16};
 }
@@ -60,6 +61,14 @@ inline void widen_codes(const PageSide& side, const uint8_t* row, float* to) {
   if (side.half.bits == 8) {
     for (int d = 0; d < side.dim; d++)
       to[d] = side.half.symmetric ? static_cast<float>(static_cast<int8_t>(row[d])) : static_cast<float>(row[d]);
+    return;
+  }
+  if (side.half.bits == 2) {
+    for (int d = 0; d < side.dim; d += 8)
+      for (int j = 0; j < 4; j++) {
+        to[d + 2 * j] = static_cast<float>(row[d / 4] >> 2 * j & 3);
+        to[d + 2 * j + 1] = static_cast<float>(row[d / 4 + 1] >> 2 * j & 3);
+      }
     return;
   }
   for (int d = 0; d < side.dim; d += 8) {

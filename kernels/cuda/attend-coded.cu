@@ -8,7 +8,8 @@ namespace {
 template <int Format, int Dim>
 kvt_status attend_dim(const CudaCall& call, const AttendArguments& a, int units) {
   constexpr bool by_channel = format_of(Format).keys.by_channel();
-  constexpr int warps = Dim == 64 || format_of(Format).keys.bits == 4 ? 12 : 8;
+  constexpr bool narrow = format_of(Format).keys.bits <= 4 && format_of(Format).values.bits <= 4;
+  constexpr int warps = Dim == 64 || narrow ? 12 : 8;
   const bool uniform = !by_channel || a.page_tokens % 32 == 0;
   if (!uniform) return launch_attend<CodedStore<Format, Dim, !by_channel>, 2, 8>(call, a, units);
   if (a.group > 8) return launch_attend<CodedStore<Format, Dim, true>, 2, 8>(call, a, units);
@@ -31,6 +32,9 @@ kvt_status attend_coded(const CudaCall& call, const AttendArguments& a, int unit
     case FORMAT_INT8_G64: return attend_format<FORMAT_INT8>(call, a, units);
     case FORMAT_INT4:
     case FORMAT_INT4_G64: return attend_format<FORMAT_INT4>(call, a, units);
+    case FORMAT_INT2:
+    case FORMAT_INT2_G64: return attend_format<FORMAT_INT2>(call, a, units);
+    case FORMAT_INT2_KEYS: return attend_format<FORMAT_INT2_KEYS>(call, a, units);
     case FORMAT_INT4_TOKEN: return attend_format<FORMAT_INT4_TOKEN>(call, a, units);
     default: return attend_format<FORMAT_K8V4>(call, a, units);
   }

@@ -33,13 +33,25 @@ __device__ __forceinline__ __half2 nibble_pair(uint32_t word) {
   else return __hfma2(as_half2((shifted & 0x00f000f0u) | kMagic), as_half2(kSixteenth), as_half2(kMinus64));
 }
 
+// Codes J of 2 bits in the lower (or the upper) bytes of a word's halves, as a pair of numbers.
+template <int J>
+__device__ __forceinline__ __half2 crumb_pair(uint32_t word, bool upper = false) {
+  // 4^-J, and 1024 of it below zero.
+  constexpr uint32_t by[4] = {0x3c003c00, 0x34003400, 0x2c002c00, 0x24002400};
+  constexpr uint32_t less[4] = {0xe400e400, 0xdc00dc00, 0xd400d400, 0xcc00cc00};
+  const uint32_t shifted = upper ? word >> 8 : word;
+  const __half2 biased = as_half2((shifted & (0x00030003u << 2 * J)) | kMagic);
+  if constexpr (J == 0) return __hsub2(biased, as_half2(k1024));
+  else return __hfma2(biased, as_half2(by[J]), as_half2(less[J]));
+}
+
 // How one half of a page is shared out: `Lanes` lanes hold a token's row, in units of one load.
 template <int Bits, int Dim, int Lanes>
 struct Share {
   static constexpr int kBytes = Dim * Bits / 8 / Lanes;
   static constexpr int kUnit = kBytes < 16 ? kBytes : 16;
   static constexpr int kUnits = kBytes / kUnit;
-  static constexpr int kWords = kBytes / 4;
+  static constexpr int kWords = (kBytes + 3) / 4;
   // Chunks of 8 channels: in a lane, and in a unit.
   static constexpr int kChunks = Dim / 8 / Lanes;
   static constexpr int kUnitChunks = kUnit / Bits;
@@ -112,11 +124,13 @@ struct CodedStore {
 #pragma unroll
     for (int s = 0; s < 4; s++) {
       Values::load(v[t][s], slots[s].page + shape.values + slots[s].place * Values::kBytes * 8, g);
+      if constexpr (kFormat.values.coded()) {
 #pragma unroll
-      for (int u = 0; u < Values::kUnits; u++) {
-        const int group = 8 * Values::chunk(u * Values::kUnitChunks, g) >> shape.value_group_shift;
-        load_unit<4>(&value_pair[t][s][u],
-                     slots[s].page + shape.value_scales + 2 * slots[s].place * shape.value_scale_row + 4 * group);
+        for (int u = 0; u < Values::kUnits; u++) {
+          const int group = 8 * Values::chunk(u * Values::kUnitChunks, g) >> shape.value_group_shift;
+          load_unit<4>(&value_pair[t][s][u],
+                       slots[s].page + shape.value_scales + 2 * slots[s].place * shape.value_scale_row + 4 * group);
+        }
       }
     }
   }
@@ -150,6 +164,12 @@ struct CodedStore {
       out[1] = scaled(byte_pair<true, kSigned>(low), scale[1], offset[1]);
       out[2] = scaled(byte_pair<false, kSigned>(high), scale[2], offset[2]);
       out[3] = scaled(byte_pair<true, kSigned>(high), scale[3], offset[3]);
+    } else if constexpr (kFormat.keys.bits == 2) {
+      const uint32_t word = __byte_perm(k[t][s][i / 2], 0, i % 2 == 0 ? 0x4140 : 0x4342);
+      out[0] = scaled(crumb_pair<0>(word), scale[0], offset[0]);
+      out[1] = scaled(crumb_pair<1>(word), scale[1], offset[1]);
+      out[2] = scaled(crumb_pair<2>(word), scale[2], offset[2]);
+      out[3] = scaled(crumb_pair<3>(word), scale[3], offset[3]);
     } else {
       out[0] = scaled(nibble_pair<0>(k[t][s][i]), scale[0], offset[0]);
       out[1] = scaled(nibble_pair<1>(k[t][s][i]), scale[1], offset[1]);
@@ -161,6 +181,14 @@ struct CodedStore {
   // Of chunk h: pairs of tokens for channel e = 0 to 7.
   __device__ __forceinline__ void values(int t, int pair, int h, const PageShape&, uint32_t (&out)[8]) const {
     const uint32_t (&a)[Values::kWords] = v[t][2 * pair], (&b)[Values::kWords] = v[t][2 * pair + 1];
+    if constexpr (!kFormat.values.coded()) {
+#pragma unroll
+      for (int w = 0; w < 4; w++) {
+        out[2 * w] = __byte_perm(a[4 * h + w], b[4 * h + w], 0x5410);
+        out[2 * w + 1] = __byte_perm(a[4 * h + w], b[4 * h + w], 0x7632);
+      }
+      return;
+    }
     const uint32_t pair_a = value_pair[t][2 * pair][h / Values::kUnitChunks];
     const uint32_t pair_b = value_pair[t][2 * pair + 1][h / Values::kUnitChunks];
     const uint32_t scale = __byte_perm(pair_a, pair_b, 0x5410), offset = __byte_perm(pair_a, pair_b, 0x7632);
@@ -174,6 +202,18 @@ struct CodedStore {
         out[4 * w + 2] = scaled(byte_pair<false, false>(high), scale, offset);
         out[4 * w + 3] = scaled(byte_pair<true, false>(high), scale, offset);
       }
+    } else if constexpr (kFormat.values.bits == 2) {
+      // Of two chunks a word: a byte of even channels and one of odd ones each.
+      const uint32_t even = __byte_perm(a[h / 2], b[h / 2], 0x6420), odd = __byte_perm(a[h / 2], b[h / 2], 0x7531);
+      const bool upper = h % 2 == 1;
+      out[0] = scaled(crumb_pair<0>(even, upper), scale, offset);
+      out[1] = scaled(crumb_pair<0>(odd, upper), scale, offset);
+      out[2] = scaled(crumb_pair<1>(even, upper), scale, offset);
+      out[3] = scaled(crumb_pair<1>(odd, upper), scale, offset);
+      out[4] = scaled(crumb_pair<2>(even, upper), scale, offset);
+      out[5] = scaled(crumb_pair<2>(odd, upper), scale, offset);
+      out[6] = scaled(crumb_pair<3>(even, upper), scale, offset);
+      out[7] = scaled(crumb_pair<3>(odd, upper), scale, offset);
     } else {
       // Even channels lie in the lower halves of the words, odd ones in the upper.
       const uint32_t even = __byte_perm(a[h], b[h], 0x5410), odd = __byte_perm(a[h], b[h], 0x7632);

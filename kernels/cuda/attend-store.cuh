@@ -33,15 +33,20 @@ struct PageShape {
 
 template <int Bytes>
 __device__ __forceinline__ void load_unit(uint32_t* to, const char* from) {
-  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
+  static_assert(Bytes == 2 || Bytes == 4 || Bytes == 8 || Bytes == 16);
   if constexpr (Bytes == 16)
     asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "l"(from));
   else if constexpr (Bytes == 8)
     asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
-  else
+  else if constexpr (Bytes == 4)
     asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
+  else {
+    uint16_t half;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u16 %0, [%1];" : "=h"(half) : "l"(from));
+    to[0] = half;
+  }
 }
 
 // Pages of 2-byte numbers. `Dim` is the head dimension, or (Exact false) the next larger one that is instantiated.

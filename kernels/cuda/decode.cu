@@ -17,12 +17,42 @@ __device__ void read_codes(const char* row, const CodedHalf& half, int chunk, fl
     }
     return;
   }
+  if (half.bits == 16) {
+    unpack_numbers(*reinterpret_cast<const uint4*>(row + 16 * chunk), 1, x);
+    return;
+  }
+  if (half.bits == 2) {
+    const uint32_t word = *reinterpret_cast<const uint16_t*>(row + 2 * chunk);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      x[2 * j] = static_cast<float>(word >> 2 * j & 3);
+      x[2 * j + 1] = static_cast<float>(word >> (2 * j + 8) & 3);
+    }
+    return;
+  }
   const uint32_t word = *reinterpret_cast<const uint32_t*>(row + 4 * chunk);
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     x[2 * j] = static_cast<float>(word >> 4 * j & 15);
     x[2 * j + 1] = static_cast<float>(word >> (4 * j + 16) & 15);
   }
+}
+
+__device__ void apply_scales(const PageCall& c, const CodedHalf& half, const char* from, int token, int chunk,
+                             float (&x)[8]) {
+  int apart;
+  const char* const scales = from + scale_at(half, c, token, 8 * chunk, apart);
+  if (half.channel_shift == 0) {
+    float scale[8], offset[8] = {};
+    unpack_numbers(*reinterpret_cast<const uint4*>(scales), 1, scale);
+    if (!half.symmetric) unpack_numbers(*reinterpret_cast<const uint4*>(scales + apart), 1, offset);
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = fmaf(x[i], scale[i], offset[i]);
+    return;
+  }
+  const uint32_t pair = *reinterpret_cast<const uint32_t*>(scales);
+#pragma unroll
+  for (int i = 0; i < 8; i++) x[i] = fmaf(x[i], F16::low(pair), F16::high(pair));
 }
 
 // Blocks of a page follow each other; blockIdx.y = keys or values.
@@ -36,19 +66,7 @@ __global__ void decode_pages(PageCall c, int blocks_a_page) {
   const char* const from = c.source_page(page);
   float x[8];
   read_codes(from + half.rows + static_cast<int64_t>(token) * c.dim * half.bits / 8, half, chunk, x);
-  int apart;
-  const char* const scales = from + half.scales + scale_at(half, c, token, 8 * chunk, apart);
-  if (half.channel_shift == 0) {
-    float scale[8], offset[8] = {};
-    unpack_numbers(*reinterpret_cast<const uint4*>(scales), 1, scale);
-    if (!half.symmetric) unpack_numbers(*reinterpret_cast<const uint4*>(scales + apart), 1, offset);
-#pragma unroll
-    for (int i = 0; i < 8; i++) x[i] = fmaf(x[i], scale[i], offset[i]);
-  } else {
-    const uint32_t pair = *reinterpret_cast<const uint32_t*>(scales);
-#pragma unroll
-    for (int i = 0; i < 8; i++) x[i] = fmaf(x[i], F16::low(pair), F16::high(pair));
-  }
+  if (half.bits < 16) apply_scales(c, half, from + half.scales, token, chunk, x);
   char* const to = c.target_page(page) + half.raw;
   *reinterpret_cast<uint4*>(to + 16ll * at) = pack_numbers(x, c.raw_f16);
 }

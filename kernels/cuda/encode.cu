@@ -49,6 +49,12 @@ __device__ void write_codes(char* row, const CodedHalf& half, int chunk, const f
     return;
   }
   uint32_t word = 0;
+  if (half.bits == 2) {
+#pragma unroll
+    for (int j = 0; j < 4; j++) word |= codes[2 * j] << 2 * j | codes[2 * j + 1] << (2 * j + 8);
+    *reinterpret_cast<uint16_t*>(row + 2 * chunk) = static_cast<uint16_t>(word);
+    return;
+  }
 #pragma unroll
   for (int j = 0; j < 4; j++) word |= codes[2 * j] << 4 * j | codes[2 * j + 1] << (4 * j + 16);
   *reinterpret_cast<uint32_t*>(row + 4 * chunk) = word;
@@ -127,16 +133,32 @@ __device__ void encode_by_token(const PageCall& c, const CodedHalf& half, const 
   }
 }
 
-__global__ void encode_pages(PageCall c, int slabs) {
-  const int64_t page = blockIdx.x / slabs;
-  const int slab = blockIdx.x % slabs;
-  const CodedHalf& half = c.halves[blockIdx.y];
+// A half that stays raw, as f16.
+__device__ void copy_numbers(const PageCall& c, const CodedHalf& half, const char* raw, char* page, int first, int last) {
+  const int chunks = c.dim / 8;
+  for (int at = first * chunks + threadIdx.x; at < last * chunks; at += kThreads) {
+    float x[8];
+    read_numbers(c, raw, at / chunks, at % chunks, x);
+    *reinterpret_cast<uint4*>(page + half.rows + 16ll * at) = pack_numbers(x, 1);
+  }
+}
+
+// Tokens [from, to) of each page, of the half or halves from `first_half` on.
+struct Tokens {
+  int from, to, slabs, first_half;
+};
+
+__global__ void encode_pages(PageCall c, Tokens t) {
+  const int64_t page = blockIdx.x / t.slabs;
+  const int slab = blockIdx.x % t.slabs;
+  const CodedHalf& half = c.halves[t.first_half + blockIdx.y];
   const int size = half.channel_shift == 0 ? half.group_tokens : kSlab;
-  const int first = slab * size;
-  if (first >= c.tokens) return;
+  const int first = t.from + slab * size;
+  if (first >= t.to) return;
   const char* const raw = c.source_page(page) + half.raw;
-  const int last = min(c.tokens, first + size);
-  if (half.channel_shift == 0) encode_by_channel(c, half, raw, c.target_page(page), first, last);
+  const int last = min(t.to, first + size);
+  if (half.bits == 16) copy_numbers(c, half, raw, c.target_page(page), first, last);
+  else if (half.channel_shift == 0) encode_by_channel(c, half, raw, c.target_page(page), first, last);
   else encode_by_token(c, half, raw, c.target_page(page), first, last);
 }
 
@@ -145,8 +167,17 @@ kvt_status encode(const CudaCall& call) {
   int64_t pages = 0;
   const kvt_status read = read_page_call(call, "encode", true, c, pages);
   if (read != KVT_OK) return read;
-  const int slabs = (c.tokens + kSlab - 1) / kSlab;
-  encode_pages<<<dim3(static_cast<unsigned>(pages * slabs), 2), kThreads, 0, call.stream>>>(c, slabs);
+  const int64_t halves = call.integer(KVT_ENCODE_INT_HALVES), from = call.integer(KVT_ENCODE_INT_FROM);
+  const int64_t to = call.integer(KVT_ENCODE_INT_TO) == 0 ? c.tokens : call.integer(KVT_ENCODE_INT_TO);
+  if (halves < 0 || halves > 2 || from < 0 || to <= from || to > c.tokens ||
+      (halves != 2 && from % c.halves[0].group_tokens != 0))
+    return fail(KVT_INVALID,
+                "encode: halves %lld of tokens %lld to %lld, expected 0 to 2, of a page, from where a group begins",
+                static_cast<long long>(halves), static_cast<long long>(from), static_cast<long long>(to));
+  const int slabs = static_cast<int>((to - from + kSlab - 1) / kSlab);
+  const Tokens tokens = {static_cast<int>(from), static_cast<int>(to), slabs, halves == 2};
+  const dim3 blocks(static_cast<unsigned>(pages * slabs), halves == 0 ? 2 : 1);
+  encode_pages<<<blocks, kThreads, 0, call.stream>>>(c, tokens);
   return after_launch("encode");
 }
 

@@ -10,6 +10,7 @@ namespace kvt {
 
 // One half of the coded page, and where its numbers lie in the raw one.
 struct CodedHalf {
+  // 16 = f16 as it is.
   int bits;
   // 0 = by channel; else log2 of the channels of a token's group.
   int channel_shift;
@@ -49,7 +50,8 @@ __device__ inline int64_t scale_at(const CodedHalf& half, const PageCall& c, int
 
 inline CodedHalf coded_half(const HalfFormat& half, int tokens, int64_t rows, int64_t scales, int64_t raw) {
   const int group = half.group_tokens == 0 ? tokens : half.group_tokens;
-  const int shift = half.by_channel() ? 0 : half.group_channels == 0 ? 30 : __builtin_ctz(half.group_channels);
+  const bool one = half.group_channels == 0 || !half.coded();
+  const int shift = half.by_channel() ? 0 : one ? 30 : __builtin_ctz(half.group_channels);
   return {half.bits, shift, group, half.symmetric, rows, scales, raw};
 }
 
