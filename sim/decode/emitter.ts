@@ -237,6 +237,7 @@ export class Emitter {
       ready = this.builder.add({
         kind: 'encode',
         codec: forms[form].name,
+        ...(keeps === undefined ? {} : { half: keeps === 'keys' ? 'values' : 'keys' }),
         inBytes,
         outBytes,
         flops,

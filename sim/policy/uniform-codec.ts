@@ -41,14 +41,17 @@ export const kiviInTurn = (
 ): readonly [Codec, Codec] => {
   const keys: Grouping = { bits: kBits, groupTokens: group, groupChannels: 1 };
   const values: Grouping = { bits: vBits, groupTokens: 1, groupChannels: group };
-  const whole = uniformCodec(`kivi-k${kBits}v${vBits}`, `KIVI, ${kBits} and ${vBits} bits`, keys, values);
+  // Names of the codecs of the same cut (codecs/), so that what is known of one holds of the other.
+  const cut = group === 32 ? '' : `-g${group}`;
+  const name = kBits === vBits ? `int${kBits}${cut}` : `int${kBits}v${vBits}${cut}`;
+  const whole = uniformCodec(name, `KIVI, ${kBits} and ${vBits} bits`, keys, values);
   const kBytes = (kBits * headDim) / 8 + groupScaleBytes(keys, headDim, group) / group;
   const vBytes = (vBits * headDim) / 8 + groupScaleBytes(values, headDim, 1);
   const common = { ...whole, kBytesPerToken: () => kBytes, scaleBytes: () => 0 };
   return [
     {
       ...common,
-      name: `kivi-k${kBits}`,
+      name: `int${kBits}${cut}-keys`,
       keeps: 'values',
       vBytesPerToken: () => vBytesPerToken,
       decodeFlopsPerToken: () => 2 * headDim,

@@ -108,6 +108,8 @@ export interface DecodeOperation extends OperationBase {
 export interface EncodeOperation extends OperationBase {
   readonly kind: 'encode';
   readonly codec: string;
+  /** The half of the tokens that is coded; absent = keys and values. */
+  readonly half?: 'keys' | 'values';
   readonly inBytes: number;
   readonly outBytes: number;
   readonly flops: number;

@@ -1,6 +1,6 @@
 /** New rows, coding, and the model's matrix products as calls. */
 import type { Ref } from '../../kernels/calls.ts';
-import { FORMATS, pageStrideOf } from '../../kernels/formats.ts';
+import { FORMATS, type Format, layoutOf, pageStrideOf } from '../../kernels/formats.ts';
 import type {
   AppendOperation,
   DecodeOperation,
@@ -40,16 +40,78 @@ export const bindAppend = (
 /** Pages in which codecs with a kernel code. */
 const CODED_PAGE_TOKENS = 64;
 
-/** Coding by its kernel where whole pages are coded, else work of the same size. */
+const HALVES = ['both', 'keys', 'values'] as const;
+
+/** Bytes that coding `tokens` of a page reads and writes. */
+const encodedBytes = (
+  format: Format,
+  headDim: number,
+  tokens: number,
+  half: EncodeOperation['half'],
+): number => {
+  const page = layoutOf(format, headDim, tokens);
+  const keys = page.values + page.valueScales - page.keyScales;
+  const values = page.bytes - keys;
+  return (
+    (half === 'values' ? 0 : keys + 2 * headDim * tokens) +
+    (half === 'keys' ? 0 : values + 2 * headDim * tokens)
+  );
+};
+
+/** Codes new tokens of each row: whole pages of them, then what begins a page. */
+const bindEncode = (
+  binding: Binding,
+  { dimensions: { headDim, kvHeads }, batch }: Workload,
+  { inBytes, half }: EncodeOperation,
+  format: Format,
+): void => {
+  const { layout } = binding;
+  const tokens = Math.max(1, Math.round(inBytes / (half === undefined ? 4 : 2) / headDim));
+  const rows = Math.min(tokens, kvHeads * batch);
+  const each = Math.round(tokens / rows);
+  const [sourceStride, targetStride] = [FORMATS.bf16, format].map((of) =>
+    pageStrideOf(of, headDim, CODED_PAGE_TOKENS),
+  );
+  const encode = (pages: number, to: number): void => {
+    if (pages === 0 || to === 0) return;
+    binding.add('encode', {
+      refs: {
+        source: layout.place('kv', pages * sourceStride),
+        target: layout.place('outputs', pages * targetStride),
+      },
+      ints: {
+        pages,
+        headDim,
+        pageTokens: CODED_PAGE_TOKENS,
+        sourceFormat: FORMATS.bf16.id,
+        format: format.id,
+        sourceStride,
+        targetStride,
+        halves: HALVES.indexOf(half ?? 'both'),
+        from: 0,
+        to,
+      },
+    });
+    binding.touch('hbm', pages * encodedBytes(format, headDim, to, half));
+  };
+  encode(rows * Math.floor(each / CODED_PAGE_TOKENS), CODED_PAGE_TOKENS);
+  encode(rows, each % CODED_PAGE_TOKENS);
+};
+
+/** Coding by its kernel, decoding where it is of whole pages; else work of the same size. */
 export const bindCodec = (
   binding: Binding,
-  { dimensions: { headDim } }: Workload,
+  workload: Workload,
   operation: EncodeOperation | DecodeOperation,
 ): void => {
+  const { headDim } = workload.dimensions;
   const { codec, inBytes, outBytes, flops, kind } = operation;
   const format = formatOfForm(codec);
-  const rawBytes = kind === 'encode' ? inBytes : outBytes;
-  const pages = rawBytes / (4 * headDim * CODED_PAGE_TOKENS);
+  if (kind === 'encode' && format !== null) {
+    bindEncode(binding, workload, operation, format);
+    return;
+  }
+  const pages = outBytes / (4 * headDim * CODED_PAGE_TOKENS);
   if (format === null || !Number.isInteger(pages)) {
     binding.standIn(`${kind} ${codec}`);
     binding.work('gpu', {
@@ -62,10 +124,8 @@ export const bindCodec = (
     });
     return;
   }
-  const raw = pageStrideOf(FORMATS.bf16, headDim, CODED_PAGE_TOKENS);
-  const coded = pageStrideOf(format, headDim, CODED_PAGE_TOKENS);
-  const isEncode = kind === 'encode';
-  const [sourceStride, targetStride] = isEncode ? [raw, coded] : [coded, raw];
+  const sourceStride = pageStrideOf(format, headDim, CODED_PAGE_TOKENS);
+  const targetStride = pageStrideOf(FORMATS.bf16, headDim, CODED_PAGE_TOKENS);
   binding.add(kind, {
     refs: {
       source: binding.layout.place('kv', pages * sourceStride),
@@ -75,9 +135,8 @@ export const bindCodec = (
       pages,
       headDim,
       pageTokens: CODED_PAGE_TOKENS,
-      ...(isEncode
-        ? { sourceFormat: FORMATS.bf16.id, format: format.id }
-        : { format: format.id, targetFormat: FORMATS.bf16.id }),
+      format: format.id,
+      targetFormat: FORMATS.bf16.id,
       sourceStride,
       targetStride,
     },

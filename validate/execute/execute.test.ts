@@ -42,16 +42,7 @@ const POLICIES = {
 };
 
 /** What no kernel of our own does; docs/validation.md says why. */
-const STAND_INS = [
-  'code-products',
-  'cluster-table',
-  'observed-logits',
-  'rebuild-keys',
-  'rehearsal',
-  'encode kivi-k2v2',
-  'attention over kivi-k2',
-  'attention over kivi-k2v2',
-];
+const STAND_INS = ['code-products', 'cluster-table', 'observed-logits', 'rebuild-keys', 'rehearsal'];
 
 const spec = {
   preset: 'smollm2-135m',

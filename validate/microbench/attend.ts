@@ -1,6 +1,8 @@
 /** Decode attention over paged KV in device memory: sequences, context, head shapes; pages, single tokens, coded pages. */
 import { FORMATS, type FormatName, pageStrideOf } from '../../kernels/formats.ts';
+import type { Codec } from '../../sim/policy/codec.ts';
 import { catalog as codecs } from '../../sim/policy/codecs/catalog.generated.ts';
+import { kiviInTurn } from '../../sim/policy/uniform-codec.ts';
 import type { AttendOperation } from '../../sim/program/operation.ts';
 import { attendOf } from '../../sim/timing/cost-cases.ts';
 import type { Layout } from '../execute/memory.ts';
@@ -46,7 +48,26 @@ const oneMore = (from: number, to: number): readonly number[] =>
 const halfMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
 /** Formats that are codecs with a law of attention of their own. */
-const CODED: readonly FormatName[] = ['int8', 'int4', 'int4-token', 'k8v4', 'int8-g64', 'int4-g64'];
+const CODED: readonly FormatName[] = [
+  'int8',
+  'int4',
+  'int4-token',
+  'k8v4',
+  'int8-g64',
+  'int4-g64',
+  'int2',
+  'int2-g64',
+];
+/** The codec of a format; KIVI's keys whose values wait to be coded have no file of their own. */
+const codecNamed = (form: FormatName, headDim: number): Codec | undefined => {
+  if (Object.hasOwn(codecs, form)) return codecs[form as keyof typeof codecs];
+  if (form !== 'int2-keys') return undefined;
+  const [keysCoded] = kiviInTurn(
+    { kBits: 2, vBits: 2, group: 32 },
+    { headDim, vBytesPerToken: ELEMENT_BYTES * headDim },
+  );
+  return keysCoded;
+};
 
 const refsOf = (layout: Layout, one: Case) => {
   const { batch, context, pageTokens, form, heads, kvHeads, headDim } = one;
@@ -91,8 +112,9 @@ const operationOf = (one: Case): AttendOperation => {
     ...attendOf({ ...one, elementBytes: ELEMENT_BYTES }),
     pageTokens: one.pageTokens,
   };
-  if (!Object.hasOwn(codecs, one.form)) return raw;
-  const { kBytesPerToken, vBytesPerToken, decodeFlopsPerToken } = codecs[one.form as keyof typeof codecs];
+  const codec = codecNamed(one.form, one.headDim);
+  if (codec === undefined) return raw;
+  const { kBytesPerToken, vBytesPerToken, decodeFlopsPerToken } = codec;
   const tokens = one.batch * one.kvHeads * one.context;
   const bytes = tokens * (kBytesPerToken(one.headDim) + vBytesPerToken(one.headDim));
   const decodeFlops = tokens * decodeFlopsPerToken(one.headDim);
@@ -150,6 +172,8 @@ const casesOf = (): readonly Case[] => {
         (context): Case => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
       ),
     ]),
+    // Never more than what waits to be coded.
+    ...[1, 2, 4, 8, 16, 64].flatMap((batch) => coded('int2-keys', batch, [64, 128, 256])),
   ];
 };
 

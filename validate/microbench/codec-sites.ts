@@ -46,6 +46,7 @@ const siteOf = (bounds: Bounds, way: 'encode' | 'decode', name: FormatName, page
       format: FORMATS[name].id,
       sourceStride,
       targetStride,
+      ...(way === 'encode' ? { halves: 0, from: 0, to: 0 } : {}),
     },
   }));
 };
