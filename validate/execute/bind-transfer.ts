@@ -57,7 +57,7 @@ export const bindFetch = (
       source: region,
       index: binding.layout.table(onHost ? 'hostTables' : 'tables', index),
       target,
-      ...(mode === 'staged' ? { staging: binding.layout.place('host', rows * rowBytes) } : {}),
+      ...(mode === 'staged' ? { staging: binding.layout.shared('packing', rows * rowBytes) } : {}),
     },
     ints: {
       rows,

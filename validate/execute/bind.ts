@@ -260,7 +260,7 @@ class StepBinder {
         source: layout.place('kv', rows * bytes),
         index: layout.table('hostTables', spreadRows(rows, rows)),
         target: layout.place('host', rows * bytes),
-        staging: layout.place('host', rows * bytes),
+        staging: layout.shared('landing', rows * bytes),
       },
       ints: {
         rows,

@@ -12,6 +12,9 @@ export const AREAS = {
   /** KV and indexes in host memory that kernels and copy engines reach. */
   host: { tier: 'dram', fill: 'normal-bf16' },
   pageable: { tier: 'pageable', fill: 'normal-bf16' },
+  /** Where host threads pack rows that are sent, and find rows that have come: a buffer a direction, used again and again. */
+  packing: { tier: 'dram', fill: 'zero' },
+  landing: { tier: 'dram', fill: 'zero' },
   /** Codes of an index: bytes of any value. */
   codes: { tier: 'hbm', fill: 'bytes' },
   /** What lies on the drive, or in the file that stands in for one. */
@@ -49,6 +52,12 @@ export class Layout {
     const offset = Math.ceil(this.sizes[area] / alignment) * alignment;
     this.sizes[area] = offset + Math.max(1, Math.ceil(bytes));
     return { buffer: AREA_NAMES.indexOf(area), offset };
+  }
+
+  /** The one place of an area whose users take turns: as large as the largest asks for. */
+  shared(area: 'packing' | 'landing', bytes: number): Ref {
+    this.sizes[area] = Math.max(this.sizes[area], Math.ceil(bytes));
+    return { buffer: AREA_NAMES.indexOf(area), offset: 0 };
   }
 
   /** 32-bit numbers, in a table of either tier. */

@@ -119,7 +119,7 @@ export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof t
     options: { graph: !named },
     build: (layout) => {
       const source = layout.place('host', regionBytes);
-      const staging = layout.place('host', rows * rowBytes);
+      const staging = layout.shared('packing', rows * rowBytes);
       const target = layout.place('kv', rows * rowBytes);
       const rowMode = ROW_MODES.indexOf(ROW_MODE[mode]);
       const ints = {
