@@ -120,7 +120,13 @@ export const linkSchema = z.strictObject({
   }),
   /** One call for many rows: a set-up, then the rows and their bytes, which hide each other in part. */
   dmaBatch: z.strictObject({ setupNs: time, rowNs: time }),
-  pageable: z.strictObject({ h2dBytesPerNs: quantity, d2hBytesPerNs: quantity, latencyNs: time }),
+  /** `latency` of a call; `d2hLatency` of one out of the GPU where that is another. */
+  pageable: z.strictObject({
+    h2dBytesPerNs: quantity,
+    d2hBytesPerNs: quantity,
+    latencyNs: time,
+    d2hLatencyNs: time.optional(),
+  }),
   /**
    * Kernel reads of host memory: `outstanding` rows in flight for a round trip each, at most `bytesPerNs`; rows
    * scattered over more than `reach` bytes miss the address translation, and misses follow one another, `walk` each. A

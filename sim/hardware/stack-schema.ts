@@ -88,8 +88,8 @@ export const stackSchema = z.strictObject({
    */
   hostKernels: z.record(z.string(), kernelLaw).optional(),
   /**
-   * Shares of a law's speed on grids of sizes, by the name of the law: `attend`, `gemm`, `select`, `rows` (gathered), or a kernel's.
-   * Time = the law's over the share, see sim/timing/utilisation.ts.
+   * Shares of a law's speed on grids of sizes, by the name of the law: `attend`, `gemm`, `select`, `rows` (gathered),
+   * `batch` (copies in one call), or a kernel's. Time = the law's over the share, see sim/timing/utilisation.ts.
    */
   utilisation: z.record(z.string(), utilisation).optional(),
 });

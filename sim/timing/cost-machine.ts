@@ -5,6 +5,7 @@
 import type { Profile } from '../hardware/schema.ts';
 import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
+import { type Direction, directionOf } from './direction.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
 import { TENSOR_ROWS, type Tiling } from './sizes.ts';
@@ -12,14 +13,6 @@ import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } fro
 import { type Utilisation, utilisationOf } from './utilisation.ts';
 
 export type ElementType = 'bf16' | 'fp16' | 'fp8' | 'int8' | 'fp32';
-
-interface Direction {
-  readonly bytesPerNs: number;
-  /** Of the engine that copies, no more than the link's. */
-  readonly copyBytesPerNs: number;
-  readonly gapNs: number;
-  readonly pageableBytesPerNs: number;
-}
 
 export interface Machine extends SharedResources {
   readonly name: string;
@@ -100,7 +93,6 @@ export interface Machine extends SharedResources {
       readonly choiceNs: number;
       readonly batchSetupNs: number;
       readonly batchRowNs: number;
-      readonly pageableLatencyNs: number;
     };
   readonly uva: Trust & {
     readonly bytesPerNs: number;
@@ -140,18 +132,8 @@ const resourcesOf = ({ accelerator, host, link, nvme }: Profile): readonly Machi
 const linkOf = (link: Profile['link']): Machine['link'] => ({
   ...trustOf([link.h2dBytesPerNs, link.d2hBytesPerNs, link.dma, link.latencyNs], link.errorRatio),
   kind: link.kind,
-  h2d: {
-    bytesPerNs: link.h2dBytesPerNs.value,
-    copyBytesPerNs: Math.min(link.engine?.h2dBytesPerNs.value ?? Infinity, link.h2dBytesPerNs.value),
-    gapNs: link.dma.h2dGapNs.value,
-    pageableBytesPerNs: Math.min(link.pageable.h2dBytesPerNs.value, link.h2dBytesPerNs.value),
-  },
-  d2h: {
-    bytesPerNs: link.d2hBytesPerNs.value,
-    copyBytesPerNs: Math.min(link.engine?.d2hBytesPerNs.value ?? Infinity, link.d2hBytesPerNs.value),
-    gapNs: link.dma.d2hGapNs.value,
-    pageableBytesPerNs: Math.min(link.pageable.d2hBytesPerNs.value, link.d2hBytesPerNs.value),
-  },
+  h2d: directionOf(link, 'h2d'),
+  d2h: directionOf(link, 'd2h'),
   hostSumBytesPerNs: link.hostSumBytesPerNs.value,
   latencyNs: link.latencyNs.value,
   ...rampOf(link),
@@ -160,7 +142,6 @@ const linkOf = (link: Profile['link']): Machine['link'] => ({
   choiceNs: link.dma.choiceNs?.value ?? 0,
   batchSetupNs: link.dmaBatch.setupNs.value,
   batchRowNs: link.dmaBatch.rowNs.value,
-  pageableLatencyNs: link.pageable.latencyNs.value,
 });
 
 const uvaOf = ({ uva, errorRatio }: Profile['link']): Machine['uva'] => ({

@@ -55,7 +55,12 @@ const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
  * Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. One batched
  * call costs the CPU as much a row as it takes to name them. Calls for rows that the GPU chooses wait for the choice.
  */
-const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, operation: TransferOperation) => {
+const dmaCost = (
+  machine: Machine,
+  way: Way,
+  { rows, rowBytes, bytes }: Shape,
+  operation: TransferOperation,
+) => {
   const { link } = machine;
   const { copyBytesPerNs, gapNs } = link[way];
   const isBatch = operation.mode === 'dma-batch';
@@ -72,6 +77,7 @@ const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, operation: 
   const setupNs = (isBatch ? link.batchSetupNs : 0) + (awaitsChoice ? link.choiceNs : 0);
   return toCost(machine, {
     fixedNs: link.latencyNs + rampNsOf(link, bytes / rows) + setupNs,
+    timeRatio: isBatch ? timeRatioOf(machine.utilisation.batch, { rowBytes }) : 1,
     amount: bytes,
     bounds,
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes)),
@@ -83,12 +89,11 @@ const dmaCost = (machine: Machine, way: Way, { rows, bytes }: Shape, operation: 
 /** Pageable memory: each call copies through one pinned staging buffer and blocks, so calls don't overlap. */
 const pageableCost = (machine: Machine, way: Way, { rows, bytes }: Shape): OperationCost => {
   const { link } = machine;
+  const { pageableBytesPerNs, pageableLatencyNs } = link[way];
   return toCost(machine, {
-    fixedNs: link.latencyNs + link.pageableLatencyNs,
+    fixedNs: link.latencyNs + pageableLatencyNs,
     amount: bytes,
-    bounds: [
-      { label: 'host', ns: (rows - 1) * link.pageableLatencyNs + bytes / link[way].pageableBytesPerNs },
-    ],
+    bounds: [{ label: 'host', ns: (rows - 1) * pageableLatencyNs + bytes / pageableBytesPerNs }],
     // Once by the DMA, and once read and once written by the CPU's copy.
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
     trust: { ...link, errorRatio: link.errorRatio + 0.3 },

@@ -62,6 +62,7 @@ const KEPT: readonly string[] = [
   'link.dmaBatch.setupNs',
   'link.dmaBatch.rowNs',
   'link.pageable.latencyNs',
+  'link.pageable.d2hLatencyNs',
   'link.uva.outstanding',
   'link.uva.roundTripNs',
   'link.uva.reachBytes',

@@ -26,6 +26,7 @@ const FIRST = {
   rowNs: 0.05,
   seekNs: 500,
   choiceNs: 5000,
+  d2hLatencyNs: 5000,
   rampNs: 1000,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,

@@ -59,6 +59,7 @@ const MACHINE_LAWS: readonly Law[] = [
   {
     name: 'batched copies',
     parameters: [`${LINK}.dmaBatch.setupNs`, `${LINK}.dmaBatch.rowNs`],
+    table: { name: 'batch', sizes: ['rowBytes'] },
     shows: of('batched-copies'),
   },
   {
@@ -72,6 +73,7 @@ const MACHINE_LAWS: readonly Law[] = [
       `${LINK}.pageable.h2dBytesPerNs`,
       `${LINK}.pageable.d2hBytesPerNs`,
       `${LINK}.pageable.latencyNs`,
+      `${LINK}.pageable.d2hLatencyNs`,
     ],
     atMost: {
       [`${LINK}.pageable.h2dBytesPerNs`]: `${LINK}.h2dBytesPerNs`,

@@ -1,6 +1,6 @@
 /** Sites of transfers over the link: what host copies, many copies, batches and pageable memory have in common. */
-import { COPY_MODES } from '../../kernels/calls.ts';
-import type { AreaName } from '../execute/memory.ts';
+import { COPY_MODES, type Ref } from '../../kernels/calls.ts';
+import { type AreaName, plus } from '../execute/memory.ts';
 import { chained, emptyOperation, type Site, transferOf } from './microbench.ts';
 
 const PASSES = 8;
@@ -24,7 +24,10 @@ export const copySite = (
     options: { graph: false },
     build: (layout) => {
       const [from, to]: readonly AreaName[] = way === 'h2d' ? [host, 'kv'] : ['kv', host];
-      const [source, target] = [layout.place(from, bytes), layout.place(to, bytes)];
+      // Each pass has host memory of its own: what a processor's caches keep of the last one is another regime.
+      const placed = (area: AreaName): Ref => layout.place(area, area === host ? bytes * passes : bytes);
+      const [source, target] = [placed(from), placed(to)];
+      const at = (ref: Ref, area: AreaName, pass: number): Ref => plus(ref, area === host ? pass * bytes : 0);
       const ints = {
         count: rows,
         bytes: rowBytes,
@@ -32,7 +35,15 @@ export const copySite = (
         targetStride: rowBytes,
         mode: copyMode,
       };
-      return chained(passes, () => ({ kernel: 'copy', refs: { source, target }, ints }), way);
+      return chained(
+        passes,
+        (pass) => ({
+          kernel: 'copy',
+          refs: { source: at(source, from, pass), target: at(target, to, pass) },
+          ints,
+        }),
+        way,
+      );
     },
   };
 };

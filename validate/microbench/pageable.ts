@@ -9,7 +9,7 @@ export const microbench = {
   kernels: ['copy', 'empty'],
   sites: ({ dramBytes }) =>
     (['h2d', 'd2h'] as const).flatMap((way) =>
-      powers(2 ** 16, Math.min(2 ** 26, dramBytes / 4), 4).map((bytes) =>
+      powers(2 ** 16, Math.min(2 ** 26, dramBytes / 4), 2).map((bytes) =>
         copySite(way, 1, bytes, 'pageable'),
       ),
     ),
