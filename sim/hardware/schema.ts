@@ -38,11 +38,18 @@ export const acceleratorSchema = z.strictObject({
     computeEfficiency: share,
     errorRatio: error,
   }),
-  /** start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). */
+  /**
+   * start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). Where blocks share the tokens of all rows:
+   * + turn a further row that a block attends to after its first, + merge for joining the parts of a row, which one block
+   * does, + mergeRound each time that it waits for parts.
+   */
   decodeAttention: z.strictObject({
     startNs: time,
     ...ramp,
     waveNs: time,
+    turnNs: time.optional(),
+    mergeNs: time.optional(),
+    mergeRoundNs: time.optional(),
     rateRatio: share,
     errorRatio: error,
   }),

@@ -60,6 +60,25 @@ export const stackSchema = z.strictObject({
      * 16, as tensor cores take them (m16n8k16).
      */
     tileRows: z.strictObject({ value: z.int().positive(), alone: z.boolean(), ...provenance }).optional(),
+    /**
+     * How one block joins the parts of a row: its threads take four numbers each of so many `parts` at a time. The first
+     * of `blocks` that is as large as the heads rules; more query rows of a KV head are further blocks'.
+     */
+    merge: z
+      .strictObject({
+        parts: z.int().positive(),
+        blocks: z
+          .array(
+            z.strictObject({
+              headDim: z.int().positive(),
+              queryRows: z.int().positive(),
+              threads: z.int().positive(),
+            }),
+          )
+          .min(1),
+        ...provenance,
+      })
+      .optional(),
   }),
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */

@@ -10,6 +10,7 @@ import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
 import { attendSizes, rawTokenBytes, streamingSizes } from './sizes.ts';
+import { type Attended, mergeRounds, splitOf } from './tiling.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -70,6 +71,14 @@ const touchedBytes = (
   return bytes * (1 + 2 * copies + 2 * expansion);
 };
 
+/** What blocks take because they share rows: for rows that one attends to in turn, and for joining the parts of a row. */
+const sharingNs = (machine: Machine, operation: AttendOperation, attended: Attended): number => {
+  const { turnNs, mergeNs, mergeRoundNs } = machine.decodeAttention;
+  const { turns, parts } = splitOf(operation, attended, machine.tiling);
+  const joinNs = parts > 1 ? mergeNs + mergeRounds(operation, parts, machine.tiling) * mergeRoundNs : 0;
+  return (turns - 1) * turnNs + joinNs;
+};
+
 /** What one kernel of an attention takes: it reads the KV of one stored form. */
 interface Pass {
   readonly fixedNs: number;
@@ -91,13 +100,13 @@ interface Share {
 const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pass => {
   const { decodeAttention: decode, prefillAttention: prefill, flopsPerNs } = machine;
   const { bytes, matrixFlops, decodeFlops } = share;
-  const timeRatio = timeRatioOf(
-    machine.utilisation.attend,
-    attendSizes(operation, { ...share, isCoded: false }, machine.tiling),
-  );
+  const attended = { ...share, isCoded: false };
+  const sizes = attendSizes(operation, attended, machine.tiling);
+  const timeRatio = timeRatioOf(machine.utilisation.attend, sizes);
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
+  const startNs = decode.startNs + decode.waveNs * waves + sharingNs(machine, operation, attended);
   return {
-    fixedNs: (decode.startNs + decode.waveNs * waves + rampNsOf(decode, bytes)) * timeRatio,
+    fixedNs: (startNs + rampNsOf(decode, bytes)) * timeRatio,
     hbmNs: (bytes / decode.bytesPerNs) * timeRatio,
     computeNs: matrixFlops / prefill.maxFlopsPerNs + decodeFlops / flopsPerNs.fp32,
     isPart: true,
@@ -111,14 +120,14 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
   const law = machine.kernels[name];
   const { bytes, matrixFlops, decodeFlops } = share;
   const work = { readBytes: bytes, writeBytes: 0, flops: decodeFlops, matrixFlops, kernels: 1 };
-  const sizes = {
-    ...streamingSizes(work),
-    ...attendSizes(operation, { ...share, isCoded: true }, machine.tiling),
-  };
+  const attended = { ...share, isCoded: true };
+  const sizes = { ...streamingSizes(work), ...attendSizes(operation, attended, machine.tiling) };
   const timeRatio = timeRatioOf(machine.utilisation[name], sizes);
+  // Declared work shares no rows.
+  const startNs = law.startNs + (name === 'score' ? 0 : sharingNs(machine, operation, attended));
   const { fp32, bf16 } = machine.flopsPerNs;
   return {
-    fixedNs: (law.startNs + rampNsOf(law, bytes)) * timeRatio,
+    fixedNs: (startNs + rampNsOf(law, bytes)) * timeRatio,
     hbmNs: (bytes / machine.hbm.readBytesPerNs / law.rateRatio) * timeRatio,
     computeNs: (decodeFlops / fp32 / law.flopsRatio + matrixFlops / bf16 / law.matrixRatio) * timeRatio,
     isPart: name !== 'score',

@@ -8,7 +8,7 @@ import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import { type Direction, directionOf } from './direction.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
 import type { MachineResource, SharedResources } from './machine.ts';
-import { TENSOR_ROWS, type Tiling } from './sizes.ts';
+import { type Tiling, tilingOf } from './tiling.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 import { type Utilisation, utilisationOf } from './utilisation.ts';
 
@@ -58,6 +58,9 @@ export interface Machine extends SharedResources {
     Ramp & {
       readonly startNs: number;
       readonly waveNs: number;
+      readonly turnNs: number;
+      readonly mergeNs: number;
+      readonly mergeRoundNs: number;
       readonly bytesPerNs: number;
       readonly expandsKv: boolean;
       readonly copies: number;
@@ -184,6 +187,9 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       startNs: Math.max(decodeAttention.startNs.value, stack.decodeAttention.startNs?.value ?? 0),
       ...rampOf(decodeAttention),
       waveNs: decodeAttention.waveNs.value,
+      turnNs: decodeAttention.turnNs?.value ?? 0,
+      mergeNs: decodeAttention.mergeNs?.value ?? 0,
+      mergeRoundNs: decodeAttention.mergeRoundNs?.value ?? 0,
       bytesPerNs:
         readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),
       expandsKv: stack.decodeAttention.expandsKv,
@@ -236,12 +242,7 @@ export const resolveMachine = (profile: Profile, stack: Stack): Machine => {
     },
     usdPerHour: price?.usdPerHour.value ?? null,
     sms: accelerator.sms.value,
-    tiling: {
-      sms: accelerator.sms.value,
-      tokenTiles: stack.gemm.tokenTiles?.sizes ?? [],
-      attendTiles: stack.decodeAttention.tileTokens ?? null,
-      attendRows: stack.decodeAttention.tileRows ?? TENSOR_ROWS,
-    },
+    tiling: tilingOf(stack, accelerator.sms.value),
     l2Bytes: accelerator.l2.capacityBytes.value,
     hbm: {
       peakBytesPerNs: hbm.peakBytesPerNs.value,

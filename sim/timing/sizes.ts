@@ -1,6 +1,7 @@
 /** Sizes of work by which the speed of a kernel was measured: what the axes of a table of utilisation can be. */
 import type { SizeName } from '../hardware/utilisation-schema.ts';
 import type { AttendOperation, Gemm, Operation } from '../program/operation.ts';
+import { type Attended, splitOf, type Tiling } from './tiling.ts';
 
 export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
 
@@ -41,49 +42,13 @@ export const streamingSizes = (work: Streaming): Sizes => {
   };
 };
 
-/** What kernels of a machine take at a time. */
-export interface Tiling {
-  readonly sms: number;
-  readonly tokenTiles: readonly number[];
-  /** Tokens of a tile of raw and of coded KV; null = not known. */
-  readonly attendTiles: { readonly raw: number; readonly coded: number } | null;
-  /** Query rows of a KV head that attention takes at a time, and whether it takes one alone. */
-  readonly attendRows: { readonly value: number; readonly alone: boolean };
-}
-
-/** Query rows of a tile of tensor cores (m16n8k16). */
-export const TENSOR_ROWS: Tiling['attendRows'] = { value: 16, alone: false };
-
-const PAGE_TOKENS = 64;
-
-const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
-
-/**
- * Rows that a block attends to in turn, at most, where blocks take even stretches of all rows' tokens in whole tiles: 1
- * where each row is that of whole blocks.
- */
-const turnsOf = (rows: number, tokens: number, tile: number, sms: number): number => {
-  const each = Math.max(1, Math.round(tokens));
-  const stretch = Math.ceil((rows * each) / sms / tile) * tile;
-  return Math.ceil((stretch - commonDivisor(stretch, each)) / each) + 1;
-};
-
-/** Attention by one kernel over `bytes` of KV, `tokens` a row. */
-export const attendSizes = (
-  { sequences, kvHeads, headDim, pageTokens = PAGE_TOKENS }: AttendOperation,
-  { bytes, tokens, isCoded }: { bytes: number; tokens: number; isCoded: boolean },
-  { sms, attendTiles }: Tiling,
-): Sizes => {
-  const rows = sequences * kvHeads;
-  const filled = Math.ceil(tokens / pageTokens) * pageTokens;
-  const tile = isCoded ? attendTiles?.coded : attendTiles?.raw;
-  return {
-    rows,
-    headDim,
-    bytes: Math.max(1, bytes),
-    turns: tile === undefined ? 1 : turnsOf(rows, filled, tile, sms),
-  };
-};
+/** Attention by one kernel. */
+export const attendSizes = (operation: AttendOperation, attended: Attended, tiling: Tiling): Sizes => ({
+  rows: operation.sequences * operation.kvHeads,
+  headDim: operation.headDim,
+  bytes: Math.max(1, attended.bytes),
+  turns: splitOf(operation, attended, tiling).turns,
+});
 
 /** Bytes of K and V of a token in one KV head, raw. */
 export const rawTokenBytes = ({ headDim }: AttendOperation): number => 4 * headDim;

@@ -8,6 +8,7 @@ import { attendOf, gemmOf, selectOf } from './cost-cases.ts';
 import { gemmCost } from './cost-kernels.ts';
 import { soloNs } from './operation-cost.ts';
 import { sizesOf } from './sizes.ts';
+import { mergeRounds, splitOf } from './tiling.ts';
 import { timeRatioOf, utilisationOf } from './utilisation.ts';
 
 const source = { status: 'measured', source: 'a test', date: '2026-11' } as const;
@@ -138,5 +139,40 @@ describe('tiles', () => {
     expect(turns(516)).toBe(1);
     const short = attendOf({ batch: 264, context: 64, heads: 8, kvHeads: 1, headDim: 128, elementBytes: 2 });
     expect(sizesOf(short, machine.tiling).turns).toBe(2);
+  });
+
+  it('of KV: a row is joined from its blocks’ parts, as many at a time as threads take', () => {
+    const attendMerge = { parts: 8, blocks: [{ headDim: 128, queryRows: 8, threads: 384 }] };
+    const tiling = { ...machine.tiling, attendMerge };
+    const split = (heads: number, kvHeads: number, context: number) => {
+      const one = attendOf({ batch: 1, context, heads, kvHeads, headDim: 128, elementBytes: 2 });
+      const { parts } = splitOf(one, { bytes: 0, tokens: context, isCoded: false }, tiling);
+      return { parts, rounds: mergeRounds(one, parts, tiling) };
+    };
+    // 8 rows over 132 multiprocessors, 3 teams of 128 threads; 4 rows, one team of 224.
+    expect(split(32, 8, 2048)).toEqual({ parts: 16, rounds: 1 });
+    expect(split(28, 4, 4096)).toEqual({ parts: 32, rounds: 4 });
+    expect(split(28, 4, 2050)).toEqual({ parts: 33, rounds: 5 });
+  });
+
+  it('of KV: further turns and rounds take their time', () => {
+    const { accelerator } = loadProfile('h100-sxm');
+    const [turnNs, mergeNs, mergeRoundNs] = [3000, 2000, 1000].map((value) => ({ value, ...stated }));
+    const decodeAttention = { ...accelerator.decodeAttention, turnNs, mergeNs, mergeRoundNs };
+    const profile = { ...loadProfile('h100-sxm'), accelerator: { ...accelerator, decodeAttention } };
+    const split = { ...stack.decodeAttention, tileTokens: { raw: 16, coded: 32, ...stated } };
+    const merge = { parts: 8, blocks: [{ headDim: 128, queryRows: 8, threads: 384 }], ...stated };
+    const on = (own: object) => {
+      const known = resolveMachine(profile, { ...stack, decodeAttention: { ...split, ...own } });
+      return (context: number) => {
+        const shape = { batch: 1, context, heads: 28, kvHeads: 4, headDim: 128, elementBytes: 2 };
+        return soloNs(costOf(attendOf(shape), known));
+      };
+    };
+    // 4096 tokens are those of whole blocks; of 4160, a block has the end of a row and the beginning of the next.
+    const further = on({})(4160) - on({})(4096);
+    expect(further).toBeGreaterThan(3000);
+    expect(further).toBeLessThan(3500);
+    expect(on({ merge })(4096) - on({})(4096)).toBeCloseTo(3 * 1000, 6);
   });
 });

@@ -28,6 +28,9 @@ const FIRST = {
   choiceNs: 5000,
   d2hLatencyNs: 5000,
   rampNs: 1000,
+  turnNs: 3000,
+  mergeNs: 2000,
+  mergeRoundNs: 800,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,
   flopsRatio: 0.5,
@@ -112,6 +115,17 @@ const residuals = ({ hardware, stack }: MachineDescription, sites: readonly Site
 /** Tokens that kernels take at a time: what kernels/cuda/gemm.cu and attend-kernel.cuh do; other backends' take any number. */
 const TOKEN_TILES = [8, 16, 32, 64];
 const ATTEND_TILES = { raw: 16, coded: 32 };
+/** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
+const ATTEND_MERGE = {
+  parts: 8,
+  blocks: [
+    { headDim: 64, queryRows: 8, threads: 512 },
+    { headDim: 64, queryRows: 16, threads: 384 },
+    { headDim: 128, queryRows: 8, threads: 384 },
+    { headDim: 128, queryRows: 16, threads: 256 },
+    { headDim: 256, queryRows: 8, threads: 256 },
+  ],
+};
 
 type Mutable<T> = { -readonly [name in keyof T]: T[name] };
 
@@ -123,18 +137,20 @@ const describeTiles = (
   const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
   const attention = stack.decodeAttention as Pick<
     Mutable<Stack['decodeAttention']>,
-    'tileTokens' | 'tileRows'
+    'tileTokens' | 'tileRows' | 'merge'
   >;
   const stated = { status: 'measured', ...provenance } as const;
   delete gemm.tokenTiles;
   delete attention.tileTokens;
   delete attention.tileRows;
+  delete attention.merge;
   if (backend !== 'cuda') {
     attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
     return;
   }
   gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
+  attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
 };
 
 /** Noise floor: each restart predicted by the one before it; null without a second one. */

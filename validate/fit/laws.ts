@@ -115,9 +115,16 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'decode attention',
-    parameters: ['startNs', 'rampNs', 'rampBytes', 'waveNs', 'rateRatio'].map(
-      (name) => `${ACCELERATOR}.decodeAttention.${name}`,
-    ),
+    parameters: [
+      'startNs',
+      'rampNs',
+      'rampBytes',
+      'waveNs',
+      'turnNs',
+      'mergeNs',
+      'mergeRoundNs',
+      'rateRatio',
+    ].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
     table: { name: 'attend', sizes: ['headDim', 'turns', 'rows', 'bytes'] },
     shows: (site) => site.benchmark === 'attend' && codecOf(site) === undefined,

@@ -95,8 +95,14 @@ export const processorLaw = (law: Law): Law | null => {
       parameters: law.parameters.map(moved),
       atMost: Object.fromEntries(Object.entries(law.atMost ?? {}).map(([path]) => [moved(path), path])),
     };
-  // Plain cores compute on tiles, and may be slower than memory.
+  // Plain cores compute on tiles, and may be slower than memory. Their threads share no rows in known stretches.
   if (law.name === 'decode attention')
-    return { ...law, parameters: [...law.parameters, `${ACCELERATOR}.prefillAttention.maxTflops`] };
+    return {
+      ...law,
+      parameters: [
+        ...law.parameters.filter((path) => !/\.(?:turn|merge|mergeRound)Ns$/.test(path)),
+        `${ACCELERATOR}.prefillAttention.maxTflops`,
+      ],
+    };
   return law;
 };
