@@ -17,7 +17,7 @@ kvt_status gather(const CpuCall& call) {
   if (mode != KVT_ROWS_STAGED) return move_rows("gather", from, to, rows, bytes, dma, call.io);
   const Rows staging = rows_of(call, KVT_GATHER_REF_STAGING, bytes);
   if (staging.memory == nullptr) return fail(KVT_INVALID, "gather: mode staged needs staging, in memory");
-  if (const kvt_status status = move_rows("gather", from, staging, rows, bytes, call.threads, call.io)) return status;
+  if (const kvt_status status = move_rows("gather", from, staging, rows, bytes, call.host, call.io)) return status;
   return move_rows("gather", staging, to, rows, bytes, dma, call.io);
 }
 

@@ -24,15 +24,16 @@ class File;
 
 struct CpuCall {
   const kvt_call& call;
-  // Pointers of the refs, at their offsets; null where absent. Bytes from there to the end of the buffer, and its tier.
+  // Pointers of the refs, at their offsets; null where absent. Bytes from there to the end of the buffer.
   void* pointers[KVT_MAX_REFS];
   uint64_t bytes[KVT_MAX_REFS];
-  int32_t tiers[KVT_MAX_REFS];
   // For kernels registered with KVT_CPU_FILE_KERNEL: the file of a ref in the nvme tier (its pointer is null).
   File* files[KVT_MAX_REFS];
   Threads& threads;
   // As many threads as requests that may be in flight at a file.
   Threads& io;
+  // The threads that pack and unpack rows for a copy engine, whatever stream the call is of.
+  Threads& host;
 
   int64_t integer(int at) const { return call.ints[at]; }
   double real(int at) const { return call.reals[at]; }

@@ -77,7 +77,6 @@ kvt_status resolve(kvt_context* context, const kvt_call& call, int32_t at, Resol
   for (int ref = 0; ref < KVT_MAX_REFS; ref++) {
     resolved->pointers[ref] = nullptr;
     resolved->bytes[ref] = 0;
-    resolved->tiers[ref] = -1;
     resolved->files[ref] = nullptr;
     if (call.buffer[ref] == -1) continue;
     Buffer* buffer = range(context, call.buffer[ref], call.offset[ref], 0, name);
@@ -87,7 +86,6 @@ kvt_status resolve(kvt_context* context, const kvt_call& call, int32_t at, Resol
                   call.buffer[ref]);
     if (buffer->memory != nullptr) resolved->pointers[ref] = buffer->memory + call.offset[ref];
     resolved->bytes[ref] = buffer->bytes - call.offset[ref];
-    resolved->tiers[ref] = buffer->tier;
     resolved->files[ref] = buffer->file.get();
   }
   return KVT_OK;

@@ -58,7 +58,6 @@ struct Resolved {
   kvt_call call;
   void* pointers[KVT_MAX_REFS];
   uint64_t bytes[KVT_MAX_REFS];
-  int32_t tiers[KVT_MAX_REFS];
   File* files[KVT_MAX_REFS];
 };
 // One pass over the list. start_ns and end_ns: a value a call, from the list's start, or null.

@@ -14,7 +14,7 @@
 namespace kvt {
 namespace {
 
-// Copies of at least this much into dram go past the cache: they are larger than what a core's own cache keeps.
+// Copies of at least this much go past the cache: they are larger than what a core's own cache keeps.
 constexpr int64_t kStreamBytes = 4 << 20;
 // Rows are fetched ahead of their use: about as many bytes as a core has in flight, of each row its beginning (what
 // follows is sequential, so the processor does it).
@@ -109,7 +109,7 @@ bool dense(const Rows& side, int64_t bytes) { return side.index == nullptr && si
 }  // namespace
 
 Rows rows_of(const CpuCall& call, int ref, int64_t stride) {
-  return {call.at<char>(ref), call.files[ref], call.call.offset[ref], call.bytes[ref], stride, nullptr, call.tiers[ref]};
+  return {call.at<char>(ref), call.files[ref], call.call.offset[ref], call.bytes[ref], stride, nullptr};
 }
 
 kvt_status check_rows(const char* kernel, const char* side, const Rows& place, int64_t rows, int64_t bytes) {
@@ -130,7 +130,7 @@ kvt_status move_rows(const char* kernel, const Rows& from, const Rows& to, int64
   if (const kvt_status status = check_rows(kernel, "source", from, rows, bytes)) return status;
   if (const kvt_status status = check_rows(kernel, "target", to, rows, bytes)) return status;
   if (from.file != nullptr || to.file != nullptr) return move_through_files(from, to, rows, bytes, io);
-  const bool stream = to.tier != KVT_HBM && rows * bytes >= kStreamBytes && bytes >= 64;
+  const bool stream = rows * bytes >= kStreamBytes && bytes >= 64;
   if (dense(from, bytes) && dense(to, bytes)) {
     threads.run(rows * bytes, [&](int64_t begin, int64_t end) {
       if (stream) {

@@ -14,7 +14,6 @@ struct Rows {
   uint64_t bytes;   // from there to the end
   int64_t stride;
   const uint32_t* index;  // row i lies at index[i] * stride; null: at i * stride
-  int32_t tier;
 };
 
 // The place of a ref of a call, without an index.

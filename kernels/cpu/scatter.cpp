@@ -18,7 +18,7 @@ kvt_status scatter(const CpuCall& call) {
   const Rows staging = rows_of(call, KVT_SCATTER_REF_STAGING, bytes);
   if (staging.memory == nullptr) return fail(KVT_INVALID, "scatter: mode staged needs staging, in memory");
   if (const kvt_status status = move_rows("scatter", from, staging, rows, bytes, dma, call.io)) return status;
-  return move_rows("scatter", staging, to, rows, bytes, call.threads, call.io);
+  return move_rows("scatter", staging, to, rows, bytes, call.host, call.io);
 }
 
 KVT_CPU_FILE_KERNEL(KVT_SCATTER, scatter);

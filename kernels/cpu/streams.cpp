@@ -39,22 +39,27 @@ struct Pass {
   }
 };
 
-kvt_status call_kernel(const Resolved& resolved, Threads& threads, Threads& io) {
-  CpuCall call{resolved.call, {}, {}, {}, {}, threads, io};
+// Threads beside those of a call's stream.
+struct Others {
+  Threads& io;
+  Threads& host;
+};
+
+kvt_status call_kernel(const Resolved& resolved, Threads& threads, const Others& others) {
+  CpuCall call{resolved.call, {}, {}, {}, threads, others.io, others.host};
   std::copy_n(resolved.pointers, KVT_MAX_REFS, call.pointers);
   std::copy_n(resolved.bytes, KVT_MAX_REFS, call.bytes);
-  std::copy_n(resolved.tiers, KVT_MAX_REFS, call.tiers);
   std::copy_n(resolved.files, KVT_MAX_REFS, call.files);
   return call_guarded(resolved.function, call);
 }
 
-void run_call(Pass& pass, size_t at, Threads& threads, Threads& io) {
+void run_call(Pass& pass, size_t at, Threads& threads, const Others& others) {
   const Resolved& resolved = pass.calls[at];
   for (const int32_t earlier : resolved.call.after)
     if (earlier >= 0) pass.done[static_cast<size_t>(earlier)].wait(false);
   if (pass.start_ns != nullptr) pass.start_ns[at] = static_cast<double>(now_ns() - pass.begin_ns);
   if (!pass.failed)
-    if (const kvt_status status = call_kernel(resolved, threads, io)) pass.record(status);
+    if (const kvt_status status = call_kernel(resolved, threads, others)) pass.record(status);
   if (pass.end_ns != nullptr) pass.end_ns[at] = static_cast<double>(now_ns() - pass.begin_ns);
   pass.done[at] = true;
   pass.done[at].notify_all();
@@ -91,7 +96,7 @@ class Streams {
     pass.begin_ns = now_ns();
     if (count <= 1) {
       for (size_t at = 0; at < pass.calls.size(); at++)
-        run_call(pass, at, threads_of(pass.calls[at].call.stream), *io_);
+        run_call(pass, at, threads_of(pass.calls[at].call.stream), others());
     } else {
       pass.running = count;
       {
@@ -107,6 +112,8 @@ class Streams {
   }
 
  private:
+  Others others() { return {*io_, *host_workers_}; }
+
   Threads& threads_of(int32_t stream) {
     if (stream == KVT_COMPUTE) return *workers_;
     return stream == KVT_CPU ? *host_workers_ : *alone_;
@@ -123,7 +130,7 @@ class Streams {
         pass = pass_;
       }
       for (size_t at = 0; at < pass->calls.size(); at++)
-        if (pass->calls[at].call.stream == stream) run_call(*pass, at, threads_of(stream), *io_);
+        if (pass->calls[at].call.stream == stream) run_call(*pass, at, threads_of(stream), others());
       finish(*pass);
     }
   }
