@@ -3,6 +3,7 @@
  * Promise: a flow alone never exceeds a resource's capacity, so its solo time is what the fabric gives it.
  */
 import type { Machine } from './cost-machine.ts';
+import { isProcessor } from './machine.ts';
 import type { Demand, OperationCost, ResourceName } from './operation-cost.ts';
 import type { Trust } from './trust.ts';
 
@@ -33,6 +34,8 @@ export interface Work {
   readonly timeRatio?: number;
   /** Bounds wider than the law's own error, as ratios; default [1, 1]. */
   readonly widen?: readonly [number, number];
+  /** Cores that it keeps busy on a processor; default all. */
+  readonly cores?: number;
 }
 
 /** Beyond what a law was fitted on, its error is taken to be this much larger. */
@@ -55,31 +58,43 @@ const intervalOf = ({ trust, inDomain, widen = [1, 1] }: Work): readonly [number
   return [Math.min(1, widen[0]) / (1 + error), Math.max(1, widen[1]) * (1 + error)];
 };
 
+/** On a processor, hbm and dram are one memory, so what is taken of either is taken of both. */
+const takenOf = ({ link }: Machine, takes: ResourceBytes): ResourceBytes =>
+  isProcessor(link) ? { ...takes, hbm: (takes.hbm ?? 0) + (takes.dram ?? 0) } : takes;
+
+/** What a flow of `amount` that takes `ns` alone demands of each resource, a unit of the amount. */
+const demandsOf = (machine: Machine, amount: number, ns: number, work: Work): readonly Demand[] => {
+  const takes = {
+    ...takenOf(machine, work.takes),
+    cores: ns * Math.min(machine.sms, work.cores ?? machine.sms),
+  };
+  return machine.resources
+    .map(({ name }) => ({ resource: name, bytesPerAmount: (takes[name] ?? 0) / amount }))
+    .filter(({ bytesPerAmount }) => bytesPerAmount > 0);
+};
+
 /** The cost of a piece of work: its slowest bound rules; ties go to the first. */
 export const toCost = (machine: Machine, work: Work): OperationCost => {
   const { timeRatio = 1 } = work;
   const own = work.bounds.map(({ label, ns }) => ({ label, ns: ns * timeRatio }));
   const lasting = slowestOf(own).ns;
-  const slowest = slowestOf([...own, ...capacityBounds(machine, work.takes)]);
+  const slowest = slowestOf([...own, ...capacityBounds(machine, takenOf(machine, work.takes))]);
   const amount = slowest.ns > 0 ? work.amount : 0;
-  const demands: readonly Demand[] =
-    amount > 0
-      ? machine.resources
-          .map(({ name }) => ({ resource: name, bytesPerAmount: (work.takes[name] ?? 0) / amount }))
-          .filter(({ bytesPerAmount }) => bytesPerAmount > 0)
-      : [];
   // What a table takes off a flow that a resource holds up comes off the start instead: the two overlapped.
   const ownNs =
     timeRatio < 1 ? Math.max(0, work.fixedNs * timeRatio - (slowest.ns - lasting)) : work.fixedNs * timeRatio;
   const { hostNs = 0 } = work;
   const ahead = machine.launch.ahead === true && hostNs > 0;
   const fixedNs = ahead ? ownNs : Math.max(ownNs, hostNs - slowest.ns);
+  const soloRatePerNs = amount > 0 ? amount / slowest.ns : 1;
   const label = fixedNs > slowest.ns ? (fixedNs > ownNs ? 'launch' : 'latency') : slowest.label;
   return {
     fixedNs,
     amount,
-    soloRatePerNs: amount > 0 ? amount / slowest.ns : 1,
-    demands,
+    soloRatePerNs,
+    demands: amount > 0 ? demandsOf(machine, amount, slowest.ns, work) : [],
+    // Threads get equal time, so whatever runs on the cores slows down alike.
+    ...(isProcessor(machine.link) ? { weight: soloRatePerNs } : {}),
     ...(ahead ? { hostNs } : {}),
     boundBy: amount > 0 ? slowest.label : label,
     intervalRatio: intervalOf(work),

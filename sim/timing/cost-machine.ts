@@ -7,7 +7,7 @@ import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import { type Direction, directionOf } from './direction.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
-import type { MachineResource, SharedResources } from './machine.ts';
+import { resourcesOf, type SharedResources } from './machine.ts';
 import { type Tiling, tilingOf } from './tiling.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 import { type Utilisation, utilisationOf } from './utilisation.ts';
@@ -122,15 +122,6 @@ const GRANULE_BYTES = 65_536;
 /** Read-capacity bytes that one written byte costs, from the read rate and the rate of equal reads and writes. */
 const writeWeight = (readRate: number, mixedRate: number): number =>
   Math.max(1, (2 * readRate) / mixedRate - 1);
-
-const resourcesOf = ({ accelerator, host, link, nvme }: Profile): readonly MachineResource[] => [
-  { name: 'hbm', label: 'hbm', rateBytesPerNs: accelerator.hbm.achievedBytesPerNs.value },
-  { name: 'h2d', label: `${link.kind}.h2d`, rateBytesPerNs: link.h2dBytesPerNs.value },
-  { name: 'd2h', label: `${link.kind}.d2h`, rateBytesPerNs: link.d2hBytesPerNs.value },
-  { name: 'host', label: 'host', rateBytesPerNs: link.hostSumBytesPerNs.value },
-  { name: 'dram', label: 'dram', rateBytesPerNs: host.dram.readBytesPerNs.value },
-  ...(nvme ? [{ name: 'nvme', label: 'nvme', rateBytesPerNs: nvme.readBytesPerNs.value } as const] : []),
-];
 
 const linkOf = (link: Profile['link']): Machine['link'] => ({
   ...trustOf([link.h2dBytesPerNs, link.d2hBytesPerNs, link.dma, link.latencyNs], link.errorRatio),

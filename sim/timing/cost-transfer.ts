@@ -14,6 +14,7 @@ import {
 import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
 import { scatteredRowsNs } from './cost-host.ts';
 import type { Machine } from './cost-machine.ts';
+import { isProcessor } from './machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
@@ -82,6 +83,7 @@ const dmaCost = (
     bounds,
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes)),
     trust: link,
+    cores: 1,
     inDomain: bytes / rows >= 256 && bytes <= 2 ** 34,
   });
 };
@@ -97,6 +99,7 @@ const pageableCost = (machine: Machine, way: Way, { rows, bytes }: Shape): Opera
     // Once by the DMA, and once read and once written by the CPU's copy.
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
     trust: { ...link, errorRatio: link.errorRatio + 0.3 },
+    cores: 1,
     inDomain: bytes / rows >= 65_536,
   });
 };
@@ -152,6 +155,10 @@ const uvaFlowNs = (machine: Machine, { rows, rowBytes }: Shape, spread: Spread):
   );
 };
 
+/** Bytes that reach memory of those that kernels write after `read` others: what the last cache holds does not, yet. */
+const uncached = ({ l2Bytes }: Machine, read: number, bytes: number): number =>
+  bytes * Math.min(1, (read + bytes) / l2Bytes);
+
 /** Zero-copy: a kernel reads (or writes) host memory directly, on the stream that it runs on. */
 const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOperation): OperationCost => {
   const { uva, launch, link } = machine;
@@ -166,7 +173,12 @@ const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOp
     fixedNs: uva.startNs ?? kernelStartNs(machine) + uva.roundTripNs,
     amount: shape.bytes,
     bounds: [{ label: labelOf(machine, way), ns: Math.max(flowNs, shape.bytes / link[way].bytesPerNs) }],
-    takes: linkTakes(machine, way, payload, dramOneWay(machine, way, payload)),
+    takes: {
+      ...linkTakes(machine, way, payload, dramOneWay(machine, way, payload)),
+      ...(isProcessor(link) && way === 'h2d'
+        ? { hbm: hbmBytes(machine, 0, uncached(machine, payload, payload)) }
+        : {}),
+    },
     trust: { ...uva, errorRatio: uva.errorRatio + 0.1 },
     inDomain: shape.rowBytes >= 64 && shape.rows >= 512,
     hostNs: launch.hostNs,
@@ -200,9 +212,9 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
  * the L2 as far as the rows that pass through it leave room.
  */
 const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): OperationCost => {
-  const { gather, hbm, launch, l2Bytes } = machine;
+  const { gather, hbm, launch } = machine;
   const read = rows * roundUp(rowBytes, hbm.sectorBytes);
-  const written = bytes * Math.min(1, (read + bytes) / l2Bytes);
+  const written = uncached(machine, read, bytes);
   const flowNs = Math.max((read + written) / gather.bytesPerNs, rows * gather.rowNs);
   return toCost(machine, {
     fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,

@@ -256,7 +256,7 @@ export class Interpreter {
     // Competing flows get equal bytes per ns of what they use most.
     const flowClass = this.fabric.holdClass({
       capPerNs: cost.soloRatePerNs,
-      weight: heaviest > 0 ? 1 / heaviest : 1,
+      weight: cost.weight ?? (heaviest > 0 ? 1 / heaviest : 1),
       demands,
     });
     const engine = this.engineCopies.get(id);

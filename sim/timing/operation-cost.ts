@@ -3,8 +3,8 @@
  * The interpreter plays the flow on the fabric, where other flows slow it down.
  */
 
-/** Resources that flows share. `h2d`/`d2h` are the two directions of the host link (PCIe or C2C). */
-export type ResourceName = 'hbm' | 'h2d' | 'd2h' | 'host' | 'dram' | 'nvme';
+/** Resources that flows share; `cores` of a processor that is its own accelerator, in core-ns instead of bytes. `h2d`/`d2h` are the two directions of the host link (PCIe or C2C). */
+export type ResourceName = 'hbm' | 'h2d' | 'd2h' | 'host' | 'dram' | 'cores' | 'nvme';
 
 export interface Demand {
   readonly resource: ResourceName;
@@ -20,6 +20,8 @@ export interface OperationCost {
   /** Units of amount per ns when the operation runs alone; > 0 where amount > 0. */
   readonly soloRatePerNs: number;
   readonly demands: readonly Demand[];
+  /** Its rate beside other flows', where they share something; absent = equal bytes of what each takes most of. */
+  readonly weight?: number;
   /** CPU time of its launches, ns, where they run ahead of the GPU; absent = in the fixed part as far as it shows. */
   readonly hostNs?: number;
   /** What limits the flow when alone: a resource label, 'compute', 'launch' or 'latency'. */

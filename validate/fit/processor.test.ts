@@ -4,6 +4,7 @@ import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
 import { gatherOf } from '../../sim/timing/cost-cases.ts';
 import { transferOf } from '../microbench/microbench.ts';
+import { scoreOf } from '../microbench/score-sites.ts';
 import { predictNs } from '../predict-site.ts';
 import type { Samples, SiteSamples } from '../samples.ts';
 import { fitMachine } from './fit-machine.ts';
@@ -77,6 +78,7 @@ const samples: Samples = {
 describe('a fit of a processor', () => {
   const base = { hardware: loadProfile('h100-sxm'), stack: loadStack() };
   const { hardware, stack } = fitMachine(samples, base, 'a-processor');
+  const two = { ...hardware.accelerator.sms, value: 2 };
 
   it('states what the machine is and what its memory reaches', () => {
     expect(hardware.accelerator.sms.value).toBe(UNITS);
@@ -95,8 +97,24 @@ describe('a fit of a processor', () => {
     const copied = bytes / predictNs([transferOf('h2d', 1, bytes, 'dma')], machine);
     expect(copied / COPY_RATE).toBeGreaterThan(0.9);
     expect(copied / COPY_RATE).toBeLessThan(1.1);
-    const rows = { rows: bytes / 4096, rowBytes: 4096, regionBytes: 2 ** 28 };
-    const read = bytes / predictNs([gatherOf({ tier: 'dram', mode: 'uva', ...rows })], machine);
+    // What lands stays in the cache.
+    const landed = 32 * MIB;
+    const rows = { rows: landed / 4096, rowBytes: 4096, regionBytes: 2 ** 28 };
+    const read = landed / predictNs([gatherOf({ tier: 'dram', mode: 'uva', ...rows })], machine);
     expect(read / (0.8 * RATE)).toBeGreaterThan(0.85);
+  });
+
+  it('lets copies take cores and memory from kernels', () => {
+    const machine = resolveMachine(
+      { ...hardware, accelerator: { ...hardware.accelerator, sms: two } },
+      stack,
+    );
+    const copy = transferOf('h2d', 1, 256 * MIB, 'dma');
+    const kernel = scoreOf('work', 1e9, 0, 0);
+    const [copyNs, kernelNs] = [copy, kernel].map((one) => predictNs([one], machine));
+    const bothNs = predictNs([copy, kernel], machine);
+    // One core of two, and all of both: three cores' work.
+    expect(bothNs).toBeGreaterThan(kernelNs + copyNs / 2 - 1);
+    expect(bothNs).toBeLessThan(kernelNs + copyNs);
   });
 });

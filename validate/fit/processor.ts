@@ -43,6 +43,8 @@ export const describeProcessor = (
   samples: Samples,
   constant: (status: string, how: string) => (value: number) => Constant,
 ): void => {
+  // kernels/cpu/gather.cpp packs all rows before it sends them.
+  Object.assign(description.stack, { gathersFirst: true });
   const { units, l2Bytes = 0, hbmBytes = 0, dramBytes = 0 } = samples.machine;
   const state = (how: string, values: Readonly<Record<string, number>>): void => {
     for (const [path, value] of Object.entries(values))

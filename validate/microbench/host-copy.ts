@@ -7,8 +7,10 @@ export const microbench = {
   number: 3,
   title: 'copies over the link by size',
   kernels: ['copy', 'empty'],
-  sites: ({ dramBytes }) =>
+  sites: (bounds) =>
     (['h2d', 'd2h'] as const).flatMap((way) =>
-      powers(1024, Math.min(2 ** 28, dramBytes / 2), 4).map((bytes) => copySite(way, 1, bytes, 'dma')),
+      powers(1024, Math.min(2 ** 28, bounds.dramBytes / 2), 4).map((bytes) =>
+        copySite(way, 1, bytes, 'dma', bounds),
+      ),
     ),
 } satisfies Microbench;

@@ -1,9 +1,15 @@
 /** Sites of transfers over the link: what host copies, many copies, batches and pageable memory have in common. */
-import { COPY_MODES, type Ref } from '../../kernels/calls.ts';
-import { type AreaName, plus } from '../execute/memory.ts';
-import { chained, emptyOperation, type Site, transferOf } from './microbench.ts';
+import { COPY_MODES } from '../../kernels/calls.ts';
+import type { AreaName } from '../execute/memory.ts';
+import { type Bounds, chained, emptyOperation, passesFor, type Site, transferOf } from './microbench.ts';
 
 const PASSES = 8;
+
+/** A processor's copies are as slow as the memory behind its caches, so passes are as many as go past those. */
+const passesOf = (bytes: number, bounds: Bounds): number => {
+  if (bounds.backend === 'cuda') return bytes > 2 ** 28 ? 1 : bytes > 2 ** 24 ? 2 : PASSES;
+  return passesFor(bytes, { ...bounds, hbmBytes: Math.min(bounds.hbmBytes, bounds.dramBytes) });
+};
 
 /** Copies of `rows` runs of `rowBytes`, side by side at the source and at the target. */
 export const copySite = (
@@ -11,11 +17,12 @@ export const copySite = (
   rows: number,
   rowBytes: number,
   mode: 'dma' | 'dma-batch' | 'pageable',
+  bounds: Bounds,
 ): Site => {
   const bytes = rows * rowBytes;
   const host: AreaName = mode === 'pageable' ? 'pageable' : 'host';
   const copyMode = COPY_MODES.indexOf(mode === 'dma-batch' ? 'batch' : 'dma');
-  const passes = bytes > 2 ** 28 ? 1 : bytes > 2 ** 24 ? 2 : PASSES;
+  const passes = passesOf(bytes, bounds);
   return {
     id: `${way} ${rows} x ${rowBytes}`,
     operations: [transferOf(way, rows, rowBytes, mode), emptyOperation],
@@ -23,11 +30,15 @@ export const copySite = (
     // Batches and pageable copies cannot be recorded in a graph, and a loop of calls is what is measured.
     options: { graph: false },
     build: (layout) => {
-      const [from, to]: readonly AreaName[] = way === 'h2d' ? [host, 'kv'] : ['kv', host];
       // Each pass has host memory of its own: what a processor's caches keep of the last one is another regime.
-      const placed = (area: AreaName): Ref => layout.place(area, area === host ? bytes * passes : bytes);
-      const [source, target] = [placed(from), placed(to)];
-      const at = (ref: Ref, area: AreaName, pass: number): Ref => plus(ref, area === host ? pass * bytes : 0);
+      const placesIn = (area: AreaName) => {
+        const places = area === host || bounds.backend !== 'cuda' ? passes : 1;
+        const refs = Array.from({ length: places }, () => layout.place(area, bytes));
+        return (pass: number) => refs[pass % places];
+      };
+      const [source, target] = (way === 'h2d' ? ([host, 'kv'] as const) : (['kv', host] as const)).map(
+        placesIn,
+      );
       const ints = {
         count: rows,
         bytes: rowBytes,
@@ -37,11 +48,7 @@ export const copySite = (
       };
       return chained(
         passes,
-        (pass) => ({
-          kernel: 'copy',
-          refs: { source: at(source, from, pass), target: at(target, to, pass) },
-          ints,
-        }),
+        (pass) => ({ kernel: 'copy', refs: { source: source(pass), target: target(pass) }, ints }),
         way,
       );
     },

@@ -7,12 +7,12 @@ export const microbench = {
   number: 4,
   title: 'many copies, one call each',
   kernels: ['copy', 'empty'],
-  sites: ({ dramBytes }) =>
+  sites: (bounds) =>
     (['h2d', 'd2h'] as const).flatMap((way) =>
       powers(16, 1024, 8).flatMap((rows) =>
         powers(512, 2 ** 20, 8)
-          .filter((rowBytes) => rows * rowBytes <= dramBytes / 4)
-          .map((rowBytes) => copySite(way, rows, rowBytes, 'dma')),
+          .filter((rowBytes) => rows * rowBytes <= bounds.dramBytes / 4)
+          .map((rowBytes) => copySite(way, rows, rowBytes, 'dma', bounds)),
       ),
     ),
 } satisfies Microbench;

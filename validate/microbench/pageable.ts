@@ -7,10 +7,10 @@ export const microbench = {
   number: 7,
   title: 'copies of pageable memory',
   kernels: ['copy', 'empty'],
-  sites: ({ dramBytes }) =>
+  sites: (bounds) =>
     (['h2d', 'd2h'] as const).flatMap((way) =>
-      powers(2 ** 16, Math.min(2 ** 26, dramBytes / 4), 2).map((bytes) =>
-        copySite(way, 1, bytes, 'pageable'),
+      powers(2 ** 16, Math.min(2 ** 26, bounds.dramBytes / 4), 2).map((bytes) =>
+        copySite(way, 1, bytes, 'pageable', bounds),
       ),
     ),
 } satisfies Microbench;
