@@ -9,10 +9,17 @@ export const microbench = {
   kernels: ['gather', 'empty'],
   sites: ({ dramBytes }) => {
     const regionBytes = Math.min(2 ** 31, dramBytes / 4);
-    return powers(256, 65_536, 4).flatMap((rowBytes) =>
+    const scattered = powers(256, 65_536, 4).flatMap((rowBytes) =>
       powers(64, 32_768, 8)
         .filter((rows) => rows * rowBytes <= regionBytes / 8)
-        .map((rows) => hostRows({ rows, rowBytes, regionBytes }, 'cpu-gather')),
+        .map((rows) => ({ rows, rowBytes, regionBytes })),
     );
+    // Half of what a layer holds, as a cache is filled again.
+    const dense = [256, 1024].flatMap((rowBytes) =>
+      [4096, 16_384, 65_536]
+        .map((rows) => ({ rows, rowBytes, regionBytes, layerBytes: 2 * rows * rowBytes }))
+        .filter(({ layerBytes }) => layerBytes <= regionBytes / 8),
+    );
+    return [...scattered, ...dense].map((site) => hostRows(site, 'cpu-gather'));
   },
 } satisfies Microbench;

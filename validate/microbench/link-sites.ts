@@ -27,8 +27,9 @@ export const copySite = (
     id: `${way} ${rows} x ${rowBytes}`,
     operations: [transferOf(way, rows, rowBytes, mode), emptyOperation],
     passes,
-    // Batches and pageable copies cannot be recorded in a graph, and a loop of calls is what is measured.
-    options: { graph: false },
+    // One copy takes what the engine takes to start and to end. Of many, a loop of calls is what is measured; batches and
+    // pageable copies cannot be recorded in a graph.
+    options: { graph: mode === 'dma' && rows === 1 },
     build: (layout) => {
       // Each pass has host memory of its own: what a processor's caches keep of the last one is another regime.
       const placesIn = (area: AreaName) => {

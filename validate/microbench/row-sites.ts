@@ -1,8 +1,8 @@
 /** Sites of scattered rows: read in device memory, over the link by a kernel, or gathered by host threads. */
-import { ROW_MODES } from '../../kernels/calls.ts';
+import { type Ref, ROW_MODES } from '../../kernels/calls.ts';
 import { PIECE_BYTES } from '../../sim/program/operation.ts';
 import { gatherOf } from '../../sim/timing/cost-cases.ts';
-import type { AreaName } from '../execute/memory.ts';
+import { type AreaName, plus } from '../execute/memory.ts';
 import {
   type Bounds,
   chained,
@@ -23,6 +23,8 @@ interface RowCase {
   readonly rows: number;
   readonly rowBytes: number;
   readonly regionBytes: number;
+  /** Bytes that hold the rows of one pass, side by side with those of the next; absent = the whole region. */
+  readonly layerBytes?: number;
 }
 
 /** A kernel gathers rows: from host memory (`uva`) or within device memory. */
@@ -105,7 +107,8 @@ const ROW_MODE = { 'cpu-gather': 'staged', dma: 'dma', 'dma-batch': 'batch' } as
  * Rows of host memory sent by a copy engine: packed by host threads into one copy, or each by itself, by a call a row or
  * one call for all of them, which the host makes once it knows that the rows have been chosen.
  */
-export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof typeof ROW_MODE): Site => {
+export const hostRows = (row: RowCase, mode: keyof typeof ROW_MODE): Site => {
+  const { rows, rowBytes, regionBytes, layerBytes = regionBytes } = row;
   const named = mode !== 'cpu-gather';
   // Of a list's passes only the first need not wait for a choice.
   const passes = named ? 2 * PASSES : packingPasses(rows * rowBytes);
@@ -113,7 +116,7 @@ export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof t
     ? { ...gatherOf({ tier: 'dram', mode, rows, rowBytes, regionBytes }), awaitsChoice: true }
     : transferOf('h2d', rows, rowBytes, mode);
   return {
-    id: `${rows} x ${rowBytes} of ${regionBytes}`,
+    id: `${rows} x ${rowBytes} of ${layerBytes}`,
     operations: [copy, emptyOperation],
     passes,
     options: { graph: !named },
@@ -131,13 +134,19 @@ export const hostRows = ({ rows, rowBytes, regionBytes }: RowCase, mode: keyof t
         units: 0,
       };
       const indexes = Array.from({ length: passes }, (_, pass) => {
-        const chosen = scatteredRows(rows, Math.floor(regionBytes / rowBytes), pass);
+        const chosen = scatteredRows(rows, Math.floor(layerBytes / rowBytes), pass);
         // Selections leave rows in ascending order.
         return layout.table('hostTables', named ? chosen : chosen.sort());
       });
+      const layers = Math.floor(regionBytes / layerBytes);
+      const layer = (pass: number): Ref => plus(source, (pass % layers) * layerBytes);
       return chained(
         passes,
-        (pass) => ({ kernel: 'gather', refs: { source, index: indexes[pass], target, staging }, ints }),
+        (pass) => ({
+          kernel: 'gather',
+          refs: { source: layer(pass), index: indexes[pass], target, staging },
+          ints,
+        }),
         'h2d',
       );
     },
