@@ -30,7 +30,7 @@ const LEGEND = [
   'predicted: the model, from the machine profile alone. measured: median of all repeats. error: of the prediction.',
   'bytes: what the calls touch. output: error of attention against exact attention over the same choice.',
   'sets: Jaccard of what kernels select against what the policy selects.',
-  'floor: bytes and flops of the program at measured ceilings, the busiest resource alone, without launches.',
+  'floor: bytes and flops at measured ceilings along what waits for each other, without launches.',
   'most above it: operations whose time alone exceeds their own floor most.',
   'stand-ins: operations without a kernel of their own, run as work of the same bytes, flops and launches.',
 ];

@@ -1,4 +1,4 @@
-/** A step's floor is what its busiest resource needs, whatever else the program does. */
+/** A step's floor is what its busiest resource needs, and no less than what operations that wait for each other need. */
 import { describe, expect, it } from 'vitest';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import type { Operation } from '../../sim/program/operation.ts';
@@ -36,6 +36,18 @@ describe('the floor of a step', () => {
     expect(floorNsOf([fetch(1000)], machine)).toBeCloseTo(link, 6);
     expect(floorNsOf([fetch(1000), fetch(1000), score(4096)], machine)).toBeCloseTo(2 * link, 6);
     expect(stepFloor([fetch(1000), score(4096)], machine, 2).bound).toBe('h2d');
+  });
+
+  it('adds up what waits for each other, and not what may run at once', () => {
+    const link = floorNsOf([fetch(1000)], machine);
+    const bytes = link * machine.hbm.readBytesPerNs;
+    const apart = stepFloor([score(bytes), fetch(1000)], machine, 2);
+    expect(apart.floorNs).toBeCloseTo(link, 6);
+    const waiting = stepFloor([score(bytes), { ...fetch(1000), after: [0] }], machine, 2);
+    expect(waiting.floorNs).toBeCloseTo(2 * link, 6);
+    expect(waiting.busiestNs).toBeCloseTo(link, 6);
+    const inOrder = stepFloor([score(bytes), fetch(1000), score(bytes)], machine, 3);
+    expect(inOrder.floorNs).toBeCloseTo(2 * link, 6);
   });
 
   it('knows arithmetic from bytes, and states launches apart', () => {

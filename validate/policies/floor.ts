@@ -1,8 +1,10 @@
 /**
- * The floor of a step: the time that its program needs when the resource that it uses most does nothing else and reaches
- * its measured ceiling, everything else hidden behind it. Launches are no part of it; they are stated beside it.
+ * The floor of a step: the least time that the bytes and flops of its program can take on the machine. Each operation takes
+ * those of its busiest resource at the measured ceiling, operations that depend on each other follow each other (what is
+ * selected must be known before it is fetched, and fetched before it is attended), and no resource does more than it can.
+ * Launches, latencies and starts of kernels are no part of it; launches are stated beside it.
  */
-import type { Operation } from '../../sim/program/operation.ts';
+import type { Operation, StreamName } from '../../sim/program/operation.ts';
 import type { Machine } from '../../sim/timing/cost.ts';
 import { programBytes } from '../execute/program-bytes.ts';
 
@@ -12,8 +14,10 @@ export type Ceiling = (typeof CEILINGS)[number];
 
 export interface StepFloor {
   readonly floorNs: number;
-  /** Which ceiling it is. */
+  /** The ceiling that takes most of it. */
   readonly bound: Ceiling;
+  /** The busiest resource alone, as if nothing depended on anything. */
+  readonly busiestNs: number;
   /** Calls, each the least time from one kernel of a graph to the next. */
   readonly launchNs: number;
 }
@@ -42,9 +46,14 @@ const ratesOf = ({ hbm, link, dram, flopsPerNs }: Machine): PerCeiling => ({
   vector: flopsPerNs.fp32,
 });
 
+const zero = (): PerCeiling => ({ hbm: 0, h2d: 0, d2h: 0, dram: 0, matrix: 0, vector: 0 });
+
+const busiest = (times: PerCeiling): Ceiling =>
+  CEILINGS.reduce((most, name) => (times[name] > times[most] ? name : most));
+
 const timesOf = (operations: readonly Operation[], machine: Machine): PerCeiling => {
   const rates = ratesOf(machine);
-  const times: PerCeiling = { hbm: 0, h2d: 0, d2h: 0, dram: 0, matrix: 0, vector: 0 };
+  const times = zero();
   for (const operation of operations) {
     const needs = needsOf(operation);
     for (const name of CEILINGS) times[name] += needs[name] / rates[name];
@@ -56,9 +65,41 @@ const timesOf = (operations: readonly Operation[], machine: Machine): PerCeiling
 export const floorNsOf = (operations: readonly Operation[], machine: Machine): number =>
   Math.max(...Object.values(timesOf(operations, machine)));
 
+/** A chain of operations that wait for each other: its end, and what it takes by ceiling. */
+interface Chain {
+  readonly endNs: number;
+  readonly times: PerCeiling;
+}
+
+/** The longest chain: an operation waits for what it names, and for the one before it on its stream. */
+const longestChain = (operations: readonly Operation[], machine: Machine): Chain => {
+  let longest: Chain = { endNs: 0, times: zero() };
+  const chains: Chain[] = [];
+  const last = new Map<StreamName, Chain>();
+  for (const operation of operations) {
+    const own = timesOf([operation], machine);
+    const bound = busiest(own);
+    let before = last.get(operation.stream) ?? { endNs: 0, times: zero() };
+    for (const id of operation.after) if (chains[id].endNs > before.endNs) before = chains[id];
+    const times = { ...before.times, [bound]: before.times[bound] + own[bound] };
+    const chain = { endNs: before.endNs + own[bound], times };
+    chains.push(chain);
+    last.set(operation.stream, chain);
+    if (chain.endNs > longest.endNs) longest = chain;
+  }
+  return longest;
+};
+
 /** The floor of a step of `calls` calls. */
 export const stepFloor = (operations: readonly Operation[], machine: Machine, calls: number): StepFloor => {
-  const times = timesOf(operations, machine);
-  const bound = CEILINGS.reduce((most, name) => (times[name] > times[most] ? name : most));
-  return { floorNs: times[bound], bound, launchNs: calls * machine.launch.kernelNs };
+  const all = timesOf(operations, machine);
+  const busiestNs = all[busiest(all)];
+  const chain = longestChain(operations, machine);
+  const isChain = chain.endNs > busiestNs;
+  return {
+    floorNs: isChain ? chain.endNs : busiestNs,
+    bound: busiest(isChain ? chain.times : all),
+    busiestNs,
+    launchNs: calls * machine.launch.kernelNs,
+  };
 };
