@@ -12,6 +12,7 @@ import { call as callEncode } from './calls/encode.ts';
 import { call as callGate } from './calls/gate.ts';
 import { call as callGather } from './calls/gather.ts';
 import { call as callGemm } from './calls/gemm.ts';
+import { call as callLowRankRebuild } from './calls/low-rank-rebuild.ts';
 import { call as callLshHash } from './calls/lsh-hash.ts';
 import { call as callLshMatch } from './calls/lsh-match.ts';
 import { call as callMerge } from './calls/merge.ts';
@@ -44,6 +45,7 @@ export const catalog = {
   "gate": callGate,
   "gather": callGather,
   "gemm": callGemm,
+  "low-rank-rebuild": callLowRankRebuild,
   "lsh-hash": callLshHash,
   "lsh-match": callLshMatch,
   "merge": callMerge,
@@ -63,4 +65,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '5796aa133b32e722';
+export const digest = '08d0ea3cb20b4a6e';

@@ -7,7 +7,7 @@ import { dotRows } from '../engine/simd.ts';
 import { softmaxInPlace } from '../quality/exact-attention.ts';
 import { HotSet } from './hot-set.ts';
 import { chunkMeans, outlierChunks } from './landmarks.ts';
-import type { HeadView, LayerPolicy, Pick, PrefillView, StepView, World } from './policy.ts';
+import type { Pick as Choice, HeadView, LayerPolicy, PrefillView, StepView, Work, World } from './policy.ts';
 import { Ranking, type Reducer, reduceRows } from './ranking.ts';
 
 /** Parameters as policies/shadowkv.ts describes them, and what follows from them. */
@@ -33,6 +33,24 @@ interface HeadState {
   readonly outliers: Int32Array;
   readonly hot: HotSet;
 }
+
+/** Rebuilds keys of `tokens` tokens from their factors and the KV head's directions, and turns them to their positions. */
+export const rebuildingWork = (
+  tokens: number,
+  { rank, chunkTokens }: Pick<LandmarkConfig, 'rank' | 'chunkTokens'>,
+  { headDim, kBytesPerToken }: World,
+): Work => {
+  const factorBytes = (rank * kBytesPerToken) / headDim;
+  return {
+    index: 'rebuild-keys',
+    readBytes: { hbm: (tokens + headDim) * factorBytes },
+    writeBytes: { hbm: tokens * kBytesPerToken },
+    flops: 3 * tokens * headDim,
+    matrixFlops: 2 * rank * headDim * tokens,
+    kernels: 2,
+    call: { kernel: 'low-rank-rebuild', counts: { tokens }, shape: { rank, chunkTokens } },
+  };
+};
 
 export class LandmarkChunks implements LayerPolicy {
   private readonly c: LandmarkConfig;
@@ -70,7 +88,7 @@ export class LandmarkChunks implements LayerPolicy {
     });
   }
 
-  select(view: StepView, picks: readonly Pick[]): void {
+  select(view: StepView, picks: readonly Choice[]): void {
     const { c } = this;
     this.heads.forEach((state, at) => {
       const pick = picks[at];
@@ -126,7 +144,7 @@ export class LandmarkChunks implements LayerPolicy {
     return count;
   }
 
-  private declare(pick: Pick, { chunks }: HeadState, count: number, missed: number): void {
+  private declare(pick: Choice, { chunks }: HeadState, count: number, missed: number): void {
     const { c, world } = this;
     const { headDim, groupSize, kBytesPerToken } = world;
     const n = chunks.length;
@@ -139,17 +157,7 @@ export class LandmarkChunks implements LayerPolicy {
     });
     pick.topk(n, count);
     const rebuilt = missed * c.chunkTokens;
-    const factorBytes = (c.rank * kBytesPerToken) / headDim;
-    // Factors of the tokens and this head's directions.
-    const reads = rebuilt * factorBytes + headDim * factorBytes;
-    pick.score({
-      index: 'rebuild-keys',
-      readBytes: { hbm: reads },
-      writeBytes: { hbm: rebuilt * kBytesPerToken },
-      flops: 3 * rebuilt * headDim,
-      matrixFlops: 2 * c.rank * headDim * rebuilt,
-      kernels: 2,
-    });
+    pick.score(rebuildingWork(rebuilt, c, world));
   }
 
   private setMeta({ cache }: HeadView, { chunks, hot }: HeadState): void {

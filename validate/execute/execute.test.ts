@@ -22,7 +22,7 @@ const POLICIES = {
   quest: { budgetTokens: 64, denseLayers: 0 },
   arkvale: { budgetTokens: 64 },
   pqcache: { ratio: 0.2 },
-  shadowkv: { budgetTokens: 32 },
+  shadowkv: { budgetTokens: 32, rank: 64 },
   ttkv: {},
   pariskv: { topK: 32, localTokens: 64, sinkTokens: 4, minTokens: 0, updateTokens: 16 },
   magicpig: {},
@@ -42,7 +42,7 @@ const POLICIES = {
 };
 
 /** What no kernel of our own does; docs/validation.md says why. */
-const STAND_INS = ['code-products', 'cluster-table', 'observed-logits', 'rebuild-keys', 'rehearsal'];
+const STAND_INS = ['code-products', 'cluster-table', 'observed-logits', 'rehearsal'];
 
 const spec = {
   preset: 'smollm2-135m',

@@ -6,6 +6,7 @@ import { columnWork } from '../../sim/policy/attention-columns.ts';
 import { listingWork } from '../../sim/policy/cluster-index.ts';
 import { deltaCosts } from '../../sim/policy/deltakv-cost.ts';
 import { gateNetwork } from '../../sim/policy/gate-network.ts';
+import { rebuildingWork } from '../../sim/policy/landmark-chunks.ts';
 import type { Work, World } from '../../sim/policy/policy.ts';
 import { estimationWork, retrievalWorks } from '../../sim/policy/wave-zones.ts';
 import type { ScoreOperation } from '../../sim/program/operation.ts';
@@ -142,6 +143,7 @@ const worksOf = (counts: Counts): readonly Work[] => [
   ...[1 / 8, 1].map(ringToPage),
   ...[1, 4].map(gate),
   ...counts(16, 2 ** 14).map(deltaRebuild),
+  ...counts(16, 2 ** 12).map((tokens) => rebuildingWork(tokens, { rank: 160, chunkTokens: 8 }, world)),
   ...counts(16, 2 ** 14).map((estimated) =>
     estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
   ),
@@ -213,6 +215,7 @@ export const microbench = {
     'gate',
     'ring-to-page',
     'delta-rebuild',
+    'low-rank-rebuild',
     'copy',
     'gather',
     'scatter',

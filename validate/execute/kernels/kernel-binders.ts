@@ -6,7 +6,7 @@ import { gate, ringToPage } from './admission.ts';
 import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
 import { collide, encode, rerank } from './paris.ts';
-import { rebuild } from './rebuild.ts';
+import { lowRankRebuild, rebuild } from './rebuild.ts';
 import { copy, executionBuffer, gather, tokenIds } from './rows.ts';
 import { boundsScore, dotScore, dotShares, pqAssign, pqShares } from './scores.ts';
 
@@ -24,6 +24,7 @@ export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   gate,
   'ring-to-page': ringToPage,
   'delta-rebuild': rebuild,
+  'low-rank-rebuild': lowRankRebuild,
   copy,
   gather,
   'execution-buffer': executionBuffer,

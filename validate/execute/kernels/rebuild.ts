@@ -1,4 +1,4 @@
-/** DeltaKV's rebuilding of chosen tokens: the mean of their references and a product with the up-projection. */
+/** Rebuilding of chosen tokens: DeltaKV's (the mean of their references and a product), ShadowKV's (keys from their factors). */
 import { latentBytes, scaleBytes } from '../../../kernels/delta.ts';
 import { countOf, type KernelBinder, shapeOf } from './kernel-use.ts';
 
@@ -41,4 +41,37 @@ export const rebuild: KernelBinder = (use) => {
     read: tokens * (neighbours * row + latentBytes(latentDim, bits)) + row * latentDim,
     write: tokens * row,
   };
+};
+
+/** Keys of chunks that each KV head chose; the table of turns is the same for all layers, so it stays in cache and is not counted. */
+export const lowRankRebuild: KernelBinder = (use) => {
+  const { binding, rows, kvHeads, headDim } = use;
+  const count = countOf(use, 'tokens');
+  const [rank, chunkTokens] = [shapeOf(use, 'rank'), shapeOf(use, 'chunkTokens', 1)];
+  if (count < 1 || rank < 32 || rank % 32 !== 0 || headDim % 16 !== 0 || headDim > 128) return null;
+  const { layout } = binding;
+  const chunks = Math.ceil(count / chunkTokens);
+  const tokens = CHOSEN_EVERY * chunks * chunkTokens;
+  // Heads of a sequence choose different chunks of the same tokens.
+  const chosen = () =>
+    layout.table(
+      'tables',
+      Uint32Array.from({ length: rows * count }, (_, i) => {
+        const [row, at] = [Math.floor(i / count), i % count];
+        const chunk = CHOSEN_EVERY * Math.floor(at / chunkTokens) + (row % CHOSEN_EVERY);
+        return chunk * chunkTokens + (at % chunkTokens);
+      }),
+    );
+  const factors = layout.place('kv', 2 * (rows / kvHeads) * tokens * rank);
+  binding.add('low-rank-rebuild', {
+    refs: {
+      chosen: binding.once(`chunks ${rows} ${count}`, chosen),
+      factors,
+      directions: layout.place('kv', 2 * rows * headDim * rank),
+      turns: binding.once(`turns ${tokens}`, () => layout.place('kv', 2 * tokens * headDim)),
+      out: layout.place('outputs', 2 * rows * count * headDim),
+    },
+    ints: { rows, kvHeads, count, tokens, headDim, rank },
+  });
+  return { read: 2 * rows * (count + headDim) * rank, write: 2 * rows * count * headDim };
 };
