@@ -43,7 +43,7 @@ const DEFAULT_POLICIES = [
 ];
 
 /** Where the kernels here do a policy's work in other bytes than its authors' do. */
-const KERNEL_DEFAULTS = { pariskv: { counts: 'halves' } };
+const KERNEL_DEFAULTS = { pariskv: { counts: 'halves' }, flexgen: { fused: 'true' } };
 
 const flags = z.object({
   backend: z

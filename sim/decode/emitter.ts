@@ -97,12 +97,15 @@ export class Emitter {
     let bytes = 0;
     let flops = 2 * model.heads * (model.headDim + model.valueHeadDim) * batch * contextTokens;
     const coded: CodedKv[] = []; // decoded inside the attention kernel
+    let ready = after;
     tokens.forEach((count, form) => {
       const { name, isRebuilt = false } = forms[form];
-      const { kBytesPerToken, vBytesPerToken } = forms[isRebuilt ? 0 : form];
+      const isUnpacked = form > 0 && count > 0 && policy.codecs[form - 1].unpacking !== undefined;
+      const { kBytesPerToken, vBytesPerToken } = forms[isRebuilt || isUnpacked ? 0 : form];
       const own = rows * count * (kBytesPerToken + vBytesPerToken);
       bytes += own;
-      if (form === 0 || isRebuilt || count === 0) return;
+      if (isUnpacked) ready = [this.unpack(form, rows * count, ready)];
+      if (form === 0 || isRebuilt || isUnpacked || count === 0) return;
       const decodeFlops = rows * count * policy.codecs[form - 1].decodeFlopsPerToken(model.headDim);
       flops += decodeFlops;
       coded.push({ codec: name, bytes: own, share: count / all, decodeFlops });
@@ -121,6 +124,22 @@ export class Emitter {
       ...(coded.length > 0 ? { coded } : {}),
       covers,
       stream: where === 'gpu' ? 'compute' : 'cpu',
+      after: ready,
+    });
+  }
+
+  /** Decodes `tokens` tokens of one KV head in passes of their own. */
+  private unpack(form: number, tokens: number, after: readonly number[]): number {
+    const { model, policy } = this.input;
+    const codec = policy.codecs[form - 1];
+    const { readBytesPerToken = 0, writeBytesPerToken = 0 } = codec.unpacking ?? {};
+    return this.builder.add({
+      kind: 'decode',
+      codec: codec.name,
+      inBytes: tokens * readBytesPerToken,
+      outBytes: tokens * writeBytesPerToken,
+      flops: tokens * codec.decodeFlopsPerToken(model.headDim),
+      stream: 'compute',
       after,
     });
   }

@@ -11,6 +11,12 @@ export interface CodedBlock {
   decodeValues(out: Float32Array): void;
 }
 
+/** Bytes that all passes together read and write in HBM, of one token of one KV head. */
+export interface Unpacking {
+  readonly readBytesPerToken: number;
+  readonly writeBytesPerToken: number;
+}
+
 export interface Codec {
   readonly name: string;
   readonly title: string;
@@ -25,6 +31,8 @@ export interface Codec {
   decodeFlopsPerToken(headDim: number): number;
   /** True where declared work turns chosen tokens into raw rows, which attention then reads; absent = it reads the coded form. */
   readonly isRebuilt?: boolean;
+  /** Passes of their own that decode tokens before attention reads them raw; absent = attention decodes what it reads. */
+  readonly unpacking?: Unpacking;
   /** The half of a token that stays in its earlier form: keys and values may be coded at different times. */
   readonly keeps?: 'keys' | 'values';
   /** Rows [0, learnTokens) are read whatever block is coded: they were all written before any was. Absent = 0. */

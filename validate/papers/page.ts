@@ -75,19 +75,19 @@ const cellTables = (cells: readonly CellResult[]): string => {
     .join('\n');
 };
 
-const sensitivityTable = (rows: readonly SensitivityResult[], paper: Paper): string =>
+const sensitivityTable = (rows: readonly SensitivityResult[]): string =>
   rows.length === 0
     ? ''
     : table(
         ['cell', 'field', 'value', 'simulated', 'error', 'why'],
         ['---', '---', '--:', '--:', '--:', '---'],
-        rows.map(({ cell, field, value, simulated, errorRatio }) => [
+        rows.map(({ cell, field, value, simulated, errorRatio, why }) => [
           cell,
           field,
           JSON.stringify(value),
           writeNumber(simulated),
           writeError(errorRatio),
-          paper.sensitivity.find((s) => s.cell === cell && s.field === field)?.why ?? '',
+          why,
         ]),
       );
 
@@ -127,7 +127,7 @@ const paperSection = ({ paper, cells, sensitivity }: PaperResult): string =>
     ...section('Assumptions', list(paper.assumptions)),
     ...section('Stack', constants(paper)),
     cellTables(cells),
-    ...section('Sensitivity', sensitivityTable(sensitivity, paper)),
+    ...section('Sensitivity', sensitivityTable(sensitivity)),
     ...section('Not simulated', list(paper.left.map(({ claim, why }) => `${claim}: ${why}.`))),
   ].join('\n');
 

@@ -36,6 +36,7 @@ export interface SensitivityResult {
   readonly value: unknown;
   readonly simulated: number;
   readonly errorRatio: number;
+  readonly why: string;
 }
 
 export interface RoleSummary {
@@ -110,17 +111,21 @@ export class Runs {
   }
 }
 
-/** A cell's number in its unit, with `change` applied to the set-ups that it reads. */
+type Change = (setup: Setup) => Setup;
+const unchanged: Change = (setup) => setup;
+
+/** A cell's number in its unit, with changes applied to its own set-up and to the one that it is compared with. */
 export const simulateCell = (
   paper: Paper,
   cell: Cell,
   runs: Runs,
-  change: (setup: Setup) => Setup = (setup) => setup,
+  change: Change = unchanged,
+  changeOther: Change = unchanged,
 ): number => {
   const value = runs.value(change(resolveSetup(paper, cell.setup)), cell.metric);
   if (cell.against === undefined) return inUnit(value, cell.unit);
   const { setup, as, metric = cell.metric } = cell.against;
-  const other = runs.value(resolveSetup(paper, setup), metric);
+  const other = runs.value(changeOther(resolveSetup(paper, setup)), metric);
   switch (as) {
     case 'ratio':
       return inUnit(value / other, cell.unit);
@@ -158,15 +163,17 @@ const withField = (tree: Readonly<Record<string, unknown>>, path: string, value:
 };
 
 const sensitivitiesOf = (paper: Paper, runs: Runs): readonly SensitivityResult[] =>
-  paper.sensitivity.flatMap(({ cell: name, field, values }) => {
+  paper.sensitivity.flatMap(({ cell: name, field, of, values, why }) => {
     const cell = paper.cells.find(({ table, cell }) => `${table}: ${cell}` === name);
     if (cell === undefined) return [];
     return values.flatMap((value) => {
-      const change = (setup: Setup): Setup => withField(setup, field, value) as Setup;
-      const simulated = refusal(() => simulateCell(paper, cell, runs, change));
+      const change: Change = (setup) => withField(setup, field, value) as Setup;
+      const changes = of === 'against' ? ([unchanged, change] as const) : ([change] as const);
+      const simulated = refusal(() => simulateCell(paper, cell, runs, ...changes));
       if (simulated instanceof SimError) return [];
       const errorRatio = simulated / cell.published - 1;
-      return [{ paper: paper.name, cell: name, field, value, simulated, errorRatio }];
+      const shown = of === 'against' ? `${field} (baseline)` : field;
+      return [{ paper: paper.name, cell: name, field: shown, value, simulated, errorRatio, why }];
     });
   });
 

@@ -87,6 +87,8 @@ const sensitivitySchema = z.strictObject({
   cell: text,
   /** Field of the cell's set-up, as a path: `policy.config.slowBlocks`, `contextTokens`. */
   field: text,
+  /** Which of the cell's set-ups: its own, or the one that it is compared with. */
+  of: z.enum(['setup', 'against']).default('setup'),
   values: z.array(z.unknown()).min(2),
   why: text,
 });
@@ -117,8 +119,10 @@ export const paperSchema = z
         if (!Object.hasOwn(setups, use)) complain(['cells', at, 'setup', 'use'], `no set-up named ${use}`);
       if (names.indexOf(names[at]) !== at) complain(['cells', at], `${names[at]} stands twice`);
     });
-    sensitivity.forEach(({ cell }, at) => {
+    sensitivity.forEach(({ cell, of }, at) => {
       if (!names.includes(cell)) complain(['sensitivity', at, 'cell'], `no cell ${cell}`);
+      else if (of === 'against' && cells[names.indexOf(cell)].against === undefined)
+        complain(['sensitivity', at, 'of'], `${cell} is compared with nothing`);
     });
   });
 export type Paper = z.infer<typeof paperSchema>;

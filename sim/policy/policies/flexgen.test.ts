@@ -98,6 +98,46 @@ describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
   });
 });
 
+describe('compressed rows', () => {
+  const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
+  const stepOf = (config: Record<string, unknown>) => {
+    const given = { attendAt: 'gpu', compress: true, ...config };
+    const { policy, record, world } = runPolicy('flexgen', given, { shape: llama });
+    const lowering = new Lowering({
+      model: loadModel('llama-3.1-8b'),
+      policy,
+      forms: formsOf(policy, world),
+      batch: 1,
+      promptTokens: 1000,
+      elementBytes: 2,
+      layerDramBytes: 0,
+      dense: false,
+    });
+    lowering.prefill([{ demand: record.prefill }]);
+    const { operations } = lowering.step(0, [{ append: record.appends[0], choice: record.choices[0] }]);
+    const find = (kind: Operation['kind']) => operations.filter((o) => o.kind === kind);
+    return { decodes: find('decode'), attends: find('attend'), staging: policy.stagingBytes };
+  };
+
+  test('are decompressed before attention reads them raw, after they came', () => {
+    const { decodes, attends, staging } = stepOf({});
+    const raw = 1000 * 8 * 512;
+    // Codes and halves of them twice, then three passes over rows.
+    expect(decodes).toMatchObject([
+      { inBytes: 2 * (1000 * 8 * 144 + raw / 4) + 3 * raw, outBytes: 1.5 * raw + 3 * raw },
+    ]);
+    expect(attends.map((o) => bytesOf(o).read.hbm)).toEqual([raw + 8 * 512]);
+    expect(staging).toBe(2 * 1001 * 8 * 144 + 1001 * 8 * 512);
+  });
+
+  test('are read as they are by attention that decodes', () => {
+    const { decodes, attends, staging } = stepOf({ fused: true });
+    expect(decodes).toEqual([]);
+    expect(attends.map((o) => bytesOf(o).read.hbm)).toEqual([1000 * 8 * 144 + 8 * 512]);
+    expect(staging).toBe(2 * 1001 * 8 * 144);
+  });
+});
+
 describe('what lies on NVMe comes to DRAM before', () => {
   const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
   const hops = (config: Record<string, unknown>) => {

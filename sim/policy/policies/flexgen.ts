@@ -8,8 +8,8 @@
  */
 import * as z from 'zod';
 import type { KvTier } from '../../memory/head-cache.ts';
-import { withScales } from '../codec.ts';
-import { type HeadView, type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
+import { type Unpacking, withScales } from '../codec.ts';
+import { type HeadView, type Policy, type PolicyPlugin, policyDefaults, type World } from '../policy.ts';
 import type { Transfer } from '../transfer.ts';
 import { uniformCodec } from '../uniform-codec.ts';
 
@@ -32,6 +32,10 @@ const config = z
       .describe('store all KV quantised per token, as --compress-cache does'),
     compressBits: z.int().min(2).max(8).default(4).describe('bits of an element of compressed KV'),
     compressGroup: z.int().min(1).default(64).describe('channels that share a scale and a minimum'),
+    fused: z
+      .boolean()
+      .default(false)
+      .describe('attention decodes what it reads; else passes of their own do before, as published'),
     buffers: z
       .int()
       .min(1)
@@ -90,6 +94,19 @@ const place = (heads: readonly HeadView[], from: number, to: number, c: Config):
   }
 };
 
+/**
+ * Passes over all that is attended (flexllmgen/compression.py decompress, pytorch_backend.py mha_gen): codes are shifted,
+ * masked and written as rows, the rows divided by their scale, moved by their minimum, and laid out for the products.
+ * With two codes a byte a packed row is a quarter of a row; bytes go in and come out as codes twice, then as rows.
+ */
+const unpackingOf = ({ kBytesPerToken, vBytesPerToken }: World, codedBytes: number): Unpacking => {
+  const rowBytes = kBytesPerToken + vBytesPerToken;
+  return {
+    readBytesPerToken: 2 * (codedBytes + rowBytes / 4) + 3 * rowBytes,
+    writeBytesPerToken: 2 * (rowBytes / 4 + rowBytes / 2) + 3 * rowBytes,
+  };
+};
+
 export const policy = {
   name: 'flexgen',
   title: 'FlexGen placement',
@@ -100,13 +117,16 @@ export const policy = {
   config,
   create: (c, world): Policy => {
     const grouping = { bits: c.compressBits, groupTokens: 1, groupChannels: c.compressGroup };
-    const coded = withScales(
+    const fused = withScales(
       uniformCodec('compressed', `${c.compressBits}-bit, per token`, grouping, grouping),
       1,
     );
     const tokenBytes = c.compress
-      ? coded.kBytesPerToken(world.headDim) + coded.vBytesPerToken(world.headDim)
+      ? fused.kBytesPerToken(world.headDim) + fused.vBytesPerToken(world.headDim)
       : world.kBytesPerToken + world.vBytesPerToken;
+    const unpacks = c.compress && !c.fused;
+    const coded = unpacks ? { ...fused, unpacking: unpackingOf(world, tokenBytes) } : fused;
+    const rowBytes = unpacks ? world.kBytesPerToken + world.vBytesPerToken : 0;
     const onCpu = c.attendAt === 'cpu';
     const transfer: Transfer = {
       mode: c.mode,
@@ -117,12 +137,14 @@ export const policy = {
       buffers: c.buffers,
       ...(onCpu ? { attendAt: 'cpu' } : {}),
     };
-    const layerBytes = world.maxTokens * world.kvHeads * tokenBytes;
+    const layerTokens = world.maxTokens * world.kvHeads;
+    const layerBytes = layerTokens * tokenBytes;
     return {
       ...policyDefaults,
       codecs: c.compress ? [coded] : [],
       transfer,
-      stagingBytes: onCpu ? 0 : Math.ceil(c.buffers * (1 - c.hbmShare) * layerBytes),
+      // Buffers of a layer; and one layer's rows as attention reads them.
+      stagingBytes: onCpu ? 0 : Math.ceil(c.buffers * (1 - c.hbmShare) * layerBytes) + layerTokens * rowBytes,
       hostStagingBytes: Math.ceil(c.buffers * c.nvmeShare * layerBytes),
       layer: () => ({
         onPrefill: ({ heads, length }) => place(heads, 0, length, c),
