@@ -161,6 +161,8 @@ const createOtherLayers = ({ trace, sample }: ReplayRequest) => {
         ? {
             keys: (head) => keysOf(layer, sample.kvHeads[head]),
             queries: (head) => trace.queries(layer, step, sample.kvHeads[head]),
+            promptQueries: (head) =>
+              trace.has('qprompt', layer) ? trace.promptQueries(layer, sample.kvHeads[head]) : null,
           }
         : null;
 };

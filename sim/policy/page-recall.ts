@@ -39,7 +39,7 @@ export class PageRecall implements LayerPolicy {
     const pages = Math.ceil(world.maxTokens / c.pageTokens);
     this.c = c;
     this.world = world;
-    this.guess = new QueryGuess(c, world.headDim);
+    this.guess = new QueryGuess(c, c.prefetchLayers, world);
     this.queryScores = new Float32Array(world.groupSize * pages);
     this.ranking = new Ranking(pages);
     this.chosen = new Int32Array(pages);

@@ -107,6 +107,8 @@ export interface OtherLayer {
   keys(head: number): Float32Array;
   /** Queries of this step: row-major [groupSize, headDim]. */
   queries(head: number): Float32Array;
+  /** Queries of the prompt's last tokens; null when not recorded. */
+  promptQueries(head: number): WindowQueries | null;
 }
 
 export interface StepView extends LayerView {

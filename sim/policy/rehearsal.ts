@@ -18,6 +18,7 @@ export interface RehearsalConfig extends GuessConfig {
   readonly skew: boolean;
   readonly alpha: number;
   readonly group: GroupVote;
+  readonly leadLayers: number;
   readonly hotTokens: number;
   readonly poolTokens: number | null;
   readonly victim: 'counter' | 'lru' | 'fifo';
@@ -79,7 +80,7 @@ export class Rehearsal implements LayerPolicy {
     this.world = world;
     this.choosers = choosersOf(c.group, world);
     this.partialBytes = (c.columns * world.kBytesPerToken) / world.headDim;
-    this.guess = new QueryGuess(c, world.headDim);
+    this.guess = new QueryGuess(c, c.leadLayers, world);
     this.ranking = new Ranking(world.maxTokens);
     this.chosen = new Int32Array(world.maxTokens);
   }

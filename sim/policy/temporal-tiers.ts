@@ -51,7 +51,8 @@ export class TemporalTiers implements LayerPolicy {
     this.world = world;
     this.queries = new QueryGuess(
       { guess: rules.byPrevious ? 'previous-step' : 'this-step', guessNoise: rules.noise },
-      world.headDim,
+      0,
+      world,
     );
     this.scores = new Float32Array(blocks);
     this.queryScores = new Float32Array(blocks * world.groupSize);

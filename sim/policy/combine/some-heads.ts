@@ -16,7 +16,11 @@ const somePrefill = (view: PrefillView, at: readonly number[]): PrefillView => (
 });
 
 const someOther = (other: OtherLayer | null, at: readonly number[]): OtherLayer | null =>
-  other && { keys: (head) => other.keys(at[head]), queries: (head) => other.queries(at[head]) };
+  other && {
+    keys: (head) => other.keys(at[head]),
+    queries: (head) => other.queries(at[head]),
+    promptQueries: (head) => other.promptQueries(at[head]),
+  };
 
 const someStep = (view: StepView, at: readonly number[]): StepView => ({
   ...view,

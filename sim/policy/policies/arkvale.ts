@@ -82,7 +82,7 @@ export const policy = {
   create: (c, world): Policy => {
     const fallbacks = [
       ...(world.fields.has('qprompt') ? [] : ['most recent pages kept after the prompt (no prompt queries)']),
-      ...(c.prefetchLayers > 0 ? [guessInputs(c)] : []),
+      ...(c.prefetchLayers > 0 ? [guessInputs(c, c.prefetchLayers, c.denseLayers, world)] : []),
     ];
     return {
       ...policyDefaults,

@@ -8,7 +8,7 @@ import { largestColumns, withinColumns } from '../skewed-columns.ts';
 
 const D = 16;
 const shape = { heads: 4, kvHeads: 2, headDim: D, promptTokens: 120, steps: 10 };
-const small = { denseLayers: 0, skew: false, alpha: 1.5 };
+const small = { denseLayers: 0, skew: false, alpha: 1.5, guessNoise: 0 };
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 /** The quarter of the columns in which the prompt's recorded queries are largest. */
@@ -167,7 +167,7 @@ test('noise turns a guess away by the angle that its ratio says', () => {
   const random = createRandom(3, 'guess-test');
   random.fillNormal(q);
   const view = { layer: 0, heads: [{ random }], length: 1, step: 0, queries: () => q, other: () => null };
-  const noisy = new QueryGuess({ guess: 'this-step', guessNoise: 0.33 }, d).of(view as never, 0);
+  const noisy = new QueryGuess({ guess: 'this-step' }, 1, { headDim: d } as never).of(view as never, 0);
   const cosines = range(0, 200).map((row) => {
     const [a, b] = [rowOf(q, row, d), rowOf(noisy, row, d)];
     return dotOf(a, b) / Math.sqrt(dotOf(a, a) * dotOf(b, b));
@@ -180,6 +180,7 @@ test('says what stands in for the guess and for the offline skewing', () => {
     runPolicy('infinigen', { ...small, ...config }, { shape, world }).policy.inputs;
   const guess = "the layer's own query instead of a guess from an earlier layer's input";
   expect(inputsOf({})).toBe(`${guess} (the trace has no hidden states)`);
+  expect(inputsOf({ guessNoise: undefined })).toMatch(/^the layer's own query with noise 0.33 instead/);
   expect(inputsOf({ skew: true })).toMatch(/; columns skewed by the prompt's last queries instead of/);
   const fields = new Set(['k', 'v', 'q'] as const);
   expect(inputsOf({}, { fields })).toMatch(/; columns by the prompt's keys/);

@@ -104,7 +104,7 @@ export const policy = {
     // Partial query weights, as if the hidden width were heads · headDim.
     const weightBytes = partialBytes * heads * heads * headDim;
     const fallbacks = [
-      guessInputs(c),
+      guessInputs(c, c.leadLayers, c.denseLayers, world),
       columnInputs(c.skew, world),
       ...(c.group !== given.group && groupSize > 1
         ? [`one choice a group: ${groupSize} query heads share a KV head`]

@@ -9,7 +9,6 @@ import { SimError } from '../../error.ts';
 import { withScales } from '../codec.ts';
 import { codec as k8v4 } from '../codecs/k8v4.ts';
 import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import { guessFields } from '../query-guess.ts';
 import { TemporalTiers } from '../temporal-tiers.ts';
 
 const config = z.object({
@@ -51,7 +50,11 @@ const config = z.object({
     .enum(['none', 'previous-step'])
     .default('none')
     .describe("choose by this step's query, or ahead of time by the previous step's"),
-  guessNoise: guessFields.guessNoise,
+  guessNoise: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('normal noise on the queries that choose, as a ratio to their length'),
   mode: z.enum(['dma', 'dma-batch']).default('dma').describe('how chosen blocks cross the link'),
   scales: z.enum(['hbm', 'with-block']).default('hbm').describe('where quantisation scales live'),
 });
