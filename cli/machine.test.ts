@@ -20,5 +20,7 @@ test('another stack is taken when it is asked for', () => {
 });
 
 test('an unknown machine is named, with those that exist', () => {
-  expect(() => namedMachine('h300-measured', undefined)).toThrow(/unknown hardware 'h300-measured'.*h100-sxm/);
+  expect(() => namedMachine('h300-measured', undefined)).toThrow(
+    /unknown hardware 'h300-measured'.*h100-sxm/,
+  );
 });
