@@ -87,10 +87,13 @@ const evidenceTable = (): string => {
   return table([...header, 'Kendall τ', 'pairs in order', 'noise', 'bytes'], rows);
 };
 
-/** Per policy of the first evidence, the case with the highest floor: bytes rule there, not launches. */
+/** Per policy, the case with the highest floor among those of the first machine: bytes rule there, not launches. */
 const floorTable = (): string => {
   const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
-  const { cases } = judge(folder, readRecords(folder)[0]);
+  const records = readRecords(folder);
+  const cases = records
+    .filter(({ hardware }) => hardware === records[0].hardware)
+    .flatMap((record) => judge(folder, record).cases);
   const largest = new Map<string, (typeof cases)[number]>();
   for (const one of cases)
     if (one.floor.floorNs > (largest.get(one.policy)?.floor.floorNs ?? 0)) largest.set(one.policy, one);
