@@ -21,7 +21,7 @@ static_assert(KVT_GATHER_REF_SOURCE == KVT_SCATTER_REF_SOURCE && KVT_GATHER_REF_
 inline bool on_host(int32_t tier) { return tier == KVT_DRAM || tier == KVT_PAGEABLE; }
 
 inline Rows host_rows(void* memory, uint64_t bytes, int64_t stride, const uint32_t* index) {
-  return {static_cast<char*>(memory), nullptr, 0, bytes, stride, index, KVT_DRAM};
+  return {static_cast<char*>(memory), nullptr, 0, bytes, stride, index};
 }
 
 // The host packs the chosen rows of a gather piece by piece while the copy engine sends what is packed, and distributes
