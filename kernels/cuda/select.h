@@ -5,6 +5,8 @@
 #ifndef KVTIER_CUDA_SELECT_H
 #define KVTIER_CUDA_SELECT_H
 
+#include <array>
+
 #include "select-digits.h"
 
 namespace kvt {
@@ -247,16 +249,25 @@ struct SelectLaunch {
   void run(const Selection<Score>& t) { cudaLaunchKernelEx(&config, select_best<Score, kKeys>, t); }
 };
 
-// Blocks for a row: more while its part of a row is long and multiprocessors are idle.
+// Rows of 2^i blocks each that find their place at once: fewer than multiprocessors allow, since a cluster stays within
+// one group of them.
+template <typename Score>
+int rows_together(const CudaCall& call, int i) {
+  static const std::array<int, 5> found = [&] {
+    std::array<int, 5> together{};
+    for (int size = 0; size < 5; size++) together[size] = SelectLaunch<Score, 16>(call, 1, 1 << size, 1024).together();
+    return together;
+  }();
+  return found[i];
+}
+
+// Blocks for a row: more while its part of a row is long and all rows still find their place at once.
 template <typename Score>
 int cluster_for(const CudaCall& call, int of, int64_t rows) {
-  int cluster = 1;
   if (!has_clusters()) return 1;
-  while (cluster < kMostBlocks && of > static_cast<int64_t>(cluster) * kSharedSlice && 2 * rows * cluster <= call.multiprocessors)
-    cluster *= 2;
-  // 16 blocks are more than every device promises, and pay only where all rows find their place at once.
-  if (cluster == 16 && SelectLaunch<Score, 16>(call, rows, cluster, 1024).together() < rows) cluster = 8;
-  return cluster;
+  int i = 0;
+  while (i < 4 && of > (int64_t{kSharedSlice} << i) && rows_together<Score>(call, i + 1) >= rows) i++;
+  return 1 << i;
 }
 
 // 1 <= k <= of <= 2^30.
