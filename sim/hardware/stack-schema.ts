@@ -85,7 +85,12 @@ export const stackSchema = z.strictObject({
   gathersFirst: z.boolean().optional(),
   /** Else: it sends pieces of at least `bytes`, at most `most` of them; absent = as little as it likes. */
   gatherPieces: z.strictObject({ most: quantity, bytes: quantity }).optional(),
-  select: z.strictObject({ timeRatio: quantity, errorRatio: error }),
+  /** `doubles`: blocks, threads and their keys double as rows grow, so that a row takes what the next power of two does. */
+  select: z.strictObject({
+    timeRatio: quantity,
+    errorRatio: error,
+    doubles: z.strictObject({ value: z.boolean(), ...provenance }).optional(),
+  }),
   /**
    * Kernels that score and index: launches for each one that a policy declares (a prototype spreads its arithmetic over
    * operators), and their time over the roofline of their bytes and flops. Absent = 1 and 1.

@@ -1,5 +1,5 @@
 /**
- * Matrix products, top-k selection, and the kernels that move bytes through HBM: score, append, merge, encode, decode.
+ * Matrix products, and the kernels that move bytes through HBM: score, append, merge, encode, decode.
  * Products: start + max(flops / rate, bytes / rate), 8.8 % hold-out error over 23,902 shapes on an H100
  * (AIConfigurator tables); a wave-quantisation term makes it worse. The rest are rooflines.
  */
@@ -11,7 +11,6 @@ import type {
   Gemm,
   MergeOperation,
   ScoreOperation,
-  SelectOperation,
 } from '../program/operation.ts';
 import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import { hostCost } from './cost-host.ts';
@@ -20,13 +19,6 @@ import type { OperationCost } from './operation-cost.ts';
 import { gemmSizes, type Sizes, type Streaming, streamingSizes, tiledProducts } from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
-
-/** Keys of a row that one group of SMs takes before a second group joins, bytes. */
-const SELECT_SLICE_BYTES = 16_384;
-const KEY_BYTES = 4;
-/** The kernel that selects by small counts, and the bytes of one. */
-const COUNT_SELECT = 'paris-select';
-const COUNT_BYTES = 2;
 
 const typeOfElement = (elementBytes: number): ElementType =>
   elementBytes >= 4 ? 'fp32' : elementBytes >= 2 ? 'bf16' : 'fp8';
@@ -113,57 +105,6 @@ export const gemmCost = (
 export const denseCost = (machine: Machine, { gemms, elementBytes }: DenseOperation): OperationCost =>
   productsCost(machine, gemms, elementBytes, typeOfElement(elementBytes), false);
 
-/** A top-k that gives each row one block: rows side by side cost nothing while SMs are left, long rows all the more. */
-const rowByRowCost = (machine: Machine, { rows, of }: SelectOperation, law: KernelLaw): OperationCost => {
-  const { select, launch, sms } = machine;
-  const rowBytes = of * KEY_BYTES;
-  const waves = Math.max(1, rows / sms);
-  return toCost(machine, {
-    fixedNs: law.startNs + launch.extraNs,
-    amount: rows * rowBytes,
-    bounds: [{ label: 'compute', ns: (waves * rowBytes) / (select.smBytesPerNs * law.rateRatio) }],
-    takes: { hbm: rows * rowBytes },
-    trust: law,
-    inDomain: of >= 1024 && of <= 1_048_576,
-    hostNs: launch.hostNs,
-  });
-};
-
-/**
- * Top-k by radix select: every pass scans the keys, and a row is split over the SMs that it gets. The first pass reads
- * HBM (at its rate), later ones L2.
- */
-export const selectCost = (machine: Machine, operation: SelectOperation): OperationCost => {
-  const { rows, of, k, keys } = operation;
-  const { select, hbm, launch, sms } = machine;
-  const byRow = `select.${keys}`;
-  if (Object.hasOwn(machine.kernels, byRow)) return rowByRowCost(machine, operation, machine.kernels[byRow]);
-  if (keys === 'counts' && Object.hasOwn(machine.kernels, COUNT_SELECT))
-    return streamedCost(machine, {
-      readBytes: rows * of * COUNT_BYTES,
-      writeBytes: rows * k * KEY_BYTES,
-      flops: 0,
-      kernels: 1,
-      names: [COUNT_SELECT],
-      sizes: { rows, candidates: of },
-    });
-  const rowBytes = of * KEY_BYTES;
-  const total = rows * rowBytes;
-  const sliceBytes = Math.max(Math.min(rowBytes, SELECT_SLICE_BYTES), total / sms);
-  const scanNs = sliceBytes / select.smBytesPerNs;
-  const flowNs = (select.passes - 1) * scanNs + Math.max(scanNs, total / hbm.readBytesPerNs);
-  return toCost(machine, {
-    fixedNs: (select.startNs + select.passes * select.passNs) * select.timeRatio + launch.extraNs,
-    amount: total,
-    bounds: [{ label: 'compute', ns: flowNs * select.timeRatio }],
-    takes: { hbm: total },
-    trust: select,
-    timeRatio: timeRatioOf(machine.utilisation.select, { rows, candidates: of }),
-    inDomain: rows <= 256 && of >= 1024 && of <= 1_048_576,
-    hostNs: launch.hostNs,
-  });
-};
-
 /** Law of declared work that has no kernel of its own. */
 const GENERAL = 'score';
 
@@ -212,7 +153,7 @@ const lawOf = (
 };
 
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
-const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
+export const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
   const { readBytes, writeBytes, flops, matrixFlops = 0, farBytes = 0, timeRatio = 1, names } = work;
   const law = lawOf(machine, names, timeRatio);

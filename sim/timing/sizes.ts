@@ -1,7 +1,8 @@
 /** Sizes of work by which the speed of a kernel was measured: what the axes of a table of utilisation can be. */
+import { log2 } from '../engine/math.ts';
 import type { SizeName } from '../hardware/utilisation-schema.ts';
-import type { AttendOperation, Gemm, Operation } from '../program/operation.ts';
-import { type Attended, splitOf, type Tiling } from './tiling.ts';
+import type { AttendOperation, Gemm, Operation, SelectOperation } from '../program/operation.ts';
+import { type Attended, mergeBlock, splitOf, type Tiling } from './tiling.ts';
 
 export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
 
@@ -48,6 +49,7 @@ export const attendSizes = (operation: AttendOperation, attended: Attended, tili
   headDim: operation.headDim,
   bytes: Math.max(1, attended.bytes),
   turns: splitOf(operation, attended, tiling).turns,
+  queryRows: mergeBlock(operation, tiling)?.queryRows ?? 1,
 });
 
 /** Bytes of K and V of a token in one KV head, raw. */
@@ -64,6 +66,16 @@ const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => 
 const onlySizes = ([first, second]: readonly Gemm[]): Sizes =>
   first !== undefined && second === undefined ? gemmSizes(first) : {};
 
+/** Rows to select from; `chosenOf` = candidates for one that is chosen. */
+export const selectSizes = (
+  { rows, of, k }: Pick<SelectOperation, 'rows' | 'of' | 'k'>,
+  { selectDoubles }: Tiling,
+): Sizes => ({
+  rows,
+  candidates: selectDoubles ? 2 ** Math.ceil(log2(of)) : of,
+  chosenOf: of / Math.max(1, k),
+});
+
 /** Sizes of one operation; those of a product where it is a single kernel. */
 export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
   switch (operation.kind) {
@@ -72,7 +84,7 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
     case 'dense':
       return onlySizes(operation.gemms.flatMap((gemm) => tiledProducts(gemm, tiling.tokenTiles)));
     case 'select':
-      return { rows: operation.rows, candidates: operation.of };
+      return selectSizes(operation, tiling);
     case 'fetch':
     case 'spill':
       return { rows: operation.rows, rowBytes: operation.rowBytes };

@@ -13,6 +13,8 @@ export interface Tiling {
   readonly attendTiles: { readonly raw: number; readonly coded: number } | null;
   /** Query rows of a KV head that attention takes at a time, and whether it takes one alone. */
   readonly attendRows: { readonly value: number; readonly alone: boolean };
+  /** Whether rows to select from take what the next power of two does. */
+  readonly selectDoubles: boolean;
   /** How one block joins the parts of a row; null = not known. See the stack's schema. */
   readonly attendMerge: {
     readonly parts: number;
@@ -62,28 +64,32 @@ export const splitOf = (
 /** Numbers of a part that a thread takes at a time. */
 const THREAD_NUMBERS = 4;
 
-/** How often a block waits for parts of a row that it joins: 1 where that is not known. */
-export const mergeRounds = (
-  { heads, kvHeads, headDim }: AttendOperation,
-  parts: number,
-  { attendMerge }: Tiling,
-): number => {
-  if (attendMerge === null) return 1;
+/** The blocks that attend with these heads; undefined where that is not known. */
+export const mergeBlock = ({ heads, kvHeads, headDim }: AttendOperation, { attendMerge }: Tiling) => {
+  if (attendMerge === null) return undefined;
   const { blocks } = attendMerge;
-  const group = heads / kvHeads;
   const fitting = blocks.filter((block) => block.headDim >= headDim);
-  const block =
-    fitting.find(({ queryRows }) => queryRows >= group) ?? fitting[0] ?? blocks[blocks.length - 1];
-  const items = (Math.min(group, block.queryRows) * headDim) / THREAD_NUMBERS;
+  return (
+    fitting.find(({ queryRows }) => queryRows >= heads / kvHeads) ?? fitting[0] ?? blocks[blocks.length - 1]
+  );
+};
+
+/** How often a block waits for parts of a row that it joins: 1 where that is not known. */
+export const mergeRounds = (operation: AttendOperation, parts: number, tiling: Tiling): number => {
+  const block = mergeBlock(operation, tiling);
+  if (block === undefined || tiling.attendMerge === null) return 1;
+  const { heads, kvHeads, headDim } = operation;
+  const items = (Math.min(heads / kvHeads, block.queryRows) * headDim) / THREAD_NUMBERS;
   const teams = Math.max(1, Math.floor(block.threads / items));
-  return Math.ceil(parts / (teams * attendMerge.parts)) * Math.ceil(items / block.threads);
+  return Math.ceil(parts / (teams * tiling.attendMerge.parts)) * Math.ceil(items / block.threads);
 };
 
 /** What a stack says of its kernels, on so many multiprocessors. */
-export const tilingOf = ({ gemm, decodeAttention }: Stack, sms: number): Tiling => ({
+export const tilingOf = ({ gemm, decodeAttention, select }: Stack, sms: number): Tiling => ({
   sms,
   tokenTiles: gemm.tokenTiles?.sizes ?? [],
   attendTiles: decodeAttention.tileTokens ?? null,
   attendRows: decodeAttention.tileRows ?? TENSOR_ROWS,
   attendMerge: decodeAttention.merge ?? null,
+  selectDoubles: select.doubles?.value ?? false,
 });

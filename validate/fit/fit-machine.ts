@@ -139,17 +139,20 @@ const describeTiles = (
     Mutable<Stack['decodeAttention']>,
     'tileTokens' | 'tileRows' | 'merge'
   >;
+  const select = stack.select as Mutable<Stack['select']>;
   const stated = { status: 'measured', ...provenance } as const;
   delete gemm.tokenTiles;
   delete attention.tileTokens;
   delete attention.tileRows;
   delete attention.merge;
+  delete select.doubles;
   if (backend !== 'cuda') {
     attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
     return;
   }
   gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
+  select.doubles = { value: true, ...stated, how: 'kernels/cuda/select.h' };
   attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
 };
 

@@ -19,16 +19,25 @@ export interface Shown {
 const STIFFNESS = 0.005;
 const TOLERANCE = 1e-9;
 /** Sizes along which the speed at one point says less of the next: other turns, other work, more rows of the same bytes. */
-const LOOSE: Partial<Record<SizeName, number>> = { turns: 0.05, writeShare: 0.05, rows: 0.3 };
-/** Sizes closer than this (in octaves) are one. */
-const SAME = 1e-3;
+const LOOSE: Partial<Record<SizeName, number>> = {
+  queryRows: 0.05,
+  turns: 0.05,
+  writeShare: 0.05,
+  parts: 0.05,
+  rows: 0.3,
+};
+/** Sizes closer than this (in octaves) are one; laws say most of what bytes do. */
+const SAME: Partial<Record<SizeName, number>> = { bytes: 0.1 };
+const LEAST_APART = 1e-3;
 
 /** The sizes at which an axis was measured; axes along which nothing varies are left out. */
 export const axesOf = (names: readonly SizeName[], sites: readonly Sizes[]): readonly Axis[] =>
   names.flatMap((of): Axis[] => {
     const known = sites.filter((sizes) => Object.keys(sizes).length > 0);
     const logs = known.flatMap((sizes) => (sizes[of] === undefined ? [] : [Math.log2(sizes[of])]));
-    const at = logs.sort((a, b) => a - b).filter((x, i, sorted) => i === 0 || x - sorted[i - 1] > SAME);
+    const apart = SAME[of] ?? LEAST_APART;
+    const at: number[] = [];
+    for (const x of logs.sort((a, b) => a - b)) if (x - (at.at(-1) ?? -Infinity) > apart) at.push(x);
     return at.length > 1 && logs.length === known.length ? [{ of, at }] : [];
   });
 

@@ -126,7 +126,7 @@ const MACHINE_LAWS: readonly Law[] = [
       'rateRatio',
     ].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
-    table: { name: 'attend', sizes: ['headDim', 'turns', 'rows', 'bytes'] },
+    table: { name: 'attend', sizes: ['headDim', 'queryRows', 'turns', 'bytes'] },
     shows: (site) => site.benchmark === 'attend' && codecOf(site) === undefined,
   },
   {
@@ -142,7 +142,7 @@ const MACHINE_LAWS: readonly Law[] = [
     name: 'selection',
     parameters: ['startNs', 'passNs', 'smBytesPerNs'].map((name) => `${ACCELERATOR}.select.${name}`),
     errorPath: `${ACCELERATOR}.select.errorRatio`,
-    table: { name: 'select', sizes: ['rows', 'candidates'] },
+    table: { name: 'select', sizes: ['rows', 'chosenOf', 'candidates'] },
     shows: of('select'),
   },
 ];
@@ -152,7 +152,9 @@ const KERNEL = 'kernel/';
 const KERNEL_SIZES = [
   'rows',
   'candidates',
+  'chosenOf',
   'headDim',
+  'queryRows',
   'turns',
   'bytes',
   'flopsPerByte',

@@ -6,7 +6,7 @@ import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } 
 const CASES = [
   { step: 17 / 16, chosen: 16 },
   { step: 5 / 4, chosen: 128 },
-  { step: 3 / 2, chosen: 16 },
+  { step: 3 / 2, chosen: 4 },
 ];
 
 const siteOf = (bounds: Bounds, rows: number, of: number, k: number): Site => {
