@@ -261,10 +261,9 @@ void Run::run_on_host(int32_t at, uint32_t epoch) {
   if (go) {
     using Ns = std::chrono::duration<double, std::nano>;
     const auto zero = host_zero_[call.stream];
-    CpuCall resolved{call, {}, {}, {}, {}, *context_->pool, *context_->io};
+    CpuCall resolved{call, {}, {}, {}, *context_->pool, *context_->io, *context_->pool};
     std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
     std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
-    std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
     std::memcpy(resolved.files, step.files, sizeof step.files);
     step.host_start_ns = Ns(std::chrono::steady_clock::now() - zero).count();
     const kvt_status status = call_guarded(cpu_kernel(call.kernel).function, resolved);
