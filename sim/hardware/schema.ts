@@ -95,6 +95,8 @@ export const hostSchema = z.strictObject({
     /** All threads reading memory while they compute, where it was measured; else the memory's own rate. */
     readBytesPerNs: quantity.optional(),
     tflops: quantity,
+    /** Of rows that they gather, where it was measured. */
+    errorRatio: error.optional(),
   }),
 });
 

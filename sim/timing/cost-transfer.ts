@@ -202,7 +202,7 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
       { label: labelOf(machine, way), ns: wireNs + leadNs },
     ],
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
-    trust: { ...link, errorRatio: link.errorRatio + 0.3 },
+    trust: { ...link, errorRatio: cpu.errorRatio ?? link.errorRatio + 0.3 },
     inDomain: rowBytes >= 64,
   });
 };

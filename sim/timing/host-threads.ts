@@ -13,6 +13,8 @@ export interface HostThreads {
   /** Pieces in which gathered rows are sent: so many at most, of so many bytes at least. */
   readonly gatherPieces: { readonly most: number; readonly bytes: number };
   readonly flopsPerNs: number;
+  /** P95 of the error of gathered rows; null where it was not measured. */
+  readonly errorRatio: number | null;
 }
 
 const piecesOf = ({ gathersFirst, gatherPieces }: Stack): HostThreads['gatherPieces'] => {
@@ -29,4 +31,5 @@ export const hostThreads = ({ cpu, dram }: Profile['host'], stack: Stack): HostT
   readBytesPerNs: cpu.readBytesPerNs?.value ?? dram.readBytesPerNs.value,
   gatherPieces: piecesOf(stack),
   flopsPerNs: cpu.tflops.value * FLOPS_PER_TFLOP_NS,
+  errorRatio: cpu.errorRatio?.value ?? null,
 });

@@ -77,6 +77,7 @@ const KEPT: readonly string[] = [
   'host.cpu.threadBytesPerNs',
   'host.cpu.copyBytesPerNs',
   'host.cpu.readBytesPerNs',
+  'host.cpu.errorRatio',
 ];
 
 const constantOf = (value: number, how: string, from: Profile): Constant => ({

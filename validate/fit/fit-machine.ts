@@ -37,6 +37,9 @@ const FIRST = {
   errorRatio: 0.5,
 };
 
+/** A machine that others share is not known better than it repeats, however well a law fits its quietest restart. */
+const ERROR_HOW = 'P95 on sites left out of the fit, or from restart to restart where that is more';
+
 export interface FittedLaw {
   readonly law: string;
   readonly values: Readonly<Record<string, number>>;
@@ -220,7 +223,11 @@ export const fitMachine = (
     tabulate(kept);
     const errors = residuals(description, left.length > 0 ? left : shown);
     if (law.errorPath !== undefined)
-      put(description, law.errorPath, constant('fitted', 'P95 on sites left out of the fit')(errors.p95Ape));
+      put(
+        description,
+        law.errorPath,
+        constant('fitted', ERROR_HOW)(Math.max(errors.p95Ape, noiseOf(shown)?.p95Ape ?? 0)),
+      );
     const fitted = {
       law: law.name,
       values: Object.fromEntries(

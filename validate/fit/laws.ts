@@ -99,6 +99,7 @@ const MACHINE_LAWS: readonly Law[] = [
     parameters: ['startNs', 'rowNs', 'threadBytesPerNs', 'copyBytesPerNs'].map(
       (name) => `hardware.host.cpu.${name}`,
     ),
+    errorPath: 'hardware.host.cpu.errorRatio',
     shows: of('cpu-gather'),
   },
   {
