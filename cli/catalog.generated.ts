@@ -28,6 +28,10 @@ export const catalog = {
     summary: "write a commented file to start a policy of your own from",
     load: () => import('./new.ts').then((module) => module.verb),
   },
+  "place": {
+    summary: "where weights, KV and activations belong on a machine: FlexGen's linear program",
+    load: () => import('./place.ts').then((module) => module.verb),
+  },
   "predict": {
     summary: "time of one operation on a machine, with an interval",
     load: () => import('./predict.ts').then((module) => module.verb),

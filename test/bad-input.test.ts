@@ -225,6 +225,8 @@ const cases: readonly [string, string, RegExp][] = [
   ['an operation that does not exist', 'predict --op teleport', /--op.*copy/],
   ['an operation without its size', 'predict --op copy --direction h2d', /--bytes/],
   ['a negative size', 'predict --op copy --direction h2d --bytes -5', /--bytes/],
+  ['shares that do not add up', 'place --cache 0.5,0.6,0', /--cache .*add up to 1/],
+  ['a model that no tier holds', 'place --hardware t4 --weights 1,0,0', /no placement fits t4/],
   ['a missing request trace', 'mrc @none.jsonl', /none\.jsonl/],
   ['an unknown eviction rule', 'mrc --eviction lruu', /lruu.*lru/],
 ];

@@ -42,6 +42,8 @@ export const placementRequestSchema = z.strictObject({
   fixed: z
     .strictObject({ weights: shares.optional(), cache: shares.optional(), activations: shares.optional() })
     .default({}),
+  /** Sequences of a block at most: its steps, and so the time to a token, grow with them. */
+  mostSequences: oneOrMore.optional(),
   /** One block size instead of the search for the best. */
   block: z.strictObject({ batch: oneOrMore, batches: oneOrMore }).optional(),
 });
@@ -115,5 +117,7 @@ export const flexgenPlacement = (input: PlacementInput): Placement | null => {
     },
   };
   const { block } = given;
-  return block === undefined ? bestPlacement(request) : placeBlock(request, block.batch, block.batches);
+  return block === undefined
+    ? bestPlacement(request, given.mostSequences)
+    : placeBlock(request, block.batch, block.batches);
 };

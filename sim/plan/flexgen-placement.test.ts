@@ -11,9 +11,9 @@ import {
 const GIB = 2 ** 30;
 
 /** OPT as cost_model.py counts it: 16 bits, K and V of all heads, eager prefill attention. */
-const opt = (hidden: number, layers: number, heads: number): PlacementDemand => {
+const opt = (hidden: number, layers: number, heads: number, s = 512): PlacementDemand => {
   const weights = 4 * hidden * hidden + 2 * hidden * 4 * hidden;
-  const [s, n] = [512, 32];
+  const n = 32;
   return {
     layers,
     promptTokens: s,
@@ -76,6 +76,35 @@ describe('OPT-30B on a T4, 3 batches of 48', () => {
   });
 });
 
+/** bench_suite.py, suite_30b_1x1: prompt, GPU share of the weights, block, and the throughput noted beside it or in Table 2. */
+test.each([
+  [256, 0.1, 160, 2, 16.01],
+  [512, 0.2, 48, 3, 7.32],
+])(
+  'OPT-30B with prompts of %d tokens runs as published, within a fifth',
+  (prompt, hbm, batch, batches, measured) => {
+    const demand = opt(7168, 48, 56, prompt);
+    const request = { ...t4, demand, capacity: relaxed };
+    const fixed = { weights: shares(hbm, 1 - hbm), cache: shares(0, 1), activations: shares(0, 1) };
+    const found = placeBlock({ ...request, fixed }, batch, batches);
+    expect(Math.abs((found?.tokensPerS ?? 0) / measured - 1)).toBeLessThan(0.2);
+    const free = placeBlock(request, batch, batches);
+    expect(Math.abs((free?.weights.hbm ?? 1) - hbm)).toBeLessThan(0.06);
+  },
+);
+
+/** What was published for larger and smaller models, by where it lies (bench_suite.py suites 6b7 and 175b). */
+test('OPT-6.7B stays on the GPU, most of OPT-175B and all but a little of its KV lie outside DRAM and HBM', () => {
+  const small = placeBlock({ ...t4, demand: opt(4096, 32, 32), capacity: relaxed }, 2, 1);
+  for (const kind of ['weights', 'cache', 'activations'] as const)
+    expect(small?.[kind].hbm).toBeCloseTo(1, 6);
+  const large = placeBlock({ ...t4, demand: opt175b, capacity: relaxed }, 32, 8);
+  expect(large?.weights.dram).toBeCloseTo(0.5, 1);
+  expect(large?.weights.hbm).toBeLessThan(0.05);
+  expect(large?.cache.nvme).toBeGreaterThan(0.85);
+  expect(large?.activations.dram).toBeCloseTo(1, 3);
+});
+
 test('no placement on a grid is faster, and none that fits is missed', () => {
   const request = { ...t4, demand: opt175b };
   const best = placeBlock(request, 8, 4);
@@ -130,5 +159,17 @@ describe('what a machine has decides', () => {
       [32, 4],
     ])
       expect(placeBlock(request, batch, batches)?.tokensPerS ?? 0).toBeLessThanOrEqual(best);
+  });
+
+  test('the number of batches is the best there is, and a limit on sequences holds', () => {
+    const request = { ...t4, demand: small, capacity: { hbm: 1.5e9, dram: 16e9, nvme: 0 } };
+    const found = bestPlacement(request);
+    for (let batches = 1; batches < 60; batches++)
+      expect(placeBlock(request, found?.batch ?? 1, batches)?.tokensPerS ?? 0).toBeLessThanOrEqual(
+        (found?.tokensPerS ?? 0) * (1 + 1e-9),
+      );
+    const few = bestPlacement(request, 6);
+    expect((few?.batch ?? 9) * (few?.batches ?? 9)).toBeLessThanOrEqual(6);
+    expect(few?.tokensPerS).toBeLessThan(found?.tokensPerS ?? 0);
   });
 });

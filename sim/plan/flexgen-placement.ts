@@ -245,24 +245,43 @@ export const placeBlock = (request: PlacementRequest, batch: number, batches: nu
   };
 };
 
-/** More batches or sequences than any memory has room for: an end to the search. */
+/** More sequences in a block than any memory has room for: an end to the search. */
 const MOST_SEQUENCES = 2 ** 16;
 
+/** The best of 1 .. most by a number that rises and then falls; 0 where there is none. */
+const peakOf = (most: number, rateOf: (n: number) => number): number => {
+  const isBetter = (n: number, than: number): boolean => rateOf(n) > 0 && rateOf(n) >= rateOf(than);
+  let low = 1;
+  while (2 * low <= most && isBetter(2 * low, low)) low *= 2;
+  let [from, to] = [low, Math.min(most, 2 * low)];
+  while (from < to) {
+    const middle = Math.floor((from + to) / 2);
+    if (isBetter(middle + 1, middle)) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+};
+
 /**
- * The placement of the highest throughput: batches of 1 to 4 and powers of two, each with more and more of them as long as
- * that helps. Null where not even one sequence fits.
+ * The placement of the highest throughput: batches of 1 to 4 and powers of two, each with as many of them as help most.
+ * A block has `mostSequences` at most. Null where not even one sequence fits.
  */
-export const bestPlacement = (request: PlacementRequest): Placement | null => {
+export const bestPlacement = (
+  request: PlacementRequest,
+  mostSequences = MOST_SEQUENCES,
+): Placement | null => {
   let best: Placement | null = null;
-  for (let batch = 1; batch <= MOST_SEQUENCES; batch = batch < 4 ? batch + 1 : 2 * batch) {
-    let before: Placement | null = null;
-    for (let batches = 1; batch * batches <= MOST_SEQUENCES; batches++) {
-      const found = placeBlock(request, batch, batches);
-      if (found === null || found.tokensPerS < (before?.tokensPerS ?? 0)) break;
-      before = found;
-    }
-    if (before === null) break;
-    if (before.tokensPerS > (best?.tokensPerS ?? 0)) best = before;
+  for (let batch = 1; batch <= mostSequences; batch = batch < 4 ? batch + 1 : 2 * batch) {
+    const known = new Map<number, Placement | null>();
+    const at = (batches: number): Placement | null => {
+      const found = known.get(batches) ?? placeBlock(request, batch, batches);
+      known.set(batches, found);
+      return found;
+    };
+    const most = Math.floor(mostSequences / batch);
+    const found = at(peakOf(most, (batches) => at(batches)?.tokensPerS ?? 0));
+    if (found === null) break;
+    if (found.tokensPerS > (best?.tokensPerS ?? 0)) best = found;
   }
   return best;
 };
