@@ -1,6 +1,7 @@
 // Enqueues lists of calls: streams in order, events across streams, host threads that meet the GPU in pinned words.
 #include "run.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace kvt {
@@ -232,7 +233,9 @@ kvt_status Run::await_on_host(int32_t at) {
 kvt_status Run::stage(cudaStream_t stream, int32_t at, int pieces, HostWork work, bool now) {
   auto& host = context_->staging[calls_[at].stream];
   if (!host) host = std::make_unique<HostStream>();
-  if (!context_->staging_pool) context_->staging_pool = make_threads(context_->threads);
+  // One core is left to the thread of the other direction, which looks for its turn: without it, one row sent back took
+  // 0.4 ms beside packing on all 16 cores of an H100's host, and 8 us beside packing on 14, which was as fast.
+  if (!context_->staging_pool) context_->staging_pool = make_threads(std::max(1, context_->threads - 1));
   if (!stages_) context_->staging_pool->stay_awake(true);
   stages_ = true;
   steps_[at].staged = std::move(work);
