@@ -14,7 +14,7 @@ export const microbench = {
     [2, 8, 32, 128, 512].map((rows) => {
       const rowBytes = 2 * HEAD_DIM * 2;
       const pageStride = PAGE_TOKENS * rowBytes;
-      const pages = 4 * rows;
+      const pages = rows;
       return kernelSite(
         bounds,
         `${rows}`,
@@ -33,6 +33,7 @@ export const microbench = {
           },
           ints: { rows, headDim: HEAD_DIM, pageTokens: PAGE_TOKENS, pageStride },
         }),
+        true,
       );
     }),
 } satisfies Microbench;

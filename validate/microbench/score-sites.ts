@@ -23,7 +23,9 @@ export const scoreOf = (
   after: [],
 });
 
-/** A kernel called on fresh memory in each pass. */
+const PASSES = 32;
+
+/** A kernel called on fresh memory in each pass. `isCold`: what it touches is little of that, so caches are emptied first. */
 export const kernelSite = (
   bounds: Bounds,
   id: string,
@@ -32,13 +34,16 @@ export const kernelSite = (
   make: (
     layout: Layout,
   ) => Pick<Call, 'kernel' | 'ints' | 'reals'> & { readonly refs: Readonly<Record<string, Ref>> },
+  isCold = false,
 ): Site => {
-  const passes = passesFor(Math.max(1, bytes), bounds, 32);
+  const { hbmBytes, l2Bytes } = bounds;
+  const fitting = Math.max(1, Math.min(PASSES, Math.floor(hbmBytes / Math.max(1, bytes))));
+  const passes = isCold ? fitting : passesFor(Math.max(1, bytes), bounds, PASSES);
   return {
     id,
     operations: [operation],
     passes,
-    options: { graph: true },
+    options: { graph: true, ...(isCold ? { flushBytes: 4 * l2Bytes } : {}) },
     build: (layout) => {
       const all = Array.from({ length: passes }, () => make(layout));
       return repeated(passes, (pass) => all[pass], 'compute');
