@@ -60,7 +60,7 @@ const flags = z.object({
     .min(2 ** 24)
     .default(8 * GIB)
     .meta({ suffix: true })
-    .describe('bytes of each tier that may be used'),
+    .describe("bytes of the GPU's memory, and of the host's, that may be used"),
   samples: z.string().optional().describe('file to keep the raw samples in (.json.gz)'),
   from: z.string().optional().describe('fit recorded samples instead of measuring'),
   intervals: z.int().min(0).max(1000).default(20).describe('resampled fits for the 95 % intervals'),

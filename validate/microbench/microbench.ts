@@ -45,10 +45,10 @@ export interface Microbench {
 /** Caches that lie between two visits of a place; a processor's is so large that twice it takes long enough. */
 const cachesBetween = ({ backend }: Bounds): number => (backend === 'cuda' ? 4 : 2);
 
-/** Passes over memory of `bytes` each, so that no place is still in the cache when it is visited again. */
+/** Passes over memory of `bytes` each: no place is still in the cache at its next visit, as far as half the memory goes. */
 export const passesFor = (bytes: number, bounds: Bounds, most = 64): number => {
   const between = cachesBetween(bounds) * bounds.l2Bytes;
-  return Math.max(1, Math.min(most, Math.ceil(between / bytes), Math.floor(bounds.hbmBytes / bytes)));
+  return Math.max(1, Math.min(most, Math.ceil(between / bytes), Math.floor(bounds.hbmBytes / 2 / bytes)));
 };
 
 /** Arithmetic that an operation says it does, flops. */

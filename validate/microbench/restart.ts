@@ -6,7 +6,8 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type BackendName, KernelError } from '../../kernels/backend.ts';
 import { load } from '../../kernels/load.ts';
-import { boundsOf, fittingSites, type RestartTimes, runRestart, sitesOf } from './run.ts';
+import { memoryGroups } from './memory-groups.ts';
+import { boundsOf, type RestartTimes, runRestart, sitesOf } from './run.ts';
 
 export interface RestartRequest {
   readonly backend: BackendName;
@@ -31,7 +32,7 @@ export const restartHere = async (
   try {
     const bounds = boundsOf(backend, most);
     const { sites } = sitesOf(bounds, only);
-    return await runRestart(backend, fittingSites(sites, bounds), seed, onProgress, limitMs);
+    return await runRestart(backend, memoryGroups(sites, bounds), seed, onProgress, limitMs);
   } finally {
     backend.close();
   }

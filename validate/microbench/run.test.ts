@@ -4,14 +4,17 @@ import { specOf } from '../../kernels/check-call.ts';
 import { openReference } from '../../kernels/reference.ts';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
-import { Layout } from '../execute/memory.ts';
+import { AREA_NAMES, AREAS, Layout } from '../execute/memory.ts';
 import { predictNs } from '../predict-site.ts';
+import { memoryGroups } from './memory-groups.ts';
 import { scatteredRows } from './microbench.ts';
-import { boundsOf, fittingSites, keyOf, runRestart, samplesOf, sitesOf } from './run.ts';
+import { boundsOf, keyOf, type NamedSite, runRestart, samplesOf, sitesOf } from './run.ts';
 
 const backend = openReference();
 const bounds = { ...boundsOf(backend, { hbmBytes: 2 ** 22, dramBytes: 2 ** 22 }), l2Bytes: 1 };
 const { sites, skipped } = sitesOf(bounds);
+const unbounded = { hbmBytes: Infinity, dramBytes: Infinity };
+const grouped = (some: readonly NamedSite[]) => memoryGroups(some, unbounded);
 const machine = resolveMachine(loadProfile('h100-sxm'), loadStack());
 
 describe('sites', () => {
@@ -24,17 +27,27 @@ describe('sites', () => {
     for (const { benchmark, site } of byLaw) expect(benchmark).toBe(site.law);
   });
 
-  it('need no area larger than the bounds', () => {
+  it('share memory in groups that the bounds hold whole', () => {
     const most = { hbmBytes: 2 ** 20, dramBytes: 2 ** 20 };
-    const fitting = fittingSites(sites, most);
+    const groups = memoryGroups(sites, most);
+    const fitting = groups.flatMap(({ sites: some }) => some);
     expect(fitting.length).toBeGreaterThan(0);
     expect(fitting.length).toBeLessThan(sites.length);
-    for (const { site } of fitting) {
-      const layout = new Layout();
-      site.build(layout);
-      expect(Math.max(...Object.values(layout.sizes))).toBeLessThanOrEqual(2 ** 20);
+    expect(new Set(fitting).size).toBe(fitting.length);
+    for (const { sites: some, sizes } of groups) {
+      const taken = { hbm: 0, dram: 0, pageable: 0, nvme: 0 };
+      for (const name of AREA_NAMES) taken[AREAS[name].tier] += sizes[name];
+      expect(taken.hbm).toBeLessThanOrEqual(most.hbmBytes);
+      expect(taken.dram + taken.pageable).toBeLessThanOrEqual(most.dramBytes);
+      for (const { site } of some) {
+        const layout = new Layout();
+        site.build(layout);
+        for (const name of AREA_NAMES) expect(layout.sizes[name]).toBeLessThanOrEqual(sizes[name]);
+      }
     }
-    expect(fittingSites(sites, { hbmBytes: 2 ** 40, dramBytes: 2 ** 40 })).toEqual(sites);
+    const [all, ...others] = grouped(sites);
+    expect(others).toEqual([]);
+    expect(new Set(all.sites)).toEqual(new Set(sites));
   });
 
   it.each([...new Set(sites.map(({ benchmark }) => benchmark))])(
@@ -57,8 +70,8 @@ describe('a restart', () => {
     const some = sites.filter(({ benchmark, site: { id } }) => benchmark === 'launch' || id === '32 x 2');
     const shares: number[] = [];
     const restarts = [
-      await runRestart(backend, some, 1, (share) => shares.push(share)),
-      await runRestart(backend, some, 2),
+      await runRestart(backend, grouped(some), 1, (share) => shares.push(share)),
+      await runRestart(backend, grouped(some), 2),
     ];
     expect(shares.at(-1)).toBe(1);
     const samples = samplesOf(backend, some, restarts, '2026-11-22');
@@ -78,7 +91,7 @@ describe('scatteredRows', () => {
 
   it('repeats sites less where time is short, and misses none', async () => {
     const some = sites.filter(({ benchmark }) => benchmark === 'select').slice(0, 3);
-    const { samplesNs } = await runRestart(backend, some, 1, undefined, 0);
+    const { samplesNs } = await runRestart(backend, grouped(some), 1, undefined, 0);
     expect(Object.keys(samplesNs).sort()).toEqual(some.map(keyOf).sort());
     for (const times of Object.values(samplesNs)) expect(times).toHaveLength(1);
   });

@@ -4,9 +4,10 @@
  */
 import type { Backend } from '../../kernels/backend.ts';
 import { createRandom, type Random } from '../../kernels/random.ts';
-import { AREA_NAMES, AREAS, Layout, Memory } from '../execute/memory.ts';
+import type { Memory } from '../execute/memory.ts';
 import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
 import { catalog } from './catalog.generated.ts';
+import { allocateGroup, type MemoryGroup } from './memory-groups.ts';
 import { type Bounds, codecOf, flopsOf, type Microbench, type Site } from './microbench.ts';
 import { timeSite } from './time-site.ts';
 
@@ -85,39 +86,6 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
   return { sites, skipped };
 };
 
-/** Bytes of each area that all sites need together: they share the areas, so the largest of each counts. */
-const shared = (one: Layout['sizes'], other: Layout['sizes']): Layout['sizes'] => {
-  const sizes = { ...one };
-  for (const name of AREA_NAMES) sizes[name] = Math.max(sizes[name], other[name]);
-  return sizes;
-};
-
-const known = new WeakMap<Site, Layout['sizes']>();
-
-/** Bytes of each area that a site needs; kept, because tables of large sites take long to make. */
-const sizesOf = ({ site }: NamedSite): Layout['sizes'] => {
-  const before = known.get(site);
-  if (before !== undefined) return before;
-  const layout = new Layout();
-  site.build(layout);
-  known.set(site, layout.sizes);
-  return layout.sizes;
-};
-
-/** The sites none of whose areas is larger than the bound of its tier. */
-export const fittingSites = (
-  sites: readonly NamedSite[],
-  { hbmBytes, dramBytes }: Pick<Bounds, 'hbmBytes' | 'dramBytes'>,
-): readonly NamedSite[] =>
-  sites.filter((one) => {
-    const sizes = sizesOf(one);
-    return AREA_NAMES.every((name) => sizes[name] <= (AREAS[name].tier === 'hbm' ? hbmBytes : dramBytes));
-  });
-
-/** Buffers as large as the largest site needs. */
-const allocateFor = async (backend: Backend, sites: readonly NamedSite[]): Promise<Memory> =>
-  await Memory.allocate(backend, sites.map(sizesOf).reduce(shared, new Layout().sizes), 1);
-
 const drifted = (
   before: Readonly<Record<string, number>>,
   after: Readonly<Record<string, number>>,
@@ -135,40 +103,47 @@ export interface RestartTimes {
 export const keyOf = ({ benchmark, site }: NamedSite): string => `${benchmark} ${site.id}`;
 
 /**
- * One restart: all sites once, in an order of its own, in about `limitMs`: late ones are repeated less. `onProgress` gets
- * the share done.
+ * One restart: all sites once, group by group of those that share memory, in an order of its own, in about `limitMs`: late
+ * ones are repeated less. `onProgress` gets the share done.
  */
 export const runRestart = async (
   backend: Backend,
-  sites: readonly NamedSite[],
+  groups: readonly MemoryGroup<NamedSite>[],
   seed: number,
   onProgress?: (share: number) => void,
   limitMs = Infinity,
 ): Promise<RestartTimes> => {
   const endMs = performance.now() + limitMs;
-  const memory = await allocateFor(backend, sites);
-  const order = shuffled(sites, createRandom(seed));
+  const random = createRandom(seed);
   const senses: Readonly<Record<string, number>>[] = [];
   const samplesNs: Record<string, readonly number[]> = {};
-  try {
-    for (let from = 0; from < order.length; from += BLOCK_SITES) {
-      const block = order.slice(from, from + BLOCK_SITES);
-      for (let attempt = 0; attempt < 2; attempt++) {
-        const before = await backend.sense();
-        for (const one of block) {
-          const left = order.length - Object.keys(samplesNs).length;
-          const budgetNs = (1e6 * (endMs - performance.now())) / Math.max(1, left);
-          const times = await timeSite(backend, memory, one.site, budgetNs);
-          if (times !== null) samplesNs[keyOf(one)] = times;
-        }
-        const after = await backend.sense();
-        senses.push(before, after);
-        if (!drifted(before, after) || performance.now() > endMs) break;
+  const count = groups.reduce((sum, { sites }) => sum + sites.length, 0);
+  let done = 0;
+  const runBlock = async (memory: Memory, block: readonly NamedSite[]): Promise<void> => {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const before = await backend.sense();
+      for (const one of block) {
+        const left = count - Object.keys(samplesNs).length;
+        const budgetNs = (1e6 * (endMs - performance.now())) / Math.max(1, left);
+        const times = await timeSite(backend, memory, one.site, budgetNs);
+        if (times !== null) samplesNs[keyOf(one)] = times;
       }
-      onProgress?.(Math.min(1, (from + block.length) / order.length));
+      const after = await backend.sense();
+      senses.push(before, after);
+      if (!drifted(before, after) || performance.now() > endMs) break;
     }
-  } finally {
-    memory.free();
+    done += block.length;
+    onProgress?.(Math.min(1, done / count));
+  };
+  for (const group of shuffled(groups, random)) {
+    const memory = await allocateGroup(group, backend);
+    const order = shuffled(group.sites, random);
+    try {
+      for (let from = 0; from < order.length; from += BLOCK_SITES)
+        await runBlock(memory, order.slice(from, from + BLOCK_SITES));
+    } finally {
+      memory.free();
+    }
   }
   return { senses, samplesNs };
 };
