@@ -1,5 +1,5 @@
 // New K and V rows into pages on CUDA; arguments in calls/append.ts. A thread moves 16 bytes of K or of V.
-#include "kernel.h"
+#include "launch.h"
 
 namespace {
 
@@ -17,6 +17,7 @@ struct Appends {
 };
 
 __global__ void append_rows(Appends a) {
+  begin_kernel();
   const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= a.words) return;
   const uint32_t slot = a.slots[at / a.row_words];
@@ -41,7 +42,7 @@ kvt_status append(const CudaCall& call) {
                   call.at<char>(KVT_APPEND_REF_POOL),            call.at<const uint32_t>(KVT_APPEND_REF_SLOTS),
                   words,                                         static_cast<uint32_t>(dim / 8),
                   static_cast<uint32_t>(tokens),                 stride};
-  append_rows<<<dim3(static_cast<unsigned>((words + 255) / 256), 2), 256, 0, call.stream>>>(a);
+  launch_kernel(call, append_rows, {dim3(static_cast<unsigned>((words + 255) / 256), 2), 256}, a);
   return after_launch("append");
 }
 

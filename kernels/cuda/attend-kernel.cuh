@@ -7,6 +7,7 @@
 
 #include "attend-finish.cuh"
 #include "attend-weights.cuh"
+#include "launch.h"
 
 namespace kvt {
 
@@ -285,6 +286,7 @@ class Attend {
 // One block a multiprocessor, so that rows fall into few parts.
 template <typename Store, int HeadTiles, int Warps, bool Free>
 __global__ __launch_bounds__(32 * Warps, 1) void attend_kernel(const __grid_constant__ AttendArguments a) {
+  begin_kernel();
   extern __shared__ float shared[];
   Attend<Store, HeadTiles, Warps, Free> attend(a);
   attend.run(shared);

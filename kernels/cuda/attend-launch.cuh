@@ -3,7 +3,7 @@
 #define KVTIER_ATTEND_LAUNCH_CUH
 
 #include "attend-kernel.cuh"
-#include "kernel.h"
+#include "launch.h"
 
 namespace kvt {
 
@@ -34,7 +34,7 @@ kvt_status launch_attend(const CudaCall& call, AttendArguments a, int units) {
   if (static_cast<uint64_t>(tiles) * a.rows > kAttendCounters)
     return fail(KVT_UNSUPPORTED, "attend: %u rows of %d query heads, expected %d or fewer", a.rows, a.group,
                 kAttendCounters / static_cast<int>(tiles));
-  kernel<<<dim3(blocks, tiles), 32 * Warps, shared, call.stream>>>(a);
+  launch_kernel(call, kernel, {dim3(blocks, tiles), 32 * Warps, shared}, a);
   return after_launch("attend");
 }
 

@@ -1,4 +1,5 @@
 // Coded pages to raw ones on CUDA; arguments in calls/decode.ts. A thread turns 8 channels of a token.
+#include "launch.h"
 #include "page-calls.cuh"
 
 namespace {
@@ -57,6 +58,7 @@ __device__ void apply_scales(const PageCall& c, const CodedHalf& half, const cha
 
 // Blocks of a page follow each other; blockIdx.y = keys or values.
 __global__ void decode_pages(PageCall c, int blocks_a_page) {
+  begin_kernel();
   const int64_t page = blockIdx.x / blocks_a_page;
   const int chunks = c.dim / 8;
   const int at = blockIdx.x % blocks_a_page * kThreads + threadIdx.x;
@@ -77,7 +79,7 @@ kvt_status decode(const CudaCall& call) {
   const kvt_status read = read_page_call(call, "decode", false, c, pages);
   if (read != KVT_OK) return read;
   const int blocks = (c.tokens * (c.dim / 8) + kThreads - 1) / kThreads;
-  decode_pages<<<dim3(static_cast<unsigned>(pages * blocks), 2), kThreads, 0, call.stream>>>(c, blocks);
+  launch_kernel(call, decode_pages, {dim3(static_cast<unsigned>(pages * blocks), 2), kThreads}, c, blocks);
   return after_launch("decode");
 }
 

@@ -6,6 +6,7 @@ namespace kvt {
 kvt_status batch_copy(const CudaCall& call, const char* name, const std::vector<void*>& targets,
                       const std::vector<const void*>& sources, int64_t row_bytes) {
 #if CUDART_VERSION >= 12080
+  call.behind_kernel = false;
   static thread_local std::vector<size_t> sizes;
   sizes.assign(targets.size(), row_bytes);
   cudaMemcpyAttributes attributes = {};

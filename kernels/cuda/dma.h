@@ -16,6 +16,7 @@ struct RowMove {
 // `row(i)` says where row i comes from and goes to.
 template <typename Row>
 kvt_status dma_rows(const CudaCall& call, const char* name, int64_t rows, int64_t row_bytes, Row row) {
+  call.behind_kernel = false;
   for (int64_t i = 0; i < rows; i++) {
     const RowMove move = row(i);
     const cudaError_t error = cudaMemcpyAsync(move.target, move.source, row_bytes, cudaMemcpyDefault, call.stream);
@@ -26,6 +27,7 @@ kvt_status dma_rows(const CudaCall& call, const char* name, int64_t rows, int64_
 
 inline kvt_status copy_2d(const CudaCall& call, const char* name, void* target, int64_t target_stride,
                           const void* source, int64_t source_stride, int64_t row_bytes, int64_t rows) {
+  call.behind_kernel = false;
   if (target_stride == row_bytes && source_stride == row_bytes)
     return checked(cudaMemcpyAsync(target, source, row_bytes * rows, cudaMemcpyDefault, call.stream), name);
   return checked(cudaMemcpy2DAsync(target, target_stride, source, source_stride, row_bytes, rows, cudaMemcpyDefault,

@@ -1,5 +1,6 @@
 // Raw pages to coded ones on CUDA; arguments in calls/encode.ts, arithmetic as encodePage of formats.ts. A block codes
 // a slab of tokens of one half of a page: by channel a group of tokens, read twice (the second time from the cache).
+#include "launch.h"
 #include "page-calls.cuh"
 
 namespace {
@@ -149,6 +150,7 @@ struct Tokens {
 };
 
 __global__ void encode_pages(PageCall c, Tokens t) {
+  begin_kernel();
   const int64_t page = blockIdx.x / t.slabs;
   const int slab = blockIdx.x % t.slabs;
   const CodedHalf& half = c.halves[t.first_half + blockIdx.y];
@@ -177,7 +179,7 @@ kvt_status encode(const CudaCall& call) {
   const int slabs = static_cast<int>((to - from + kSlab - 1) / kSlab);
   const Tokens tokens = {static_cast<int>(from), static_cast<int>(to), slabs, halves == 2};
   const dim3 blocks(static_cast<unsigned>(pages * slabs), halves == 0 ? 2 : 1);
-  encode_pages<<<blocks, kThreads, 0, call.stream>>>(c, tokens);
+  launch_kernel(call, encode_pages, {blocks, kThreads}, c, tokens);
   return after_launch("encode");
 }
 

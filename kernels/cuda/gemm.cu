@@ -2,7 +2,7 @@
 // operands (out^T = W x^T); a lane's 16 bytes of a row are two operands of m16n8k16, the tokens follow in that order.
 // Blocks take equal stretches of all (tile of rows, step of k), so that any shape fills the machine; whoever ends a
 // tile last adds up its parts, in order.
-#include "kernel.h"
+#include "launch.h"
 #include "last-block.cuh"
 #include "mma.cuh"
 
@@ -144,6 +144,7 @@ __device__ __forceinline__ void finish_tile(const GemmArguments& a, int tile, co
 template <int RowTiles, int TokenTiles>
 __global__ __launch_bounds__(32 * kWarps, Gemm<RowTiles, TokenTiles>::kBlocks) void gemm_kernel(
     const __grid_constant__ GemmArguments a) {
+  begin_kernel();
   using Tile = Gemm<RowTiles, TokenTiles>;
   extern __shared__ float shared[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
@@ -184,7 +185,7 @@ kvt_status launch_gemm(const CudaCall& call, const GemmArguments& a, int units) 
   if (raised != cudaSuccess) return fail(KVT_FAULT, "gemm: %s", cudaGetErrorString(raised));
   if ((a.n + Tile::kRows - 1) / Tile::kRows > kCounters)
     return fail(KVT_UNSUPPORTED, "gemm: n is %d, expected %d or less", a.n, kCounters * Tile::kRows);
-  kernel<<<Tile::kBlocks * units, 32 * kWarps, shared, call.stream>>>(a);
+  launch_kernel(call, kernel, {Tile::kBlocks * units, 32 * kWarps, shared}, a);
   return after_launch("gemm");
 }
 

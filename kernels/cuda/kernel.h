@@ -26,11 +26,15 @@ struct CudaCall {
   int32_t tiers[KVT_MAX_REFS];
   cudaStream_t stream;
   int multiprocessors;
+  // Compute capability, the number before the point.
+  int capability;
   // Scratch on the device of this call alone until the next call of its stream (256 MiB): split partials, counters.
   void* scratch;
   uint64_t scratch_bytes;
   // True while a graph is recorded: what a graph can't hold returns KVT_UNSUPPORTED, and the list runs without a graph.
   bool recording;
+  // Whether the last thing on the stream is a kernel of launch.h. Whoever enqueues anything else makes it false.
+  bool& behind_kernel;
   // Host work of this call, in up to kHostPieces pieces: begun on a host thread with a pool when the stream gets there,
   // piece after piece. after_host(piece) makes what follows on the stream wait for it; the last must be waited for.
   const std::function<kvt_status(int pieces, HostWork work)>& on_host;

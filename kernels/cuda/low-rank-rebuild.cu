@@ -1,5 +1,6 @@
 // ShadowKV's rebuilding of keys (calls/low-rank-rebuild.ts): a block takes 128 chosen tokens of a row, and turns the
 // product's rows where they go out, eight channels of each half a thread.
+#include "launch.h"
 #include "tile-product.h"
 
 namespace {
@@ -17,6 +18,7 @@ struct Rebuild {
 };
 
 __global__ void __launch_bounds__(kTileThreads, 2) rebuild_keys(const Rebuild p) {
+  begin_kernel();
   extern __shared__ float shared[];
   __shared__ uint32_t tokens[kTileM];
   const int first = blockIdx.x * kTileM;
@@ -76,7 +78,7 @@ kvt_status low_rank_rebuild(const CudaCall& call) {
       cudaFuncSetAttribute(rebuild_keys, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kTileShared));
   if (raised != cudaSuccess) return fail(KVT_FAULT, "low-rank-rebuild: %s", cudaGetErrorString(raised));
   const dim3 grid(static_cast<unsigned>((count + kTileM - 1) / kTileM), static_cast<unsigned>(rows));
-  rebuild_keys<<<grid, kTileThreads, kTileShared, call.stream>>>(p);
+  launch_kernel(call, rebuild_keys, {grid, kTileThreads, kTileShared}, p);
   return after_launch("low-rank-rebuild");
 }
 

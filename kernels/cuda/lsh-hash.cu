@@ -1,5 +1,6 @@
 // Sign hashes (calls/lsh-hash.ts): a warp a table; its lanes hold a projection's channels and multiply a few vectors with
 // it, in float, because a sign is all that remains of a product.
+#include "launch.h"
 #include "pieces.h"
 
 namespace {
@@ -21,6 +22,7 @@ struct Hashing {
 // kChannels: channels of a lane, all of a projection on its way at once; 0 = any number.
 template <int kChannels>
 __global__ void __launch_bounds__(32 * kWarps) hash(const Hashing p) {
+  begin_kernel();
   extern __shared__ float vectors[];  // [kVectors, dim]
   const int64_t row = blockIdx.z;
   const int lane = threadIdx.x & 31;
@@ -91,11 +93,11 @@ kvt_status lsh_hash(const CudaCall& call) {
                   static_cast<unsigned>(rows));
   const size_t shared = sizeof(float) * kVectors * p.dim;
   if (p.dim == 64)
-    hash<2><<<grid, 32 * kWarps, shared, call.stream>>>(p);
+    launch_kernel(call, hash<2>, {grid, 32 * kWarps, shared}, p);
   else if (p.dim == 128)
-    hash<4><<<grid, 32 * kWarps, shared, call.stream>>>(p);
+    launch_kernel(call, hash<4>, {grid, 32 * kWarps, shared}, p);
   else
-    hash<0><<<grid, 32 * kWarps, shared, call.stream>>>(p);
+    launch_kernel(call, hash<0>, {grid, 32 * kWarps, shared}, p);
   return after_launch("lsh-hash");
 }
 

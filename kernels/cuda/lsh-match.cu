@@ -1,6 +1,7 @@
 // Keys that share a query's code in one table, or two (calls/lsh-match.ts): a block a query marks the listed keys in two
 // bitmaps (seen, seen again), then writes them in order. Bitmaps lie in shared memory where they fit.
 #include "block-sum.h"
+#include "launch.h"
 
 namespace {
 
@@ -21,6 +22,7 @@ struct Matching {
 };
 
 __global__ void __launch_bounds__(kThreads, 1) match(const Matching p) {
+  begin_kernel();
   extern __shared__ uint32_t shared[];
   __shared__ uint32_t sums[kMostWarps];
   const int64_t query = blockIdx.x;
@@ -87,7 +89,7 @@ kvt_status lsh_match(const CudaCall& call) {
   } else if (bitmaps > 32 * 1024) {
     cudaFuncSetAttribute(match, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kRoom));
   }
-  match<<<static_cast<unsigned>(queries), kThreads, p.scratch == nullptr ? bitmaps : 0, call.stream>>>(p);
+  launch_kernel(call, match, {static_cast<unsigned>(queries), kThreads, p.scratch == nullptr ? bitmaps : 0}, p);
   return after_launch("lsh-match");
 }
 

@@ -155,6 +155,7 @@ kvt_status prepare(kvt_context* context) {
   if (status == KVT_OK) status = checked(cudaGetDeviceProperties(&properties, context->device), "open");
   if (status != KVT_OK) return status;
   context->multiprocessors = properties.multiProcessorCount;
+  context->capability = properties.major;
   for (cudaStream_t& stream : context->streams)
     if (status == KVT_OK) status = checked(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "open");
   if (status != KVT_OK) return status;

@@ -1,11 +1,12 @@
 // Merge of partial attention; arguments and formula in calls/merge.ts. One block a row.
-#include "kernel.h"
+#include "launch.h"
 
 namespace {
 
 using namespace kvt;
 
 __global__ void merge_rows(const float* __restrict__ partials, float* __restrict__ out, int parts, int dim) {
+  begin_kernel();
   const int64_t width = dim + 2;
   const float* first = partials + static_cast<int64_t>(blockIdx.x) * parts * width;
   float max = -INFINITY;
@@ -29,8 +30,8 @@ kvt_status merge(const CudaCall& call) {
   const int parts = static_cast<int>(call.integer(KVT_MERGE_INT_PARTS));
   const int dim = static_cast<int>(call.integer(KVT_MERGE_INT_HEAD_DIM));
   if (rows < 1 || parts < 1 || dim < 1) return fail(KVT_INVALID, "merge: rows, parts and headDim must be 1 or more");
-  merge_rows<<<static_cast<unsigned>(rows), 128, 0, call.stream>>>(
-      call.at<const float>(KVT_MERGE_REF_PARTIALS), call.at<float>(KVT_MERGE_REF_OUT), parts, dim);
+  launch_kernel(call, merge_rows, {static_cast<unsigned>(rows), 128}, call.at<const float>(KVT_MERGE_REF_PARTIALS),
+                call.at<float>(KVT_MERGE_REF_OUT), parts, dim);
   return after_launch("merge");
 }
 

@@ -2,7 +2,7 @@
 // 8 channels of every n-th key, and lanes with the same channels join at the end.
 #include <cuda_bf16.h>
 
-#include "kernel.h"
+#include "launch.h"
 
 namespace {
 
@@ -42,6 +42,7 @@ __device__ __forceinline__ Channels from_lane(const Channels& mine, int lane) {
 }
 
 __global__ void __launch_bounds__(32 * kWarps) bound_pages(const PageBounds p) {
+  begin_kernel();
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (at >= p.page_count) return;
   const int64_t row = blockIdx.y;
@@ -106,7 +107,7 @@ kvt_status page_bounds(const CudaCall& call) {
   p.first_page = p.from / p.page_tokens;
   p.page_count = (p.to + p.page_tokens - 1) / p.page_tokens - p.first_page;
   const dim3 grid(static_cast<unsigned>((p.page_count + kWarps - 1) / kWarps), static_cast<unsigned>(rows));
-  bound_pages<<<grid, 32 * kWarps, 0, call.stream>>>(p);
+  launch_kernel(call, bound_pages, {grid, 32 * kWarps}, p);
   return after_launch("page-bounds");
 }
 

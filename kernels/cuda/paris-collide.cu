@@ -1,5 +1,6 @@
 // Collision scores of keys (calls/paris-collide.ts): a thread a key, tiers in shared memory. A subspace's tiers are 64
 // words, two a bank, so that random look-ups of a warp conflict twice at most.
+#include "launch.h"
 #include "paris.h"
 
 namespace {
@@ -30,6 +31,7 @@ __device__ __forceinline__ uint32_t look_up(uint2 ids, const uint8_t* tiers) {
 // kParts: parts of 8 subspaces, or 0 for any number of them.
 template <int kParts>
 __global__ void __launch_bounds__(kThreads) count_collisions(const Collisions p) {
+  begin_kernel();
   extern __shared__ uint4 table[];
   const int64_t row = blockIdx.y;
   const int parts = kParts > 0 ? kParts : p.subspaces / 8;
@@ -93,13 +95,13 @@ kvt_status paris_collide(const CudaCall& call) {
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));
   const size_t shared = static_cast<size_t>(p.subspaces) * kPatterns;
   if (p.subspaces == 8)
-    count_collisions<1><<<grid, kThreads, shared, call.stream>>>(p);
+    launch_kernel(call, count_collisions<1>, {grid, kThreads, shared}, p);
   else if (p.subspaces == 16)
-    count_collisions<2><<<grid, kThreads, shared, call.stream>>>(p);
+    launch_kernel(call, count_collisions<2>, {grid, kThreads, shared}, p);
   else if (p.subspaces == 32)
-    count_collisions<4><<<grid, kThreads, shared, call.stream>>>(p);
+    launch_kernel(call, count_collisions<4>, {grid, kThreads, shared}, p);
   else
-    count_collisions<0><<<grid, kThreads, shared, call.stream>>>(p);
+    launch_kernel(call, count_collisions<0>, {grid, kThreads, shared}, p);
   return after_launch("paris-collide");
 }
 

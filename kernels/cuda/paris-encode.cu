@@ -1,4 +1,5 @@
 // ParisKV's index of keys (calls/paris-encode.ts): a warp a key.
+#include "launch.h"
 #include "paris.h"
 #include "pieces.h"
 
@@ -37,6 +38,7 @@ __device__ __forceinline__ uint32_t union_of(uint32_t value) {
 
 template <int kPer>
 __global__ void __launch_bounds__(32 * kWarps) encode_keys(const Encoding p) {
+  begin_kernel();
   constexpr int kParts = kPer < kSubspace ? kPer : kSubspace;  // channels of a subspace in one lane
   constexpr int kLanes = kSubspace / kParts;                   // lanes that share a subspace
   constexpr int kSubspaces = 32 * kPer / kSubspace;
@@ -105,7 +107,7 @@ kvt_status paris_encode(const CudaCall& call) {
   const int64_t most = (16 * call.multiprocessors + rows - 1) / rows;
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));
   const bool known = for_padded_dim(padded_dim(p.head_dim), [&](auto per) {
-    encode_keys<decltype(per)::value><<<grid, 32 * kWarps, 0, call.stream>>>(p);
+    launch_kernel(call, encode_keys<decltype(per)::value>, {grid, 32 * kWarps}, p);
   });
   if (!known) return fail(KVT_INVALID, "paris-encode: headDim %d, expected 33 to 1024", p.head_dim);
   return after_launch("paris-encode");

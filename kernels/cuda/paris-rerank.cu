@@ -1,5 +1,6 @@
 // Estimated q·k of candidates from their 4-bit codes (calls/paris-rerank.ts): a lane takes 16 channels of a candidate, so a
 // candidate of dimension 128 takes 8 lanes. The centres stand once a lane in shared memory: look-ups never conflict.
+#include "launch.h"
 #include "paris.h"
 
 namespace {
@@ -23,6 +24,7 @@ struct Rerank {
 
 template <int kPer>
 __global__ void __launch_bounds__(kThreads) rerank(const Rerank p) {
+  begin_kernel();
   constexpr int kDim = 32 * kPer;
   constexpr int kParts = kDim / kLaneChannels;               // of a candidate
   constexpr int kLanes = kParts < 32 ? kParts : 32;          // that share it
@@ -131,7 +133,7 @@ kvt_status paris_rerank(const CudaCall& call) {
   const int64_t most = (4 * call.multiprocessors + rows - 1) / rows;
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));
   const bool known = for_padded_dim(dim, [&](auto per) {
-    rerank<decltype(per)::value><<<grid, kThreads, 0, call.stream>>>(p);
+    launch_kernel(call, rerank<decltype(per)::value>, {grid, kThreads}, p);
   });
   if (!known) return fail(KVT_INVALID, "paris-rerank: headDim %d, expected 33 to 1024", p.head_dim);
   return after_launch("paris-rerank");

@@ -1,5 +1,6 @@
 // What each sign pattern is worth to a query (calls/paris-tiers.ts): a block a subspace, a thread a pattern, which adds up
 // the keys of all patterns that are nearer to the query than its own; no sort.
+#include "launch.h"
 #include "paris.h"
 
 namespace {
@@ -17,6 +18,7 @@ struct Tiers {
 
 template <int kPer>
 __global__ void __launch_bounds__(kPatterns) rank_patterns(const Tiers p) {
+  begin_kernel();
   constexpr int kDim = 32 * kPer;
   __shared__ float query[kDim];
   __shared__ __align__(16) float costs[kPatterns];
@@ -75,7 +77,7 @@ kvt_status paris_tiers(const CudaCall& call) {
   const int dim = padded_dim(p.head_dim);
   const dim3 grid(static_cast<unsigned>(dim / kSubspace), static_cast<unsigned>(rows));
   const bool known = for_padded_dim(dim, [&](auto per) {
-    rank_patterns<decltype(per)::value><<<grid, kPatterns, 0, call.stream>>>(p);
+    launch_kernel(call, rank_patterns<decltype(per)::value>, {grid, kPatterns}, p);
   });
   if (!known) return fail(KVT_INVALID, "paris-tiers: headDim %d, expected 33 to 1024", p.head_dim);
   return after_launch("paris-tiers");

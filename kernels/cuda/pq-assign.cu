@@ -1,5 +1,6 @@
 // Codes of keys (calls/pq-assign.ts): a block takes a few keys; a thread reads a centroid once for all of them, and the
 // nearest wins by the maximum of (score, lower number) packed in 64 bits.
+#include "launch.h"
 #include "pieces.h"
 
 namespace {
@@ -44,6 +45,7 @@ __device__ __forceinline__ void score(const Assignment& p, int64_t entry, int ch
 }
 
 __global__ void __launch_bounds__(kThreads) assign(const Assignment p) {
+  begin_kernel();
   extern __shared__ __align__(16) float keys[];  // [kKeys, dim], then the nearest [kKeys, subspaces]
   auto* best = reinterpret_cast<unsigned long long*>(keys + kKeys * p.dim);
   const int64_t row = blockIdx.y;
@@ -103,7 +105,7 @@ kvt_status pq_assign(const CudaCall& call) {
   const size_t shared = kKeys * (sizeof(unsigned long long) * p.subspaces + sizeof(float) * p.dim);
   if (shared > 48 * 1024)
     cudaFuncSetAttribute(assign, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  assign<<<grid, kThreads, shared, call.stream>>>(p);
+  launch_kernel(call, assign, {grid, kThreads, shared}, p);
   return after_launch("pq-assign");
 }
 

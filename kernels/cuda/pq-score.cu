@@ -3,6 +3,7 @@
 // table of all queries is too large, queries take turns.
 #include <cuda_bf16.h>
 
+#include "launch.h"
 #include "row-blocks.h"
 
 namespace {
@@ -73,6 +74,7 @@ __device__ void fill_table(const PqScores& p, int64_t row, int first, int querie
 // kBytes: codes of a key read in one load (1, 2 or 4), 0 = one by one.
 template <int kBytes>
 __global__ void __launch_bounds__(kThreads) score_codes(const PqScores p) {
+  begin_kernel();
   extern __shared__ __align__(16) float query[];  // [together, dim], then the table
   float* table = query + p.together * p.dim;
   const int64_t row = blockIdx.y;
@@ -143,19 +145,9 @@ void launch(const CudaCall& call, const PqScores& p, dim3 grid, size_t shared) {
   // Where this fails, so does the launch, and is reported.
   if (shared > 48 * 1024)
     cudaFuncSetAttribute(score_codes<kBytes>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  cudaLaunchAttribute shape{};
-  cudaLaunchConfig_t config{};
   unsigned cluster = has_clusters() ? kMostCluster : 1;
   while (cluster > grid.x) cluster /= 2;
-  config.gridDim = dim3(grid.x / cluster * cluster, grid.y);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = shared;
-  config.stream = call.stream;
-  shape.id = cudaLaunchAttributeClusterDimension;
-  shape.val.clusterDim = {cluster, 1, 1};
-  config.attrs = &shape;
-  config.numAttrs = cluster > 1 ? 1 : 0;
-  cudaLaunchKernelEx(&config, score_codes<kBytes>, p);
+  launch_kernel(call, score_codes<kBytes>, {dim3(grid.x / cluster * cluster, grid.y), kThreads, shared, cluster}, p);
 }
 
 kvt_status pq_score(const CudaCall& call) {

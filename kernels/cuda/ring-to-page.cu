@@ -1,5 +1,5 @@
 // WG-KV's admission (calls/ring-to-page.ts): a warp a row.
-#include "kernel.h"
+#include "launch.h"
 
 namespace {
 
@@ -18,6 +18,7 @@ struct Admission {
 };
 
 __global__ void __launch_bounds__(32 * kWarps) admit(const Admission p) {
+  begin_kernel();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= p.rows || p.flags[row * p.window + p.slot] != 1) return;
   const int lane = threadIdx.x & 31;
@@ -53,7 +54,7 @@ kvt_status ring_to_page(const CudaCall& call) {
     return fail(KVT_INVALID, "ring-to-page: expected rows and pageTokens 1 or more and 0 <= slot < window");
   if (p.row_bytes < 16 || p.row_bytes % 16 != 0 || p.page_bytes % 16 != 0 || reinterpret_cast<uintptr_t>(p.pool) % 16 != 0)
     return fail(KVT_INVALID, "ring-to-page: expected headDim a multiple of 8, pageBytes and pool of 16");
-  admit<<<static_cast<unsigned>((p.rows + kWarps - 1) / kWarps), 32 * kWarps, 0, call.stream>>>(p);
+  launch_kernel(call, admit, {static_cast<unsigned>((p.rows + kWarps - 1) / kWarps), 32 * kWarps}, p);
   return after_launch("ring-to-page");
 }
 

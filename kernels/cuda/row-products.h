@@ -4,6 +4,7 @@
 #ifndef KVTIER_CUDA_ROW_PRODUCTS_H
 #define KVTIER_CUDA_ROW_PRODUCTS_H
 
+#include "launch.h"
 #include "pieces.h"
 
 namespace kvt {
@@ -111,6 +112,7 @@ constexpr int blocks_of() {
 template <int kChunks, int kTiles>
 __global__ void __launch_bounds__(32 * kProductWarps, blocks_of<kChunks, kTiles>())
     multiply_rows(const RowProducts p, int64_t all_tiles) {
+  begin_kernel();
   extern __shared__ uint4 fragments[];  // [kTiles, chunks, 32]
   constexpr int kStep = kChunks > 0 ? (kChunks < 8 ? kChunks : 8) : 4;
   const int chunks = kChunks > 0 ? kChunks : (p.width + kChunk - 1) / kChunk;
@@ -174,7 +176,7 @@ void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t row
   const int64_t wanted = rows * ((row_tiles + kProductWarps - 1) / kProductWarps);
   const int64_t most = static_cast<int64_t>(call.multiprocessors) * (resident > 0 ? resident : 1);
   const unsigned grid = static_cast<unsigned>(wanted < most ? wanted : most);
-  multiply_rows<kChunks, kTiles><<<grid, 32 * kProductWarps, shared, call.stream>>>(p, tiles);
+  launch_kernel(call, multiply_rows<kChunks, kTiles>, {grid, 32 * kProductWarps, shared}, p, tiles);
 }
 
 template <int kTiles>

@@ -4,7 +4,7 @@
 #ifndef KVTIER_CUDA_ROWS_H
 #define KVTIER_CUDA_ROWS_H
 
-#include "kernel.h"
+#include "launch.h"
 
 namespace kvt {
 
@@ -54,6 +54,7 @@ __device__ __forceinline__ uint4 load_once(const uint4* from, bool there) {
 
 template <typename V, Chosen chosen, int unroll>
 __global__ void __launch_bounds__(1024) move_row_job(RowJob r) {
+  begin_kernel();
   const int64_t tile = static_cast<int64_t>(blockDim.x) * unroll;
   int64_t first = blockIdx.x * tile;
   int64_t row = first / r.row_vectors.divisor;
@@ -104,7 +105,7 @@ inline bool over_link(const CudaCall& call, int source, int target) {
 }
 
 template <typename V, Chosen chosen, int unroll>
-void launch_rows(RowJob r, int64_t row_bytes, int64_t most_blocks, int threads, cudaStream_t stream) {
+void launch_rows(RowJob r, int64_t row_bytes, int64_t most_blocks, int threads, const CudaCall& call) {
   r.row_vectors = Divisor::of(static_cast<uint32_t>(row_bytes / sizeof(V)));
   r.vectors = r.rows * r.row_vectors.divisor;
   const int64_t tile = static_cast<int64_t>(threads) * unroll;
@@ -112,7 +113,7 @@ void launch_rows(RowJob r, int64_t row_bytes, int64_t most_blocks, int threads, 
   const int64_t blocks = tiles < most_blocks ? tiles : most_blocks;
   r.step_rows = blocks * tile / r.row_vectors.divisor;
   r.step_vectors = static_cast<uint32_t>(blocks * tile % r.row_vectors.divisor);
-  move_row_job<V, chosen, unroll><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(r);
+  launch_kernel(call, move_row_job<V, chosen, unroll>, {static_cast<unsigned>(blocks), static_cast<unsigned>(threads)}, r);
 }
 
 template <typename V, Chosen chosen>
@@ -120,9 +121,9 @@ void launch_rows_of(RowJob r, int64_t row_bytes, int64_t units, bool link, const
   // Within HBM a block a tile reaches the copy engine's rate (H100: 3.0 TB/s, blocks that stay 2.8). Over the link few
   // multiprocessors suffice and the others stay free: a block of 1024 threads keeps 64 KB in flight, and at 16 of them
   // the link is full (H100, PCIe 5); short rows, which wait for address translation, gain up to 64.
-  if (units == 0 && !link) return launch_rows<V, chosen, 2>(r, row_bytes, INT32_MAX, 256, call.stream);
+  if (units == 0 && !link) return launch_rows<V, chosen, 2>(r, row_bytes, INT32_MAX, 256, call);
   if (units == 0) units = row_bytes < 512 ? call.multiprocessors / 2 : call.multiprocessors / 8;
-  launch_rows<V, chosen, 4>(r, row_bytes, units, 1024, call.stream);
+  launch_rows<V, chosen, 4>(r, row_bytes, units, 1024, call);
 }
 
 // Enqueues the move. Rows that lie one behind the other are one row. `units` = multiprocessors to use, 0 = as many as

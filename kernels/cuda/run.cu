@@ -191,6 +191,8 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   const kvt_call& call = calls_[at];
   Step& step = steps_[at];
   const cudaStream_t stream = context_->streams[call.stream];
+  bool& behind_kernel = behind_kernel_[call.stream];
+  if (!step.waits.empty() || kind == Kind::timed) behind_kernel = false;
   kvt_status status = KVT_OK;
   for (const int32_t before : step.waits) {
     if (status != KVT_OK) return status;
@@ -200,19 +202,26 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.start, stream), "run: start");
   if (status != KVT_OK) return status;
   const std::function<kvt_status(int, HostWork)> on_host = [&](int pieces, HostWork work) {
+    behind_kernel = false;
     return stage(stream, at, pieces, std::move(work), kind != Kind::recording);
   };
-  const std::function<kvt_status(int)> after_host = [&](int piece) { return await(stream, staged_word(at, piece)); };
+  const std::function<kvt_status(int)> after_host = [&](int piece) {
+    behind_kernel = false;
+    return await(stream, staged_word(at, piece));
+  };
   const std::function<kvt_status()> await_choice = [&] { return await_on_host(at); };
-  CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->scratch[call.stream], kScratchBytes,
-                    kind == Kind::recording, on_host, after_host, await_choice};
+  CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->capability, context_->scratch[call.stream], kScratchBytes,
+                    kind == Kind::recording, behind_kernel, on_host, after_host, await_choice};
   std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
   std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
   std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);
   status = cuda_kernel(call.kernel).function(resolved);
   if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.end, stream), "run: end");
   if (status == KVT_OK && step.gpu_waits) status = checked(cudaEventRecord(step.done, stream), "run: done");
-  if (status == KVT_OK && step.host_waits) status = signal(stream, at);
+  if (status == KVT_OK && step.host_waits) {
+    behind_kernel = false;
+    status = signal(stream, at);
+  }
   return status;
 }
 
@@ -297,6 +306,7 @@ void Run::start_host() {
 kvt_status Run::enqueue(Kind kind) {
   epoch_ = ++context_->epoch;
   if (kind != Kind::recording) start_host();
+  for (bool& behind : behind_kernel_) behind = false;
   kvt_status status = fork();
   for (int32_t i = 0; i < count_ && status == KVT_OK; i++)
     if (on_gpu(calls_[i].stream)) status = enqueue_gpu(i, kind);

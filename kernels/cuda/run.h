@@ -82,6 +82,8 @@ class Run {
   cudaEvent_t over_ = nullptr;
   // What words show when a call of this iteration has ended; in a graph it is part of the recorded nodes.
   uint32_t epoch_ = 0;
+  // Whether the last thing on the stream is a kernel of launch.h.
+  bool behind_kernel_[kGpuStreams] = {};
   cudaGraphExec_t graph_ = nullptr;
   bool stages_ = false;
   bool holds_pool_ = false;

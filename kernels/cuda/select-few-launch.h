@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "launch.h"
 #include "select-few.h"
 
 namespace kvt {
@@ -23,20 +24,15 @@ inline int few_room() {
 
 template <int kGroups>
 struct FewLaunch {
-  cudaLaunchConfig_t config{};
-  cudaLaunchAttribute shape{};
+  const CudaCall& call;
+  const LaunchShape shape;
 
-  FewLaunch(const CudaCall& call, int64_t rows, int cluster, int threads, int bytes) {
+  FewLaunch(const CudaCall& of, int64_t rows, int cluster, int threads, int bytes)
+      : call(of),
+        shape{dim3(static_cast<unsigned>(rows * cluster)), static_cast<unsigned>(threads), static_cast<size_t>(bytes),
+              static_cast<unsigned>(cluster)} {
     static const bool allowed = allow();
     (void)allowed;
-    config.gridDim = dim3(static_cast<unsigned>(rows * cluster));
-    config.blockDim = dim3(static_cast<unsigned>(threads));
-    config.dynamicSmemBytes = static_cast<size_t>(bytes);
-    config.stream = call.stream;
-    shape.id = cudaLaunchAttributeClusterDimension;
-    shape.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
-    config.attrs = &shape;
-    config.numAttrs = cluster > 1 ? 1 : 0;
   }
   // Where this fails, so does the launch, and is reported.
   static bool allow() {
@@ -46,11 +42,12 @@ struct FewLaunch {
   }
   int together() const {
     int clusters = 0;
-    if (cudaOccupancyMaxActiveClusters(&clusters, select_few<kGroups>, &config) != cudaSuccess) clusters = 0;
+    const LaunchConfig launch(shape, call.stream, false);
+    if (cudaOccupancyMaxActiveClusters(&clusters, select_few<kGroups>, &launch.config) != cudaSuccess) clusters = 0;
     cudaGetLastError();
     return clusters;
   }
-  void run(const SelectFew& t) { cudaLaunchKernelEx(&config, select_few<kGroups>, t); }
+  void run(const SelectFew& t) { launch_kernel(call, select_few<kGroups>, shape, t); }
 };
 
 // Blocks of a row: as many as find their place at once, each with a few thousand positions or more.

@@ -5,6 +5,7 @@
 #ifndef KVTIER_CUDA_SELECT_FEW_H
 #define KVTIER_CUDA_SELECT_FEW_H
 
+#include "launch.h"
 #include "select.h"
 
 namespace kvt {
@@ -138,6 +139,7 @@ __device__ inline void write_ids(SelectShared& s, const SelectFew& t, int64_t ro
 
 template <int kGroups>
 __global__ void __launch_bounds__(kFewThreads, 1) select_few(const SelectFew t) {
+  begin_kernel();
   __shared__ SelectShared s;
   __shared__ FewShared few;
   extern __shared__ uint32_t memory[];

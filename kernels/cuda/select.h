@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "launch.h"
 #include "select-digits.h"
 
 namespace kvt {
@@ -216,6 +217,7 @@ __device__ void select_all(SelectShared& s, const Selection<Score>& t) {
 
 template <typename Score, int kKeys>
 __global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t) {
+  begin_kernel();
   __shared__ SelectShared s;
   select_all<Score, kKeys>(s, t);
 }
@@ -225,28 +227,25 @@ constexpr int kSharedSlice = 8192;
 
 template <typename Score, int kKeys>
 struct SelectLaunch {
-  cudaLaunchConfig_t config{};
-  cudaLaunchAttribute shape{};
+  const CudaCall& call;
+  const LaunchShape shape;
 
-  SelectLaunch(const CudaCall& call, int64_t rows, int cluster, int threads) {
-    config.gridDim = dim3(static_cast<unsigned>(rows * cluster));
-    config.blockDim = dim3(static_cast<unsigned>(threads));
-    config.stream = call.stream;
-    shape.id = cudaLaunchAttributeClusterDimension;
-    shape.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
-    config.attrs = &shape;
-    config.numAttrs = cluster > 1 ? 1 : 0;
+  SelectLaunch(const CudaCall& of, int64_t rows, int cluster, int threads)
+      : call(of),
+        shape{dim3(static_cast<unsigned>(rows * cluster)), static_cast<unsigned>(threads), 0,
+              static_cast<unsigned>(cluster)} {
     if (cluster > 8)
       cudaFuncSetAttribute(select_best<Score, kKeys>, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   }
   // Clusters that find their place at once; 0 where the shape can't run at all.
   int together() const {
     int clusters = 0;
-    if (cudaOccupancyMaxActiveClusters(&clusters, select_best<Score, kKeys>, &config) != cudaSuccess) clusters = 0;
+    const LaunchConfig launch(shape, call.stream, false);
+    if (cudaOccupancyMaxActiveClusters(&clusters, select_best<Score, kKeys>, &launch.config) != cudaSuccess) clusters = 0;
     cudaGetLastError();
     return clusters;
   }
-  void run(const Selection<Score>& t) { cudaLaunchKernelEx(&config, select_best<Score, kKeys>, t); }
+  void run(const Selection<Score>& t) { launch_kernel(call, select_best<Score, kKeys>, shape, t); }
 };
 
 // Rows of 2^i blocks each that find their place at once: fewer than multiprocessors allow, since a cluster stays within

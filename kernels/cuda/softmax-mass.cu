@@ -1,6 +1,6 @@
 // Softmax of each query's scores, reduced over the group (calls/softmax-mass.ts): one launch finds maximum and sum of
 // slices of every query, a second joins them and writes. The scores, just written by another kernel, come from L2.
-#include "kernel.h"
+#include "launch.h"
 
 namespace {
 
@@ -37,6 +37,7 @@ __device__ __forceinline__ float2 joined_in_warp(float2 mine) {
 }
 
 __global__ void __launch_bounds__(kThreads) sum_slices(const SoftmaxMass p) {
+  begin_kernel();
   __shared__ float2 warps[kThreads / 32];
   const int64_t query = blockIdx.y;
   const float* scores = p.scores + query * p.score_stride;
@@ -61,6 +62,7 @@ __global__ void __launch_bounds__(kThreads) sum_slices(const SoftmaxMass p) {
 }
 
 __global__ void __launch_bounds__(kThreads) write_mass(const SoftmaxMass p) {
+  begin_kernel();
   __shared__ float2 totals[kMostGroup];  // maximum, inverse sum
   const int64_t row = blockIdx.y;
   const int warp = threadIdx.x / 32;
@@ -113,8 +115,8 @@ kvt_status softmax_mass(const CudaCall& call) {
     return fail(KVT_INVALID, "softmax-mass: more rows and scores than the scratch has room for");
   const dim3 queries(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows * p.group));
   const dim3 grid(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows));
-  sum_slices<<<queries, kThreads, 0, call.stream>>>(p);
-  write_mass<<<grid, kThreads, 0, call.stream>>>(p);
+  launch_kernel(call, sum_slices, {queries, kThreads}, p);
+  launch_kernel(call, write_mass, {grid, kThreads}, p);
   return after_launch("softmax-mass");
 }
 

@@ -1,7 +1,7 @@
 // Stand-in for declared work (calls/work.ts): reads, writes and arithmetic in one kernel, so that they overlap as they
 // would in a kernel of the work's own. Arithmetic is spread over the iterations of the reading loop; every second block
 // writes first.
-#include "kernel.h"
+#include "launch.h"
 
 namespace {
 
@@ -111,6 +111,7 @@ __device__ uint32_t read_all(const Work& work, int64_t thread, int64_t threads, 
 }
 
 __global__ void __launch_bounds__(kThreads) do_work(const Work work) {
+  begin_kernel();
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * kThreads;
   const bool writes_first = (blockIdx.x & 1) != 0;
@@ -171,7 +172,7 @@ kvt_status work(const CudaCall& call) {
     const int64_t threads = static_cast<int64_t>(blocks) * kThreads;
     part.fmas = static_cast<int>(flops / launches / (16 * threads));
     part.pairs = static_cast<int>(matrix_flops / launches / (2 * kProductFlops * (threads / 32)));
-    do_work<<<blocks, kThreads, 0, call.stream>>>(part);
+    launch_kernel(call, do_work, {blocks, kThreads}, part);
   }
   return after_launch("work");
 }

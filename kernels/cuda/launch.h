@@ -1,0 +1,64 @@
+// Launches of kernels. One that stands behind another kernel of this kind on its stream is brought onto the processors
+// while that one ends, and begins by waiting for it (programmatic dependent launch, CUDA C++ Programming Guide; compute
+// capability 9.0): what a launch takes lies behind the other's last blocks. So every kernel begins with begin_kernel().
+#ifndef KVTIER_CUDA_LAUNCH_H
+#define KVTIER_CUDA_LAUNCH_H
+
+#include "kernel.h"
+
+namespace kvt {
+
+struct LaunchShape {
+  dim3 blocks;
+  unsigned threads;
+  size_t shared = 0;  // dynamic shared memory of a block, bytes
+  unsigned cluster = 1;
+};
+
+// A shape in CUDA's words; what it points to lies in itself.
+struct LaunchConfig {
+  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchConfig_t config{};
+
+  LaunchConfig(const LaunchShape& shape, cudaStream_t stream, bool overlaps) {
+    config.gridDim = shape.blocks;
+    config.blockDim = dim3(shape.threads);
+    config.dynamicSmemBytes = shape.shared;
+    config.stream = stream;
+    config.attrs = attributes;
+    if (shape.cluster > 1) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+      attributes[config.numAttrs++].val.clusterDim = {shape.cluster, 1, 1};
+    }
+    if (overlaps) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+  }
+  LaunchConfig(const LaunchConfig&) = delete;
+};
+
+template <typename T>
+struct Same {
+  using Type = T;
+};
+
+// Errors are left for after_launch().
+template <typename... P>
+void launch_kernel(const CudaCall& call, void (*kernel)(P...), const LaunchShape& shape,
+                   const typename Same<P>::Type&... arguments) {
+  const LaunchConfig launch(shape, call.stream, call.behind_kernel);
+  cudaLaunchKernelEx(&launch.config, kernel, P(arguments)...);
+  call.behind_kernel = call.capability >= 9;
+}
+
+// What the kernel before has written is there after this; the next one may come onto the processors from here on.
+__device__ __forceinline__ void begin_kernel() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace kvt
+#endif
