@@ -3,6 +3,7 @@
 #include <cuda_fp16.h>
 
 #include "delta.h"
+#include "launch.h"
 
 namespace {
 
@@ -40,6 +41,7 @@ __device__ __forceinline__ __half2 quantise(const float* values, uint32_t (&word
 }
 
 __global__ void __launch_bounds__(kTileThreads, 1) encode(const Encode p) {
+  begin_kernel();
   extern __shared__ float shared[];
   const int width = p.references.width;
   const int first = blockIdx.y * kTileM;
@@ -48,7 +50,7 @@ __global__ void __launch_bounds__(kTileThreads, 1) encode(const Encode p) {
     const int64_t token = min(first + m, p.tokens - 1);
     float values[8], mean[8];
     widen_part(*reinterpret_cast<const uint4*>(p.rows + token * width + k), values);
-    p.references.mean(token, k, mean);
+    p.references.mean(p.references.near + token * p.references.neighbours, k, mean);
 #pragma unroll
     for (int i = 0; i < 8; i++) values[i] -= mean[i];
     return narrow_part(values);
@@ -97,7 +99,7 @@ kvt_status delta_encode(const CudaCall& call) {
   p.bits = static_cast<int>(bits);
   cudaFuncSetAttribute(encode, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kTileShared));
   const dim3 grid(static_cast<unsigned>((latents + kTileN - 1) / kTileN), static_cast<unsigned>((tokens + kTileM - 1) / kTileM));
-  encode<<<grid, kTileThreads, kTileShared, call.stream>>>(p);
+  launch_kernel(call, encode, {grid, kTileThreads, kTileShared}, p);
   return after_launch("delta-encode");
 }
 

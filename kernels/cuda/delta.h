@@ -14,28 +14,31 @@ struct References {
   const uint32_t* near;       // [tokens, neighbours]
   int width, neighbours;
 
-  // Eight channels of the mean from `column` on; zero where a token has no references.
-  __device__ __forceinline__ void mean(int64_t token, int column, float (&out)[8]) const {
-    uint4 parts[kMostNeighbours];
+  // Eight channels of the mean of the references `of`, from `column` on; zero where there are none.
+  __device__ __forceinline__ void mean(const uint32_t* of, int column, float (&out)[8]) const {
+    constexpr int kTogether = 4;
     int found = 0;
-#pragma unroll
-    for (int n = 0; n < kMostNeighbours; n++) {
-      if (n >= neighbours) break;
-      const uint32_t at = near[token * neighbours + n];
-      const bool is_there = at != kNoReference;
-      found += is_there;
-      parts[n] = is_there ? *reinterpret_cast<const uint4*>(rows + static_cast<int64_t>(at) * width + column)
-                          : make_uint4(0, 0, 0, 0);
-    }
 #pragma unroll
     for (int i = 0; i < 8; i++) out[i] = 0;
 #pragma unroll
-    for (int n = 0; n < kMostNeighbours; n++) {
-      if (n >= neighbours) break;
-      float values[8];
-      widen_part(parts[n], values);
+    for (int first = 0; first < kMostNeighbours; first += kTogether) {
+      if (first >= neighbours) break;
+      uint4 parts[kTogether];
 #pragma unroll
-      for (int i = 0; i < 8; i++) out[i] += values[i];
+      for (int n = 0; n < kTogether; n++) {
+        const uint32_t at = first + n < neighbours ? of[first + n] : kNoReference;
+        const bool is_there = at != kNoReference;
+        found += is_there;
+        parts[n] = is_there ? *reinterpret_cast<const uint4*>(rows + static_cast<int64_t>(at) * width + column)
+                            : make_uint4(0, 0, 0, 0);
+      }
+#pragma unroll
+      for (int n = 0; n < kTogether; n++) {
+        float values[8];
+        widen_part(parts[n], values);
+#pragma unroll
+        for (int i = 0; i < 8; i++) out[i] += values[i];
+      }
     }
     const float share = found > 0 ? 1.0f / found : 0;
 #pragma unroll
