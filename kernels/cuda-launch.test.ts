@@ -1,0 +1,24 @@
+/** Every CUDA kernel of a call is launched, and begins, as cuda/launch.h wants it: one that begins without waiting races. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const folder = join(import.meta.dirname, 'cuda');
+/** Not of calls: these fill buffers, hold streams and sweep the cache, one behind the other. */
+const OWN = ['fill.cu', 'timing.cu'];
+const sources = readdirSync(folder)
+  .filter((name) => /\.(cu|cuh|h)$/.test(name) && !OWN.includes(name))
+  .map((name) => ({ name, text: readFileSync(join(folder, name), 'utf8') }));
+
+it('begins by waiting for the kernel before', () => {
+  const kernels = sources.flatMap(({ name, text }) =>
+    [...text.matchAll(/__global__[^;{]*\{\s*([^\n;]*;)/g)].map(([, first]) => ({ name, first })),
+  );
+  expect(kernels.length).toBeGreaterThan(25);
+  expect(kernels.filter(({ first }) => first !== 'begin_kernel();')).toEqual([]);
+});
+
+it('goes out by launch_kernel', () => {
+  const other = sources.filter(({ name, text }) => name !== 'launch.h' && /<<<|cudaLaunchKernel/.test(text));
+  expect(other.map(({ name }) => name)).toEqual([]);
+});
