@@ -223,9 +223,9 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   write_sums(a, split.first_head, block, row, whole, a.partials + static_cast<int64_t>(place) * Heads * (Dim + 4));
   if (whole) return;
   part++;
-  __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
+    __threadfence();
     const Count before = atomicAdd(counter, static_cast<Count>(own));
     parts = 0;
     if (static_cast<uint32_t>(before) + own == tokens) {

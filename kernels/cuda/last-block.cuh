@@ -9,9 +9,10 @@ namespace kvt {
 // True in the block that comes last of `count`, which then sees what the others wrote; the counter is zero again.
 __device__ __forceinline__ bool comes_last(uint32_t* counter, uint32_t count) {
   __shared__ bool last;
-  __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
+    // Carries what the whole block wrote: the barrier before makes it this thread's past.
+    __threadfence();
     last = atomicAdd(counter, 1) + 1 == count;
     if (last) *counter = 0;
   }
