@@ -168,8 +168,8 @@ const sensitivitiesOf = (paper: Paper, runs: Runs): readonly SensitivityResult[]
     if (cell === undefined) return [];
     return values.flatMap((value) => {
       const change: Change = (setup) => withField(setup, field, value) as Setup;
-      const changes = of === 'against' ? ([unchanged, change] as const) : ([change] as const);
-      const simulated = refusal(() => simulateCell(paper, cell, runs, ...changes));
+      const [own, other] = [of !== 'against' ? change : unchanged, of !== 'setup' ? change : unchanged];
+      const simulated = refusal(() => simulateCell(paper, cell, runs, own, other));
       if (simulated instanceof SimError) return [];
       const errorRatio = simulated / cell.published - 1;
       const shown = of === 'against' ? `${field} (baseline)` : field;

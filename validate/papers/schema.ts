@@ -87,8 +87,8 @@ const sensitivitySchema = z.strictObject({
   cell: text,
   /** Field of the cell's set-up, as a path: `policy.config.slowBlocks`, `contextTokens`. */
   field: text,
-  /** Which of the cell's set-ups: its own, or the one that it is compared with. */
-  of: z.enum(['setup', 'against']).default('setup'),
+  /** Which of the cell's set-ups: its own, the one that it is compared with, or both. */
+  of: z.enum(['setup', 'against', 'both']).default('setup'),
   values: z.array(z.unknown()).min(2),
   why: text,
 });
@@ -121,7 +121,7 @@ export const paperSchema = z
     });
     sensitivity.forEach(({ cell, of }, at) => {
       if (!names.includes(cell)) complain(['sensitivity', at, 'cell'], `no cell ${cell}`);
-      else if (of === 'against' && cells[names.indexOf(cell)].against === undefined)
+      else if (of !== 'setup' && cells[names.indexOf(cell)].against === undefined)
         complain(['sensitivity', at, 'of'], `${cell} is compared with nothing`);
     });
   });
