@@ -61,7 +61,7 @@ export interface RunOptions {
   readonly perCall?: boolean;
   /** Records the list once and replays it (CUDA graph), where every call of it allows that; default false. */
   readonly graph?: boolean;
-  /** Overwrites this many bytes of cache between runs, outside the timed region; default 0. */
+  /** Puts this many bytes of other memory through the cache between runs, outside the timed region; default 0. */
   readonly flushBytes?: number;
 }
 

@@ -13,6 +13,7 @@
 namespace kvt {
 
 constexpr uint64_t kPage = 4096;
+constexpr int64_t kCacheLine = 64;
 
 // Highest level that this processor and its operating system have.
 int processor_level();

@@ -4,6 +4,7 @@
 #ifndef KVTIER_CPU_MACHINE_H
 #define KVTIER_CPU_MACHINE_H
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -73,6 +74,7 @@ struct kvt_context {
   std::unordered_map<int32_t, std::unique_ptr<kvt::Buffer>> buffers;
   int32_t next = 0;
   std::vector<char> flush;
+  std::atomic<uint64_t> flushed{0};
 };
 
 #endif

@@ -60,8 +60,8 @@ export const runOnce = async (backend: Backend, memory: Memory, step: BoundStep)
 const ROUND_NS = 1e8;
 const LEAST_REPEATS = 3;
 /**
- * Between repeats as many caches are overwritten: in a model, weights and other requests pass between two visits of a
- * layer's KV, so what the last step left in the cache is not there. A processor's takes a tenth of a second, once.
+ * Between repeats so many caches' bytes of other memory pass through the cache: in a model, weights and other requests
+ * pass between two visits of a layer's KV, so what the last step left there is gone. A processor's takes a while, once.
  */
 const FLUSHED_CACHES = { cuda: 2, cpu: 1, reference: 1 };
 
