@@ -25,9 +25,10 @@ const LOOSE: Partial<Record<SizeName, number>> = {
   writeShare: 0.05,
   parts: 0.05,
   rows: 0.3,
+  candidates: 0.3,
 };
 /** Sizes closer than this (in octaves) are one; laws say most of what bytes do. */
-const SAME: Partial<Record<SizeName, number>> = { bytes: 0.1 };
+const SAME: Partial<Record<SizeName, number>> = { bytes: 0.25 };
 const LEAST_APART = 1e-3;
 
 /** The sizes at which an axis was measured; axes along which nothing varies are left out. */
@@ -55,11 +56,14 @@ const edgesOf = (axes: readonly Axis[]): readonly Edge[] => {
   let stride = pointsOf(axes);
   for (const { of, at } of axes) {
     stride /= at.length;
-    const stiffness = STIFFNESS * (LOOSE[of] ?? 1);
+    const loose = LOOSE[of];
+    const stiffness = STIFFNESS * (loose ?? 1);
+    // Other kinds of work are no nearer for numbers that are.
+    const apart = (octaves: number): number => (loose === undefined ? octaves : Math.max(1, octaves));
     for (let point = 0; point < pointsOf(axes); point++) {
       const place = Math.floor(point / stride) % at.length;
       if (place + 1 < at.length)
-        edges.push({ from: point, to: point + stride, weight: stiffness / (at[place + 1] - at[place]) });
+        edges.push({ from: point, to: point + stride, weight: stiffness / apart(at[place + 1] - at[place]) });
     }
   }
   return edges;

@@ -127,7 +127,7 @@ const MACHINE_LAWS: readonly Law[] = [
       'rateRatio',
     ].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
-    table: { name: 'attend', sizes: ['headDim', 'queryRows', 'turns', 'bytes'] },
+    table: { name: 'attend', sizes: ['headDim', 'queryRows', 'turns', 'rows', 'bytes'] },
     shows: (site) => site.benchmark === 'attend' && codecOf(site) === undefined,
   },
   {
