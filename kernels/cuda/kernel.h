@@ -26,8 +26,8 @@ struct CudaCall {
   int32_t tiers[KVT_MAX_REFS];
   cudaStream_t stream;
   int multiprocessors;
-  // Compute capability, the number before the point.
-  int capability;
+  // Whether kernels may come onto the processors while the one before ends (launch.h).
+  bool overlaps;
   // Scratch on the device of this call alone until the next call of its stream (256 MiB): split partials, counters.
   void* scratch;
   uint64_t scratch_bytes;

@@ -49,7 +49,7 @@ void launch_kernel(const CudaCall& call, void (*kernel)(P...), const LaunchShape
                    const typename Same<P>::Type&... arguments) {
   const LaunchConfig launch(shape, call.stream, call.behind_kernel);
   cudaLaunchKernelEx(&launch.config, kernel, P(arguments)...);
-  call.behind_kernel = call.capability >= 9;
+  call.behind_kernel = call.overlaps;
 }
 
 // What the kernel before has written is there after this; the next one may come onto the processors from here on.

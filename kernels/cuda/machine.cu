@@ -155,7 +155,9 @@ kvt_status prepare(kvt_context* context) {
   if (status == KVT_OK) status = checked(cudaGetDeviceProperties(&properties, context->device), "open");
   if (status != KVT_OK) return status;
   context->multiprocessors = properties.multiProcessorCount;
-  context->capability = properties.major;
+  int driver = 0;
+  // Graphs hold it since CUDA 12.3.
+  context->overlaps = properties.major >= 9 && cudaDriverGetVersion(&driver) == cudaSuccess && driver >= 12030;
   for (cudaStream_t& stream : context->streams)
     if (status == KVT_OK) status = checked(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "open");
   if (status != KVT_OK) return status;

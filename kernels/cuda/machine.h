@@ -44,7 +44,7 @@ struct kvt_context {
   std::mutex mutex;
   int device = 0;
   int multiprocessors = 0;
-  int capability = 0;
+  bool overlaps = false;
   std::string file;  // what paths of the nvme tier begin with
   int threads = 1;
   int queue_depth = 1;  // requests in flight at a file

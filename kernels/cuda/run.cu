@@ -210,7 +210,7 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
     return await(stream, staged_word(at, piece));
   };
   const std::function<kvt_status()> await_choice = [&] { return await_on_host(at); };
-  CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->capability, context_->scratch[call.stream], kScratchBytes,
+  CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->overlaps, context_->scratch[call.stream], kScratchBytes,
                     kind == Kind::recording, behind_kernel, on_host, after_host, await_choice};
   std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
   std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
