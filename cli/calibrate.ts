@@ -5,8 +5,7 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import * as z from 'zod';
-import { loadProfile, loadStack, profileNames } from '../sim/hardware/load.ts';
-import type { Profile } from '../sim/hardware/schema.ts';
+import { loadStack, profileNames } from '../sim/hardware/load.ts';
 import { calibrate } from '../validate/fit/calibrate.ts';
 import { transfer } from '../validate/fit/carry.ts';
 import type { FittedMachine } from '../validate/fit/fit-machine.ts';
@@ -19,7 +18,7 @@ import {
   sitesOf,
 } from '../validate/microbench/run.ts';
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { namedProfile } from './machine.ts';
 import { openBackend } from './open-backend.ts';
 import { writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
@@ -73,8 +72,6 @@ const flags = z.object({
 });
 
 type Flags = z.infer<typeof flags>;
-
-const profileOf = (value: string, flag: string): Profile => loadProfile(nameOrJson(value, flag), value);
 
 const FALLBACK_BASE = 'h100-sxm';
 
@@ -165,8 +162,8 @@ const carryOver = (given: Flags, context: VerbContext): void => {
   const { transfer: from, to } = given;
   if (from === undefined || to === undefined)
     throw new UsageError('--transfer and --to: expected both, as in --transfer h100-measured --to h200-sxm');
-  const target = profileOf(to, 'to');
-  const source = profileOf(from, 'transfer');
+  const target = namedProfile(to, 'to');
+  const source = namedProfile(from, 'transfer');
   const profile = transfer(source, target, loadStack(), given.name ?? `${target.name}-from-${source.name}`);
   if (given.out !== undefined) writeProfile(given.out, profile, context);
   context.printJson({
@@ -201,7 +198,7 @@ export const verb = {
     const samples = given.from === undefined ? await measure(given, context) : readSamples(given.from);
     if (given.from !== undefined && given.samples !== undefined) writeSamples(given.samples, samples);
     const baseName = given.base ?? baseFor(samples.machine.name);
-    const base = { hardware: profileOf(baseName, 'base'), stack: loadStack(BASE_STACK) };
+    const base = { hardware: namedProfile(baseName, 'base'), stack: loadStack(BASE_STACK) };
     const name =
       given.name ?? (given.out === undefined ? slug(samples.machine.name) : basename(given.out, '.json'));
     const progress = context.progress('fitting', Math.max(1, given.intervals));

@@ -1,7 +1,7 @@
 /** Machines by name: catalogs, and those that were measured with their own stack. */
 import { expect, test } from 'vitest';
 import { DEFAULT_STACK } from '../sim/hardware/load.ts';
-import { measuredNames, namedMachine } from './machine.ts';
+import { measuredNames, namedMachine, namedProfile } from './machine.ts';
 
 test('a measured machine brings the stack that was fitted with it', () => {
   expect(measuredNames()).toContain('h100-measured');
@@ -9,6 +9,7 @@ test('a measured machine brings the stack that was fitted with it', () => {
     const { profile, stack, stackName } = namedMachine(name, undefined);
     expect(stackName).toBe(name);
     expect(profile.calibration).toBeDefined();
+    expect(namedProfile(name, 'transfer')).toEqual(profile);
     expect(Object.keys(stack.kernels ?? {}).length).toBeGreaterThan(0);
   }
 });

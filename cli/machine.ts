@@ -41,6 +41,13 @@ export const measuredNames = (): readonly string[] =>
     .sort()
     .map((name) => `${name}${SUFFIX}`);
 
+const profileSource = (value: string, flag: string): string | Record<string, unknown> =>
+  nameOrJson(fileOf(value, 'profile') ?? value, flag);
+
+/** The profile that a flag names: of the catalog, of a file, or measured. Errors say the name or the file. */
+export const namedProfile = (value: string, flag: string): Profile =>
+  loadProfile(profileSource(value, flag), value);
+
 export interface NamedMachine {
   /** Each as the experiment keeps it: a catalog's name, or the parsed file. */
   readonly source: { readonly hardware: string | object; readonly stack: string | object };
@@ -61,7 +68,7 @@ export const namedMachine = (
 ): NamedMachine => {
   const own = stack ?? (fileOf(hardware, 'stack') === undefined ? otherwise : hardware);
   const source = {
-    hardware: nameOrJson(fileOf(hardware, 'profile') ?? hardware, 'hardware'),
+    hardware: profileSource(hardware, 'hardware'),
     stack: nameOrJson(fileOf(own, 'stack') ?? own, 'stack'),
   };
   return {
