@@ -17,6 +17,8 @@ __device__ __forceinline__ uint32_t scaled(__half2 code, uint32_t scale, uint32_
 constexpr uint32_t kMagic = 0x64006400;
 // Halves: 1024, 1152 (1024 and the bias of signed bytes), 1/16, -64.
 constexpr uint32_t k1024 = 0x64006400, k1152 = 0x64806480, kSixteenth = 0x2c002c00, kMinus64 = 0xd400d400;
+// 64 and 16, whose mantissas count ones from bit 4 and bit 6 on.
+constexpr uint32_t k64 = 0x54005400, k16 = 0x4c004c00, kMinus16 = 0xcc00cc00;
 
 // Bytes 0 and 1, or 2 and 3, of a word as a pair of numbers.
 template <bool Upper, bool Signed>
@@ -74,6 +76,9 @@ struct CodedStore {
   static constexpr bool kByChannel = kFormat.keys.by_channel();
   static constexpr bool kSigned = kFormat.keys.symmetric;
   static constexpr bool kSlots = kByChannel && !Uniform;
+  static constexpr bool kOnePage = kByChannel && Uniform && kFormat.values.coded();
+  // Where arithmetic and not memory is what takes long.
+  static constexpr bool kFolds = kByChannel && Uniform && kFormat.keys.bits == 2;
   using Keys = Share<kFormat.keys.bits, Dim, 4>;
   using Values = Share<kFormat.values.bits, Dim, 8>;
 
@@ -135,9 +140,45 @@ struct CodedStore {
     }
   }
 
-  // Pairs of channels of the lane's i-th chunk of key row s.
+  // Tokens from `count` of the tile on are none of the row's: their scales may be anything.
+  __device__ __forceinline__ void drop_values(int count, int c) {
+#pragma unroll
+    for (int t = 0; t < kTiles; t++)
+#pragma unroll
+      for (int s = 0; s < 4; s++)
+        if (16 * t + 2 * c + s % 2 + s / 2 * 8 >= count)
+#pragma unroll
+          for (int u = 0; u < Values::kUnits; u++) value_pair[t][s][u] = 0;
+  }
+
+  // Queries times the scales of the tile's keys, and what the offsets add to every token's logits; codes then stand for keys,
+  // 64 + code and 16 + code by turns, which is taken off again.
+  __device__ __forceinline__ void fold(const uint32_t (&q)[Dim / 32][4], uint32_t (&folded)[Dim / 32][4],
+                                       float (&offsets)[4]) const {
+#pragma unroll
+    for (int i = 0; i < Keys::kChunks; i++) {
+#pragma unroll
+      for (int w = 0; w < 4; w++) folded[i][w] = as_word(__hmul2(as_half2(q[i][w]), as_half2(key_scale[i][w])));
+      const uint32_t (&x)[4] = key_offset[i];
+      mma<T>(offsets, x[0], x[0], x[1], x[1], q[i][0], q[i][1]);
+      mma<T>(offsets, x[2], x[2], x[3], x[3], q[i][2], q[i][3]);
+      mma<T>(offsets, kMinus64, kMinus64, kMinus16, kMinus16, folded[i][0], folded[i][1]);
+      mma<T>(offsets, kMinus64, kMinus64, kMinus16, kMinus16, folded[i][2], folded[i][3]);
+    }
+  }
+
+  // Pairs of channels of the lane's i-th chunk of key row s; codes alone where they are not scaled.
+  template <bool Scaled>
   __device__ __forceinline__ void keys(int t, int s, int i, const Slot& slot, int c, const PageShape& shape,
                                        uint32_t (&out)[4]) const {
+    if constexpr (!Scaled) {
+      const uint32_t word = __byte_perm(k[t][s][i / 2], 0, i % 2 == 0 ? 0x4140 : 0x4342), up = word << 4;
+      out[0] = (up & 0x00300030u) | k64;
+      out[1] = (up & 0x00c000c0u) | k16;
+      out[2] = (word & 0x00300030u) | k64;
+      out[3] = (word & 0x00c000c0u) | k16;
+      return;
+    }
     uint32_t scale[4], offset[4] = {};
     if constexpr (!kByChannel) {
       const uint32_t pair = key_pair[t][s][i / Keys::kUnitChunks];

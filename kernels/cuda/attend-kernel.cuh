@@ -136,8 +136,8 @@ class Attend {
     for (int t = 0; t < kTiles; t++) {
       where.page[t] = where.place[t] = 0;
       where.mask[t] = ~0u;
-      if (!where.some) continue;
-      const uint32_t token = min(s.flat + 16 * t + lane % 16, s.end - 1);
+      if (!where.some || (Store::kOnePage && t > 0)) continue;
+      const uint32_t token = Store::kOnePage ? s.flat : min(s.flat + 16 * t + lane % 16, s.end - 1);
       const uint32_t entry = token / a.page_tokens;
       where.place[t] = token - entry * a.page_tokens;
       where.page[t] = __ldg(a.table + entry);
@@ -151,19 +151,30 @@ class Attend {
     return {a.pool + page * a.page_stride, static_cast<int>(place)};
   }
 
+  // Where a tile lies in one page, its tokens' places follow each other.
+  __device__ __forceinline__ const char* page_of(const Where& where) { return a.pool + where.page[0] * a.page_stride; }
+
   __device__ __forceinline__ void load_keys(const Where& where) {
+    const char* const page = page_of(where);
+    const int first = static_cast<int>(where.place[0]) + g;
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
-      const Slot slots[2] = {slot_at(where, t, g), slot_at(where, t, g + 8)};
+      Slot slots[2] = {{page, first + 16 * t}, {page, first + 16 * t + 8}};
+      if constexpr (!Store::kOnePage) slots[0] = slot_at(where, t, g), slots[1] = slot_at(where, t, g + 8);
       if (where.some) store.load_keys(t, slots, c, a.shape);
     }
   }
 
   __device__ __forceinline__ void load_values(const Where& where) {
+    const char* const page = page_of(where);
+    const int first = static_cast<int>(where.place[0]) + 2 * c;
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
-      const Slot slots[4] = {slot_at(where, t, 2 * c), slot_at(where, t, 2 * c + 1), slot_at(where, t, 2 * c + 8),
-                             slot_at(where, t, 2 * c + 9)};
+      const int at = first + 16 * t;
+      Slot slots[4] = {{page, at}, {page, at + 1}, {page, at + 8}, {page, at + 9}};
+      if constexpr (!Store::kOnePage)
+#pragma unroll
+        for (int s = 0; s < 4; s++) slots[s] = slot_at(where, t, 2 * c + s % 2 + s / 2 * 8);
       if (where.some) store.load_values(t, slots, g, a.shape);
     }
   }
@@ -192,6 +203,10 @@ class Attend {
   // One tile; loads of the next go out as soon as the registers are free.
   __device__ __forceinline__ void attend_tile(const Stretch& now, const Where& where, const Where& next) {
     float s[kTiles][HeadTiles][4] = {};
+    constexpr bool kFolds = Store::kFolds && HeadTiles == 1;
+    uint32_t folded[kDim / 32][4];
+    float offsets[4] = {};
+    if constexpr (kFolds) store.fold(q[0], folded, offsets);
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
       Slot slots[2] = {};
@@ -199,19 +214,27 @@ class Attend {
 #pragma unroll
       for (int i = 0; i < kDim / 32; i++) {
         uint32_t low[4], high[4];
-        store.keys(t, 0, i, slots[0], c, a.shape, low);
-        store.keys(t, 1, i, slots[1], c, a.shape, high);
+        store.template keys<!kFolds>(t, 0, i, slots[0], c, a.shape, low);
+        store.template keys<!kFolds>(t, 1, i, slots[1], c, a.shape, high);
 #pragma unroll
         for (int ht = 0; ht < HeadTiles; ht++) {
-          mma<T>(s[t][ht], low[0], high[0], low[1], high[1], q[ht][i][0], q[ht][i][1]);
-          mma<T>(s[t][ht], low[2], high[2], low[3], high[3], q[ht][i][2], q[ht][i][3]);
+          const uint32_t (&by)[4] = kFolds ? folded[i] : q[ht][i];
+          mma<T>(s[t][ht], low[0], high[0], low[1], high[1], by[0], by[1]);
+          mma<T>(s[t][ht], low[2], high[2], low[3], high[3], by[2], by[3]);
         }
       }
     }
+    if constexpr (kFolds)
+#pragma unroll
+      for (int t = 0; t < kTiles; t++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) s[t][0][j] += offsets[j];
     load_keys(next);
     uint32_t reads[kTiles][2];
     reads_of(now, where, reads);
     weights.weigh(s, reads, c, a.scale_log2, o);
+    if constexpr (Store::kOnePage)
+      if (now.end - now.flat < kTile) store.drop_values(static_cast<int>(now.end - now.flat), c);
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
       uint32_t p[HeadTiles][2];
@@ -242,7 +265,8 @@ class Attend {
     for (int t = 0; t < kTiles; t++)
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        reads[t][half] = a.mask == nullptr ? ~0u : __shfl_sync(~0u, where.mask[t], g + 8 * half);
+        if constexpr (Store::kOnePage) reads[t][half] = where.mask[0];
+        else reads[t][half] = a.mask == nullptr ? ~0u : __shfl_sync(~0u, where.mask[t], g + 8 * half);
         if (now.flat + 16 * t + 8 * half + g >= now.end) reads[t][half] = 0;
       }
   }

@@ -55,8 +55,11 @@ struct RawStore {
   using T = Number;
   static constexpr int kDim = Dim;
   static constexpr int kTiles = 1;
-  // Whether keys() needs the tokens' places again.
+  // Whether keys() needs the tokens' places again, and whether a tile lies in one page.
   static constexpr bool kSlots = false;
+  static constexpr bool kOnePage = false;
+  // Whether scales of keys may go into the queries.
+  static constexpr bool kFolds = false;
   static constexpr int kKeyChunks = Dim / 32;
   static constexpr int kValueChunks = Dim / 64;
   uint32_t k[2][kKeyChunks][4];
@@ -87,6 +90,7 @@ struct RawStore {
     }
   }
   // Pairs of channels (0, 1), (2, 3), (4, 5), (6, 7) of the lane's i-th chunk of key row s.
+  template <bool Scaled>
   __device__ __forceinline__ void keys(int, int s, int i, const Slot&, int, const PageShape&,
                                        uint32_t (&out)[4]) const {
 #pragma unroll
