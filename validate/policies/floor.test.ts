@@ -50,6 +50,12 @@ describe('the floor of a step', () => {
     expect(inOrder.floorNs).toBeCloseTo(2 * link, 6);
   });
 
+  it('counts what host threads read and write to pack rows', () => {
+    const packed: Operation = { ...fetch(1000), mode: 'cpu-gather' } as Operation;
+    const hostNs = (2 * 1000 * 4096) / machine.dram.readBytesPerNs;
+    expect(floorNsOf([packed], machine)).toBeCloseTo(Math.max(hostNs, floorNsOf([fetch(1000)], machine)), 6);
+  });
+
   it('knows arithmetic from bytes, and states launches apart', () => {
     const { floorNs, bound, launchNs } = stepFloor([score(1, 1e12)], machine, 7);
     expect(bound).toBe('matrix');

@@ -33,6 +33,9 @@ const needsOf = (operation: Operation): PerCeiling => {
     needs.matrix += operation.matrixFlops ?? 0;
     needs.vector += operation.flops;
   } else if (operation.kind === 'encode' || operation.kind === 'decode') needs.vector += operation.flops;
+  else if ((operation.kind === 'fetch' || operation.kind === 'spill') && operation.mode === 'cpu-gather')
+    // Host threads read each row where it lies and write it to the buffer that crosses the link, or the other way round.
+    needs.dram += 2 * operation.rows * operation.rowBytes;
   return needs;
 };
 
