@@ -58,10 +58,7 @@ const config = z.object({
     .min(1)
     .optional()
     .describe('values of a residual, all heads; default: a quarter of K and V'),
-  latentBits: z
-    .union([z.literal(4), z.literal(2), z.literal(8), z.literal(16)])
-    .default(4)
-    .describe('bits of a value'),
+  latentBits: z.literal([2, 4, 8, 16]).default(4).describe('bits of a value'),
   downHidden: z
     .int()
     .min(1)
