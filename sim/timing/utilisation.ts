@@ -60,14 +60,23 @@ export const timeRatioOf = (table: Utilisation | undefined, sizes: Sizes): numbe
   return exp(-sum);
 };
 
-/** The tables of a stack by the name of the law. */
+type Table = NonNullable<Stack['utilisation']>[string];
+
+/** Tables are large, and a fit resolves a machine each time that it moves a number. */
+const known = new WeakMap<Table, Utilisation>();
+
+const logarithmsOf = (table: Table): Utilisation => {
+  const before = known.get(table);
+  if (before !== undefined) return before;
+  const { axes, shares } = table;
+  const made = {
+    axes: axes.map(({ of, at }) => ({ of, at: at.map((size) => log2(size)) })),
+    logShares: shares.map((share) => log(share)),
+  };
+  known.set(table, made);
+  return made;
+};
+
+/** The tables of a stack by the name of the law; a table must not change once it was asked for. */
 export const utilisationOf = ({ utilisation = {} }: Stack): Readonly<Record<string, Utilisation>> =>
-  Object.fromEntries(
-    Object.entries(utilisation).map(([name, { axes, shares }]) => [
-      name,
-      {
-        axes: axes.map(({ of, at }) => ({ of, at: at.map((size) => log2(size)) })),
-        logShares: shares.map((share) => log(share)),
-      },
-    ]),
-  );
+  Object.fromEntries(Object.entries(utilisation).map(([name, table]) => [name, logarithmsOf(table)]));
