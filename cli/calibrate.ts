@@ -125,7 +125,7 @@ const measure = async (given: Flags, context: VerbContext): Promise<Samples> => 
 
 const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
 
-const show = ({ laws, noise, hardware }: FittedMachine, columns: number): string => {
+const show = ({ laws, noise, heldOut, hardware }: FittedMachine, columns: number): string => {
   const rows = laws.map(({ law, fit, heldOut }) => {
     const errors = heldOut ?? fit;
     return [
@@ -146,6 +146,9 @@ const show = ({ laws, noise, hardware }: FittedMachine, columns: number): string
       right: [1, 2, 3, 4, 5, 6],
     }),
     '',
+    ...(heldOut === null
+      ? []
+      : [`all sites left out: ${percent(heldOut.mape)} mean, ${percent(heldOut.p95Ape)} P95`]),
     noise === null
       ? 'noise floor: not known with a single restart'
       : `noise floor: ${percent(noise.mape)} mean, ${percent(noise.p95Ape)} P95 (one restart predicted from another)`,

@@ -130,6 +130,7 @@ const calibrationTable = (of: 'GPUs' | 'processors'): string => {
     ...machines.flatMap(({ calibration }) => cells(calibration.laws.find((one) => one.law === law)?.heldOut)),
   ]);
   const all = machines.flatMap(({ calibration }) => {
+    if (calibration.heldOut !== undefined) return cells(calibration.heldOut);
     const held = calibration.laws.flatMap(({ heldOut }) => heldOut ?? []);
     const n = held.reduce((sum, one) => sum + one.n, 0);
     return [formatRatio(held.reduce((sum, { mape, n: sites }) => sum + mape * sites, 0) / n), '–', '–'];

@@ -187,6 +187,8 @@ export const calibrationSchema = z.strictObject({
   sites: z.number().int().positive(),
   /** Each restart predicted from the one before; null with a single one. */
   noise: residuals.nullable(),
+  /** All sites left out of the fits, each as the last law that it shows predicts it. */
+  heldOut: residuals.nullable().optional(),
   laws: z.array(z.strictObject({ law: z.string(), fit: residuals, heldOut: residuals.nullable() })),
   /** 95 % intervals of the fitted numbers, from fits of resampled restarts. */
   intervals: z.record(z.string(), z.tuple([z.number(), z.number()])),

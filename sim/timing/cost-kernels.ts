@@ -16,7 +16,7 @@ import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts'
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
-import { gemmSizes, type Sizes, type Streaming, streamingSizes, tiledProducts } from './sizes.ts';
+import { gemmSizes, mergeSizes, type Sizes, type Streaming, streamingSizes, tiledProducts } from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -213,14 +213,14 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
 export const appendCost = (machine: Machine, { bytes }: AppendOperation): OperationCost =>
   streamedCost(machine, { readBytes: 0, writeBytes: bytes, flops: 0, kernels: 1, names: ['append'] });
 
-export const mergeCost = (machine: Machine, { bytes, parts }: MergeOperation): OperationCost =>
+export const mergeCost = (machine: Machine, operation: MergeOperation): OperationCost =>
   streamedCost(machine, {
-    readBytes: bytes,
+    readBytes: operation.bytes,
     writeBytes: 0,
     flops: 0,
     kernels: 1,
     names: ['merge'],
-    sizes: { parts },
+    sizes: mergeSizes(operation),
   });
 
 export const codecCost = (

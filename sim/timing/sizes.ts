@@ -1,7 +1,13 @@
 /** Sizes of work by which the speed of a kernel was measured: what the axes of a table of utilisation can be. */
 import { log2 } from '../engine/math.ts';
 import type { SizeName } from '../hardware/utilisation-schema.ts';
-import type { AttendOperation, Gemm, Operation, SelectOperation } from '../program/operation.ts';
+import type {
+  AttendOperation,
+  Gemm,
+  MergeOperation,
+  Operation,
+  SelectOperation,
+} from '../program/operation.ts';
 import { type Attended, mergeBlock, splitOf, type Tiling } from './tiling.ts';
 
 export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
@@ -66,6 +72,12 @@ const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => 
 const onlySizes = ([first, second]: readonly Gemm[]): Sizes =>
   first !== undefined && second === undefined ? gemmSizes(first) : {};
 
+/** Partial outputs to merge; `bytes` = those of one part of all rows. */
+export const mergeSizes = ({ bytes, parts }: MergeOperation): Sizes => ({
+  ...streamingSizes({ readBytes: bytes / parts, writeBytes: 0, flops: 0, kernels: 1 }),
+  parts,
+});
+
 /** Rows to select from; `chosenOf` = candidates for one that is chosen. */
 export const selectSizes = (
   { rows, of, k }: Pick<SelectOperation, 'rows' | 'of' | 'k'>,
@@ -102,10 +114,7 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
     case 'append':
       return streamingSizes({ readBytes: 0, writeBytes: operation.bytes, flops: 0, kernels: 1 });
     case 'merge':
-      return {
-        ...streamingSizes({ readBytes: operation.bytes, writeBytes: 0, flops: 0, kernels: 1 }),
-        parts: operation.parts,
-      };
+      return mergeSizes(operation);
     case 'encode':
     case 'decode': {
       const { inBytes, outBytes, flops } = operation;

@@ -76,6 +76,7 @@ export const calibrate = (
         restarts: Math.max(1, ...sites.map(({ restartNs }) => restartNs.length)),
         sites: sites.length,
         noise: fitted.noise,
+        heldOut: fitted.heldOut,
         laws: fitted.laws.map(({ law, fit, heldOut }) => ({ law, fit, heldOut })),
         intervals,
       },

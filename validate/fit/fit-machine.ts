@@ -13,7 +13,7 @@ import { keepShares } from './carry.ts';
 import { type Law, lawsOf } from './laws.ts';
 import { regress } from './least-squares.ts';
 import { describeProcessor, isProcessor, processorLaw } from './processor.ts';
-import { type Residuals, residualsOf } from './residuals.ts';
+import { type Pair, type Residuals, residualsOf } from './residuals.ts';
 import { fitTable } from './table.ts';
 
 /** Every so many sites, one is left out of the fit. */
@@ -50,6 +50,8 @@ export interface FittedLaw {
 
 export interface FittedMachine extends MachineDescription {
   readonly laws: readonly FittedLaw[];
+  /** Errors on all sites left out, each as the last law that it shows predicts it. Null where none was. */
+  readonly heldOut: Residuals | null;
   /** Error of predicting one restart from another: no model can claim less. Null with a single restart. */
   readonly noise: Residuals | null;
 }
@@ -108,11 +110,12 @@ const fitLaw = (
   );
 };
 
-const residuals = ({ hardware, stack }: MachineDescription, sites: readonly SiteSamples[]): Residuals => {
+const pairsOf = ({ hardware, stack }: MachineDescription, sites: readonly SiteSamples[]): readonly Pair[] => {
   const machine = resolveMachine(hardware, stack);
-  return residualsOf(
-    sites.map((site) => ({ predicted: predictNs(site.operations, machine), measured: measuredNs(site) })),
-  );
+  return sites.map((site) => ({
+    predicted: predictNs(site.operations, machine),
+    measured: measuredNs(site),
+  }));
 };
 
 /** Tokens that kernels take at a time: what kernels/cuda/gemm.cu and attend-kernel.cuh do; other backends' take any number. */
@@ -206,6 +209,7 @@ export const fitMachine = (
     ...sites.flatMap(({ reading }) => (reading === undefined ? [] : [reading])),
     ...shownLaws.flatMap(({ parameters }) => parameters),
   ]);
+  const leftOut = new Map<SiteSamples, Pair>();
   const laws = shownLaws.map((law): FittedLaw => {
     const shown = predictable.filter((site) => law.shows(site));
     for (const path of [...law.parameters, ...(law.errorPath === undefined ? [] : [law.errorPath])]) {
@@ -221,7 +225,11 @@ export const fitMachine = (
     tabulate([]);
     if (law.parameters.length > 0) fitLaw(description, law, kept, constant('fitted', law.name));
     tabulate(kept);
-    const errors = residuals(description, left.length > 0 ? left : shown);
+    const pairs = pairsOf(description, left.length > 0 ? left : shown);
+    const errors = residualsOf(pairs);
+    left.forEach((site, at) => {
+      leftOut.set(site, pairs[at]);
+    });
     if (law.errorPath !== undefined)
       put(
         description,
@@ -233,7 +241,7 @@ export const fitMachine = (
       values: Object.fromEntries(
         law.parameters.map((path) => [path, valueAt(description, path) ?? Number.NaN]),
       ),
-      fit: residuals(description, kept),
+      fit: residualsOf(pairsOf(description, kept)),
       heldOut: left.length > 0 ? errors : null,
     };
     tabulate(shown);
@@ -244,6 +252,7 @@ export const fitMachine = (
     hardware: loadProfile({ ...description.hardware, name }, `fit of ${name}`),
     stack: loadStack(description.stack, `stack of ${name}`),
     laws,
+    heldOut: leftOut.size > 0 ? residualsOf([...leftOut.values()]) : null,
     noise: noiseOf(sites),
   };
 };
