@@ -27,18 +27,25 @@ const LOOSE: Partial<Record<SizeName, number>> = {
   rows: 0.3,
   candidates: 0.3,
 };
-/** Sizes closer than this (in octaves) are one; laws say most of what bytes do. */
-const SAME: Partial<Record<SizeName, number>> = { bytes: 0.25 };
-const LEAST_APART = 1e-3;
+/** Sizes closer than this (in octaves) are one; where there are many, those closer than a quarter of an octave. */
+const SAME = 1e-3;
+const SAME_OF_MANY = 0.25;
+const MANY = 64;
+
+/** Sizes (in octaves) in ascending order, each further than `apart` from the one before. */
+const pointsApart = (logs: readonly number[], apart: number): readonly number[] => {
+  const at: number[] = [];
+  for (const x of [...logs].sort((a, b) => a - b)) if (x - (at.at(-1) ?? -Infinity) > apart) at.push(x);
+  return at;
+};
 
 /** The sizes at which an axis was measured; axes along which nothing varies are left out. */
 export const axesOf = (names: readonly SizeName[], sites: readonly Sizes[]): readonly Axis[] =>
   names.flatMap((of): Axis[] => {
     const known = sites.filter((sizes) => Object.keys(sizes).length > 0);
     const logs = known.flatMap((sizes) => (sizes[of] === undefined ? [] : [Math.log2(sizes[of])]));
-    const apart = SAME[of] ?? LEAST_APART;
-    const at: number[] = [];
-    for (const x of logs.sort((a, b) => a - b)) if (x - (at.at(-1) ?? -Infinity) > apart) at.push(x);
+    const all = pointsApart(logs, SAME);
+    const at = all.length > MANY ? pointsApart(logs, SAME_OF_MANY) : all;
     return at.length > 1 && logs.length === known.length ? [{ of, at }] : [];
   });
 
