@@ -63,17 +63,17 @@ const dmaCost = (
   operation: TransferOperation,
 ) => {
   const { link } = machine;
-  const { copyBytesPerNs, gapNs } = link[way];
   const isBatch = operation.mode === 'dma-batch';
-  const wireNs = bytes / copyBytesPerNs;
+  const wireNs = bytes / link[way].copyBytesPerNs;
+  const callsNs = rows * (isBatch ? link.batchRowNs : link.perCallNs);
   const { regionBytes, awaitsChoice = false } =
     operation.kind === 'fetch' ? operation : ({} as Partial<FetchOperation>);
   const seekNs = regionBytes === undefined ? 0 : link.seekNs;
   const bounds: readonly Bound[] = isBatch
-    ? [{ label: labelOf(machine, way), ns: overlapped(rows * link.batchRowNs, wireNs) }]
+    ? [{ label: labelOf(machine, way), ns: overlapped(callsNs, wireNs) }]
     : [
-        { label: 'launch', ns: rows * link.perCallNs },
-        { label: labelOf(machine, way), ns: rows * (gapNs + seekNs) + wireNs },
+        { label: 'launch', ns: callsNs },
+        { label: labelOf(machine, way), ns: rows * (link[way].gapNs + seekNs) + wireNs },
       ];
   const setupNs = (isBatch ? link.batchSetupNs : 0) + (awaitsChoice ? link.choiceNs : 0);
   return toCost(machine, {
@@ -85,6 +85,7 @@ const dmaCost = (
     trust: link,
     cores: 1,
     inDomain: bytes / rows >= 256 && bytes <= 2 ** 34,
+    hostNs: setupNs + callsNs,
   });
 };
 

@@ -126,6 +126,40 @@ test('same program, same digest; another program, another digest', () => {
   expect(run(1001)).not.toBe(run(1000));
 });
 
+test('host threads that go on need not be told again', () => {
+  const stepNs = (second: (builder: ProgramBuilder, first: number) => number): number => {
+    const builder = new ProgramBuilder();
+    const work = { kind: 'append', bytes: 1000, stream: 'cpu' } as const;
+    const first = builder.add({ ...work, after: [kernel(builder, 1000)] });
+    const last = builder.add({ ...work, after: [first, second(builder, first)] });
+    kernel(builder, 1000, [last]);
+    const interpreter = new Interpreter(machine, price);
+    interpreter.submit(builder.take(), 0);
+    return interpreter.runThrough(0);
+  };
+  // Four times 10 ns of work; the second piece on the CPU follows the first, or waits for another kernel, told anew.
+  expect(stepNs((_, first) => first)).toBeCloseTo(15 + 15 + 10 + 15, 9);
+  expect(stepNs((builder, first) => kernel(builder, 1000, [first]))).toBeCloseTo(5 * 15, 9);
+});
+
+test('launches that run ahead stop where the CPU must see what was chosen', () => {
+  const ahead = (operation: Operation): OperationCost => ({ ...price(operation), hostNs: 30 });
+  const stepNs = (awaitsChoice: boolean): number => {
+    const builder = new ProgramBuilder();
+    const chosen = kernel(builder, 20_000);
+    const fetched = builder.add({ ...copyOf(1000), awaitsChoice, after: [chosen] });
+    kernel(builder, 1000, [fetched]);
+    for (let i = 0; i < 10; i++) kernel(builder, 100);
+    const interpreter = new Interpreter(machine, ahead);
+    interpreter.submit(builder.take(), 0);
+    return interpreter.runThrough(0);
+  };
+  // All are launched, 30 ns each, while the first runs: 205 ns, the copy's 105, then kernels of 15 and of 6 ns.
+  expect(stepNs(false)).toBeCloseTo(30 + 205 + 105 + 15 + 60, 9);
+  // The copy is named when the first has ended; eleven launches follow it, of which the last comes after all else.
+  expect(stepNs(true)).toBeCloseTo(30 + 205 + 30 + 11 * 30 + 6, 9);
+});
+
 test('launches that run ahead hide behind all of a step, and a step that is short waits for them', () => {
   const ahead = (operation: Operation): OperationCost => ({ ...price(operation), hostNs: 100 });
   const stepNs = (bytes: readonly number[]): readonly number[] => {

@@ -11,6 +11,7 @@ import { createFabric, type Fabric } from '../fabric/flow.ts';
 import { createStreams, type Streams } from '../fabric/stream.ts';
 import { movedBytes } from '../program/bytes.ts';
 import type { Operation, OperationKind, Program, StreamName } from '../program/operation.ts';
+import { Launches } from './launches.ts';
 import type { SharedResources } from './machine.ts';
 import type { OperationCost, ResourceName } from './operation-cost.ts';
 import type { Timeline } from './timeline.ts';
@@ -30,19 +31,16 @@ export const KINDS: readonly OperationKind[] = [
   'wait',
 ];
 const COMPUTE = 0;
+const CPU = STREAMS.indexOf('cpu');
 const FIXED_LABEL = 'launch';
 const COPY_STREAMS: readonly StreamName[] = ['h2d', 'd2h'];
 
-/**
- * Operations as rows; `cause` = the operation whose end let this one start (-1 = none), `issuedNs` = when the CPU has
- * launched it, from the start of its step.
- */
+/** Operations as rows; `cause` = the operation whose end let this one start (-1 = none). */
 const operationColumns = {
   submittedNs: 'f64',
   startNs: 'f64',
   endNs: 'f64',
   fixedNs: 'f64',
-  issuedNs: 'f64',
   bytes: 'f64',
   cause: 'i32',
   bound: 'i32',
@@ -86,8 +84,7 @@ export class Interpreter {
   private readonly waitsFor = new Map<number, readonly number[]>();
   private readonly lastOnStream = STREAMS.map(() => -1);
   private awaited = -1;
-  /** Step whose operations the CPU launches, and the time that it has spent on them. */
-  private readonly launched = { step: -1, ns: 0 };
+  private readonly launches: Launches;
 
   constructor(machine: SharedResources, price: (operation: Operation) => OperationCost) {
     this.price = price;
@@ -98,6 +95,7 @@ export class Interpreter {
     const readyKind = this.simulator.addHandler('operation ready', (_, id) => this.start(id));
     this.doneKind = this.simulator.addHandler('operation done', (id) => this.end(id));
     this.streams = createStreams(this.simulator, STREAMS.length, readyKind);
+    this.launches = new Launches(STREAMS.length);
     this.engines = new Map(
       COPY_STREAMS.map((stream) => [stream, new CopyEngine(this.simulator, this.fabric, stream)]),
     );
@@ -185,15 +183,17 @@ export class Interpreter {
     data.hi[row] = cost.intervalRatio[1];
     data.isExtrapolated[row] = cost.domain === 'extrapolated' ? 1 : 0;
     data.cause[row] = this.lastOnStream[stream];
-    if (step !== this.launched.step) Object.assign(this.launched, { step, ns: 0 });
-    this.launched.ns += cost.hostNs ?? 0;
-    data.issuedNs[row] = this.launched.ns;
     this.costs.set(row, cost);
     this.waitsFor.set(row, operation.after);
     const engine = this.engineOf(operation);
     if (engine !== undefined) this.engineCopies.set(row, engine);
     this.lastOnStream[stream] = row;
-    this.streams.submit(stream, operation.after, operation.layer);
+    const seen = this.launches.add(row, step, cost, operation, data.stream);
+    this.streams.submit(
+      stream,
+      seen === null ? operation.after : [...operation.after, ...seen],
+      operation.layer,
+    );
   }
 
   /** Copies between HBM and host memory share the engine of their direction, whatever stream they are on. */
@@ -221,29 +221,32 @@ export class Interpreter {
       const cause = data.cause[id];
       if (cause < 0 || data.endNs[other] > data.endNs[cause]) data.cause[id] = other;
     }
-    if (cost.hostNs !== undefined) data.fixedNs[id] += this.launchWait(id);
+    if (data.stream[id] === CPU) data.fixedNs[id] = this.leftOf(id, cost);
+    else if (cost.hostNs !== undefined)
+      data.fixedNs[id] += Math.max(0, this.launchedNs(id) - data.startNs[id]);
     if (cost.amount === 0) this.simulator.schedule(data.startNs[id] + data.fixedNs[id], this.doneKind, id);
     else this.flow(id, cost);
     this.waitsFor.delete(id);
     this.engineCopies.delete(id);
   }
 
-  /** Time until the CPU, which begins a step when the one before has ended, has launched an operation. */
-  private launchWait(id: number): number {
-    const { step, issuedNs, startNs, endNs } = this.rows.data;
+  /** When the CPU, which begins a step once the one before has ended, has launched an operation. */
+  private launchedNs(id: number): number {
+    const { step, endNs } = this.rows.data;
     const before = this.lastOf(step[id] - 1);
-    const beganNs = before < 0 ? 0 : endNs[before];
-    return Math.max(0, beganNs + issuedNs[id] - startNs[id]);
+    return this.launches.launchedNs(id, before < 0 ? 0 : endNs[before], endNs);
   }
 
   /**
-   * What is left of a copy's fixed time once it is its stream's turn: it began when all else that it waits for had ended,
-   * so that copies enqueued one behind the other follow without a pause.
+   * What is left of a fixed time once it is its stream's turn: that of a copy began when it was launched and all else that
+   * it waits for had ended, so that copies enqueued one behind the other follow without a pause. So did that of work of
+   * host threads with what the GPU did for it: threads that have just worked need not be woken nor told.
    */
-  private leftOf(id: number, fixedNs: number): number {
-    const { startNs, endNs, submittedNs } = this.rows.data;
-    let readyNs = submittedNs[id];
-    for (const other of this.waitsFor.get(id) ?? []) readyNs = Math.max(readyNs, endNs[other]);
+  private leftOf(id: number, { fixedNs, hostNs }: OperationCost): number {
+    const { startNs, endNs, submittedNs, stream } = this.rows.data;
+    let readyNs = hostNs === undefined ? submittedNs[id] : this.launchedNs(id);
+    for (const other of this.waitsFor.get(id) ?? [])
+      if (stream[id] !== CPU || stream[other] !== CPU) readyNs = Math.max(readyNs, endNs[other]);
     return Math.max(0, fixedNs - (startNs[id] - readyNs));
   }
 
@@ -260,7 +263,7 @@ export class Interpreter {
       demands,
     });
     const engine = this.engineCopies.get(id);
-    if (engine) engine.enter(id, flowClass, cost.amount, this.leftOf(id, cost.fixedNs), this.doneKind, id);
+    if (engine) engine.enter(id, flowClass, cost.amount, this.leftOf(id, cost), this.doneKind, id);
     else this.fabric.start(flowClass, cost.amount, this.rows.data.fixedNs[id], this.doneKind, id);
     this.fabric.releaseClass(flowClass);
   }
