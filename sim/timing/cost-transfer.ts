@@ -56,13 +56,9 @@ const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
  * Copy engine: n calls of `perCall` on the CPU, or n gaps and the bytes on the engine, whichever is longer. One batched
  * call costs the CPU as much a row as it takes to name them. Calls for rows that the GPU chooses wait for the choice.
  */
-const dmaCost = (
-  machine: Machine,
-  way: Way,
-  { rows, rowBytes, bytes }: Shape,
-  operation: TransferOperation,
-) => {
+const dmaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOperation): OperationCost => {
   const { link } = machine;
+  const { rows, rowBytes, bytes } = shape;
   const isBatch = operation.mode === 'dma-batch';
   const wireNs = bytes / link[way].copyBytesPerNs;
   const callsNs = rows * (isBatch ? link.batchRowNs : link.perCallNs);
