@@ -72,9 +72,9 @@ const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => 
 const onlySizes = ([first, second]: readonly Gemm[]): Sizes =>
   first !== undefined && second === undefined ? gemmSizes(first) : {};
 
-/** Partial outputs to merge; `bytes` = those of one part of all rows. */
+/** Partial outputs to merge. */
 export const mergeSizes = ({ bytes, parts }: MergeOperation): Sizes => ({
-  ...streamingSizes({ readBytes: bytes / parts, writeBytes: 0, flops: 0, kernels: 1 }),
+  ...streamingSizes({ readBytes: bytes, writeBytes: 0, flops: 0, kernels: 1 }),
   parts,
 });
 
