@@ -41,7 +41,7 @@ export const microbench = {
   title: 'top-k',
   kernels: ['topk'],
   sites: (bounds) =>
-    [1, 4, 8, 16, 32, 64, 128, 512].flatMap((rows) =>
+    [1, 4, 8, 16, 32, 64, 128, 256].flatMap((rows) =>
       powers(256, 2 ** 20, 2)
         .flatMap((size) => CASES.map(({ step, chosen }) => ({ of: step * size, chosen })))
         .filter(({ of }) => rows * of * 4 <= Math.min(MOST_BYTES, bounds.hbmBytes / 32))
