@@ -1,6 +1,6 @@
 /** Decode attention over paged KV in device memory: sequences, context, head shapes; pages, single tokens, coded pages. */
 import { FORMATS, type FormatName, pageStrideOf } from '../../kernels/formats.ts';
-import type { Codec } from '../../sim/policy/codec.ts';
+import { type Codec, codedBytesPerToken } from '../../sim/policy/codec.ts';
 import { catalog as codecs } from '../../sim/policy/codecs/catalog.generated.ts';
 import { kiviInTurn } from '../../sim/policy/uniform-codec.ts';
 import type { AttendOperation } from '../../sim/program/operation.ts';
@@ -114,10 +114,9 @@ const operationOf = (one: Case): AttendOperation => {
   };
   const codec = codecNamed(one.form, one.headDim);
   if (codec === undefined) return raw;
-  const { kBytesPerToken, vBytesPerToken, decodeFlopsPerToken } = codec;
   const tokens = one.batch * one.kvHeads * one.context;
-  const bytes = tokens * (kBytesPerToken(one.headDim) + vBytesPerToken(one.headDim));
-  const decodeFlops = tokens * decodeFlopsPerToken(one.headDim);
+  const bytes = tokens * codedBytesPerToken(codec, one.headDim, PAGE_TOKENS);
+  const decodeFlops = tokens * codec.decodeFlopsPerToken(one.headDim);
   return {
     ...raw,
     readBytes: { hbm: bytes },

@@ -1,5 +1,6 @@
 /** Sites of the kernels that code and decode pages, one benchmark (and law) for both ways. */
 import { FORMATS, type FormatName, pageStrideOf } from '../../kernels/formats.ts';
+import { codedBytesPerToken } from '../../sim/policy/codec.ts';
 import { catalog as codecs } from '../../sim/policy/codecs/catalog.generated.ts';
 import type { Operation } from '../../sim/program/operation.ts';
 import { type Bounds, powers, type Site } from './microbench.ts';
@@ -18,7 +19,7 @@ const siteOf = (bounds: Bounds, way: 'encode' | 'decode', name: FormatName, page
     pageStrideOf(format, HEAD_DIM, PAGE_TOKENS),
   );
   const rawBytes = tokens * 4 * HEAD_DIM;
-  const codedBytes = tokens * (codec.kBytesPerToken(HEAD_DIM) + codec.vBytesPerToken(HEAD_DIM));
+  const codedBytes = tokens * codedBytesPerToken(codec, HEAD_DIM, PAGE_TOKENS);
   const [inBytes, outBytes] = way === 'encode' ? [rawBytes, codedBytes] : [codedBytes, rawBytes];
   const operation: Operation = {
     kind: way,
