@@ -25,7 +25,7 @@ interface Packed {
 
 const INSTALL_MS = 480_000;
 const COMMAND_MS = 120_000;
-const MAX_UNPACKED_BYTES = 45e6;
+const MAX_UNPACKED_BYTES = 48e6;
 
 let folder = '';
 let packed: Packed;
