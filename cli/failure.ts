@@ -37,7 +37,12 @@ const SYSTEM: Readonly<Record<string, string>> = {
   EEXIST: 'exists already',
 };
 
-const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, ' ').trim();
+/** Without line breaks, and without what a terminal would obey: messages quote files that are something else. */
+const oneLine = (text: string): string =>
+  text
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\p{Cc}+/gu, '\u{fffd}')
+    .trim();
 
 const issuesOf = (error: Shape): readonly Issue[] =>
   Array.isArray(error.issues) ? (error.issues as readonly Issue[]) : [];

@@ -38,7 +38,7 @@ const trouble = (policy: unknown): string | null => {
 export const loadPolicyFile = async (path: string): Promise<PolicyPlugin> => {
   const file = resolve(path);
   const refuse = (message: string, cause?: unknown): UsageError =>
-    new UsageError(`--policies ${path}: ${message}`, { cause });
+    new UsageError(`policy file ${path}: ${message}`, { cause });
   if (!existsSync(file)) throw refuse('no such file');
   const { createJiti } = await import('jiti');
   const kvtier = await import('../index.ts');

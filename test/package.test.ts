@@ -47,8 +47,9 @@ const environment = (): NodeJS.ProcessEnv => {
 const npm = (args: readonly string[], cwd: string): string =>
   execFileSync('npm', args, { cwd, env: environment(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
+/** `--norc`: a shell whose input is a socket, as Node's is, takes itself for a remote one and would read its files. */
 const shell = (script: string): { status: number | null; stdout: string; stderr: string } =>
-  spawnSync('bash', ['-euo', 'pipefail', '-c', script], {
+  spawnSync('bash', ['--norc', '-euo', 'pipefail', '-c', script], {
     cwd: folder,
     env: environment(),
     encoding: 'utf8',

@@ -274,8 +274,11 @@ export const bestPlacement = (
   for (let batch = 1; batch <= mostSequences; batch = batch < 4 ? batch + 1 : 2 * batch) {
     const known = new Map<number, Placement | null>();
     const at = (batches: number): Placement | null => {
-      const found = known.get(batches) ?? placeBlock(request, batch, batches);
-      known.set(batches, found);
+      let found = known.get(batches);
+      if (found === undefined) {
+        found = placeBlock(request, batch, batches);
+        known.set(batches, found);
+      }
       return found;
     };
     const most = Math.floor(mostSequences / batch);

@@ -82,18 +82,27 @@ export const fitLayerMap = (from: TokenRows, to: TokenRows): ((row: Float64Array
   };
 };
 
+/** Turns each head's query of one token, row-major [heads, headDim], in place; as they are where no rotation is known. */
+const turned = (
+  queries: Float32Array,
+  token: number,
+  headDim: number,
+  rope: Rope | null,
+  turn: typeof rotate,
+): Float32Array => {
+  if (rope !== null)
+    for (let at = 0; at < queries.length; at += headDim)
+      turn(queries.subarray(at, at + headDim), 1, token, rope);
+  return queries;
+};
+
 /** Queries of one token, row-major [heads, headDim], as they were before rotation; as they are where it is not known. */
 export const beforeRope = (
   queries: Float32Array,
   token: number,
   headDim: number,
   rope: Rope | null,
-): Float32Array => {
-  const out = queries.slice();
-  if (rope !== null)
-    for (let at = 0; at < out.length; at += headDim) unrotate(out.subarray(at, at + headDim), 1, token, rope);
-  return out;
-};
+): Float32Array => turned(queries.slice(), token, headDim, rope, unrotate);
 
 /** The inverse of `beforeRope`. */
 export const afterRope = (
@@ -101,9 +110,4 @@ export const afterRope = (
   token: number,
   headDim: number,
   rope: Rope | null,
-): Float32Array => {
-  const out = Float32Array.from(queries);
-  if (rope !== null)
-    for (let at = 0; at < out.length; at += headDim) rotate(out.subarray(at, at + headDim), 1, token, rope);
-  return out;
-};
+): Float32Array => turned(Float32Array.from(queries), token, headDim, rope, rotate);

@@ -3,7 +3,10 @@
  * The interpreter plays the flow on the fabric, where other flows slow it down.
  */
 
-/** Resources that flows share; `cores` of a processor that is its own accelerator, in core-ns instead of bytes. `h2d`/`d2h` are the two directions of the host link (PCIe or C2C). */
+/**
+ * Resources that flows share. `h2d`/`d2h` are the two directions of the host link (PCIe or C2C), `cores` those of a
+ * processor that is its own accelerator, in core-ns instead of bytes.
+ */
 export type ResourceName = 'hbm' | 'h2d' | 'd2h' | 'host' | 'dram' | 'cores' | 'nvme';
 
 export interface Demand {

@@ -61,21 +61,28 @@ test('any shares of the cache lie in HBM and on NVMe, at every length; the rest 
       expect(dramBytes).toBe(0);
 });
 
+const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
+
+/** A layer of Llama-3.1-8B at 1000 tokens, replayed, and what lowers it. */
+const layerOf = (config: Record<string, unknown>, batch = 1) => {
+  const { policy, record, world } = runPolicy('flexgen', config, { shape: llama });
+  const lowering = new Lowering({
+    model: loadModel('llama-3.1-8b'),
+    policy,
+    forms: formsOf(policy, world),
+    batch,
+    promptTokens: 1000,
+    elementBytes: 2,
+    layerDramBytes: 0,
+    dense: false,
+  });
+  const step = () => lowering.step(0, [{ append: record.appends[0], choice: record.choices[0] }]).operations;
+  return { policy, prefill: () => lowering.prefill([{ demand: record.prefill }]).operations, step };
+};
+
 describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
-  const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
   const crossed = (config: Record<string, unknown>) => {
-    const { policy, record, world } = runPolicy('flexgen', config, { shape: llama });
-    const lowering = new Lowering({
-      model: loadModel('llama-3.1-8b'),
-      policy,
-      forms: formsOf(policy, world),
-      batch: 1,
-      promptTokens: 1000,
-      elementBytes: 2,
-      layerDramBytes: 0,
-      dense: false,
-    });
-    const { operations } = lowering.step(0, [{ append: record.appends[0], choice: record.choices[0] }]);
+    const operations = layerOf(config).step();
     const bytes = (kind: 'fetch' | 'spill' | 'attend', tier: 'dram' | 'hbm'): number =>
       sumOf(operations.filter((o) => o.kind === kind).map((o) => bytesOf(o).read[tier] ?? 0));
     return {
@@ -99,22 +106,10 @@ describe('a step of a layer of Llama-3.1-8B at 1000 tokens', () => {
 });
 
 describe('compressed rows', () => {
-  const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
   const stepOf = (config: Record<string, unknown>) => {
-    const given = { attendAt: 'gpu', compress: true, ...config };
-    const { policy, record, world } = runPolicy('flexgen', given, { shape: llama });
-    const lowering = new Lowering({
-      model: loadModel('llama-3.1-8b'),
-      policy,
-      forms: formsOf(policy, world),
-      batch: 1,
-      promptTokens: 1000,
-      elementBytes: 2,
-      layerDramBytes: 0,
-      dense: false,
-    });
-    lowering.prefill([{ demand: record.prefill }]);
-    const { operations } = lowering.step(0, [{ append: record.appends[0], choice: record.choices[0] }]);
+    const { policy, prefill, step } = layerOf({ attendAt: 'gpu', compress: true, ...config });
+    prefill();
+    const operations = step();
     const find = (kind: Operation['kind']) => operations.filter((o) => o.kind === kind);
     return { decodes: find('decode'), attends: find('attend'), staging: policy.stagingBytes };
   };
@@ -139,22 +134,9 @@ describe('compressed rows', () => {
 });
 
 describe('what lies on NVMe comes to DRAM before', () => {
-  const llama = { heads: 32, kvHeads: 8, headDim: 128, promptTokens: 1000, steps: 1 };
   const hops = (config: Record<string, unknown>) => {
-    const { policy, record, world } = runPolicy('flexgen', { nvmeShare: 0.4, ...config }, { shape: llama });
-    const lowering = new Lowering({
-      model: loadModel('llama-3.1-8b'),
-      policy,
-      forms: formsOf(policy, world),
-      batch: 2,
-      promptTokens: 1000,
-      elementBytes: 2,
-      layerDramBytes: 0,
-      dense: false,
-    });
-    const prefill = lowering.prefill([{ demand: record.prefill }]).operations;
-    const steps = [{ append: record.appends[0], choice: record.choices[0] }];
-    return { prefill, step: lowering.step(0, steps).operations, policy };
+    const { policy, prefill, step } = layerOf({ nvmeShare: 0.4, ...config }, 2);
+    return { prefill: prefill(), step: step(), policy };
   };
   const isLoad = (o: Operation) => o.kind === 'fetch' && o.from === 'nvme';
 
