@@ -122,7 +122,7 @@ const pairsOf = ({ hardware, stack }: MachineDescription, sites: readonly SiteSa
 const TOKEN_TILES = [8, 16, 32, 64];
 const ATTEND_TILES = { raw: 16, coded: 32 };
 /** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
-const ATTEND_MERGE = {
+export const ATTEND_MERGE = {
   parts: 8,
   blocks: [
     { headDim: 64, queryRows: 8, threads: 512 },

@@ -1,0 +1,29 @@
+/** What the fit states of blocks that attend is what the CUDA kernel launches. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { ATTEND_MERGE } from './fit-machine.ts';
+
+const source = (name: string): string =>
+  readFileSync(join(import.meta.dirname, '../../kernels/cuda', name), 'utf8');
+
+const HEADS_OF_TILE = 8;
+const THREADS_OF_WARP = 32;
+
+test('blocks that attend to raw KV', () => {
+  const launches = source('attend.cu').matchAll(/launch_attend<RawStore<Number, (\d+), \w+>, (\d+), (\d+)/g);
+  const blocks = [...launches].map(([, dim, tiles, warps]) => ({
+    headDim: Number(dim),
+    queryRows: HEADS_OF_TILE * Number(tiles),
+    threads: THREADS_OF_WARP * Number(warps),
+  }));
+  const stated = new Set(ATTEND_MERGE.blocks.map((block) => JSON.stringify(block)));
+  expect(new Set(blocks.map((block) => JSON.stringify(block)))).toEqual(stated);
+});
+
+test('parts that a thread has in flight', () => {
+  const batches = [...source('attend-finish.cuh').matchAll(/kBatch = (\d+);/g)].map(([, count]) =>
+    Number(count),
+  );
+  expect(batches).toEqual([ATTEND_MERGE.parts]);
+});
