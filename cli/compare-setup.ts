@@ -15,7 +15,7 @@ import { type AttentionFile, openAttentionFile } from '../traces/attention/node-
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
 import { packageRoot } from '../traces/package-root.ts';
 import { namedMachine } from './machine.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { modelOfFlag } from './model-flag.ts';
 import { atBudget, type ChosenPolicies } from './policy-choices.ts';
 import { UsageError } from './verb.ts';
 
@@ -62,12 +62,6 @@ export const samplePath = (): string => {
   return fileURLToPath(new URL(sample, folder));
 };
 
-/** Loads what a flag names, so that errors say the file. */
-const load = <T>(flag: string, text: string, loader: (value: string | object, file?: string) => T) => {
-  const source = nameOrJson(text, flag);
-  return { source, loaded: loader(source, typeof source === 'string' ? undefined : text) };
-};
-
 const indices = (text: string, flag: string): 'auto' | 'all' | number[] => {
   if (text === 'auto' || text === 'all') return text;
   const list = text.split(',').map(Number);
@@ -81,21 +75,21 @@ const SHAPE_FIELDS = ['layers', 'heads', 'kvHeads', 'headDim'] as const;
 
 /** The trace's model: as asked, from the catalog by the trace's name and shape, or from the trace's own words. */
 const modelOfTrace = (trace: AttentionFile, flags: CompareFlags) => {
-  if (flags.model !== undefined) return { ...load('model', flags.model, loadModel), notes: [] };
+  if (flags.model !== undefined) return { ...modelOfFlag(flags.model, 'model'), notes: [] };
   const shipped = modelNames.includes(trace.model) ? loadModel(trace.model) : undefined;
   if (shipped && SHAPE_FIELDS.every((field) => shipped[field] === trace.shape[field])) {
-    return { source: trace.model, loaded: shipped, notes: [] };
+    return { source: trace.model, shape: shipped, notes: [] };
   }
   const { config, assumed } = configOfTrace(trace.metadata);
   const guess = assumed.length > 0 ? ` Assumed: ${assumed.join(', ')}.` : '';
   const note = `Model ${trace.model} is in no catalog: timed by the shape that the trace gives.${guess} --model CONFIG.json says it exactly.`;
-  return { source: config, loaded: loadModel(config, trace.model), notes: [note] };
+  return { source: config, shape: loadModel(config, trace.model), notes: [note] };
 };
 
 const fromFile = (path: string, flags: CompareFlags) => {
   if (!existsSync(path)) throw new UsageError(`--trace ${path}: no such file`);
   const whole = openAttentionFile(path);
-  const { source, loaded, notes } = modelOfTrace(whole, flags);
+  const { source, shape, notes } = modelOfTrace(whole, flags);
   const trace = windowTrace(
     whole,
     flags.context ?? whole.shape.promptTokens,
@@ -105,7 +99,7 @@ const fromFile = (path: string, flags: CompareFlags) => {
   return {
     trace,
     model: source,
-    shape: loaded,
+    shape,
     origin: { kind: 'file' as const, name, digest: whole.digest },
     traceTitle: `attention of ${whole.model} (${name})`,
     notes,
@@ -113,17 +107,17 @@ const fromFile = (path: string, flags: CompareFlags) => {
 };
 
 const fromGenerator = (preset: string, flags: CompareFlags) => {
-  const { source, loaded } = load('model', flags.model ?? preset, loadModel);
+  const { source, shape } = modelOfFlag(flags.model ?? preset, 'model');
   const promptTokens = flags.context ?? SYNTHETIC_CONTEXT_TOKENS;
   const spec = {
     // A model file has no preset of its own: the generic one takes its shape.
-    preset: existsSync(preset) ? loaded.name : preset,
+    preset: existsSync(preset) ? shape.name : preset,
     shape: {
-      layers: loaded.layers,
-      heads: loaded.heads,
-      kvHeads: loaded.kvHeads,
-      headDim: loaded.headDim,
-      ropeTheta: loaded.ropeTheta,
+      layers: shape.layers,
+      heads: shape.heads,
+      kvHeads: shape.kvHeads,
+      headDim: shape.headDim,
+      ropeTheta: shape.ropeTheta,
     },
     promptTokens,
     steps: flags.steps ?? SYNTHETIC_STEPS,
@@ -134,9 +128,9 @@ const fromGenerator = (preset: string, flags: CompareFlags) => {
   return {
     trace,
     model: source,
-    shape: loaded,
+    shape,
     origin: { kind: 'synthetic' as const, preset: spec.preset, spec },
-    traceTitle: `synthetic attention of ${loaded.name}${flags.task === undefined ? '' : `, ${flags.task}`}`,
+    traceTitle: `synthetic attention of ${shape.name}${flags.task === undefined ? '' : `, ${flags.task}`}`,
     notes: [],
   };
 };

@@ -9,7 +9,7 @@ import type { Placement, Shares } from '../sim/plan/flexgen-placement.ts';
 import { RESULT_FORMAT } from '../sim/result.ts';
 import { formatNs, formatRatio } from './format.ts';
 import { machineFlags, namedMachine } from './machine.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { modelOfFlag } from './model-flag.ts';
 import { renderTable } from './table.ts';
 import { UsageError, type Verb } from './verb.ts';
 
@@ -111,7 +111,7 @@ export const verb = {
     const block = blockOf(flags);
     const request = {
       ...source,
-      model: nameOrJson(model, 'model'),
+      model: modelOfFlag(model, 'model').source,
       promptTokens: flags.context,
       generatedTokens: generated,
       attendAt,

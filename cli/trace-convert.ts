@@ -3,7 +3,6 @@
  * way is told by the names' endings.
  */
 
-import { loadModel } from '../sim/model/models.ts';
 import { RESULT_FORMAT } from '../sim/result.ts';
 import {
   type BlockMassOptions,
@@ -22,7 +21,7 @@ import { sizeOf } from '../traces/attention/safetensors.ts';
 import { encodeSafetensors } from '../traces/attention/safetensors-writer.ts';
 import { attentionTensors, encodeAttentionMetadata } from '../traces/attention/writer.ts';
 import { formatBytes, formatCount } from './format.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { modelOfFlag } from './model-flag.ts';
 import { checkPlace, writeTrace } from './trace-files.ts';
 import { parseLayerList, type TraceFlags } from './trace-flags.ts';
 import { modelMetadata, nameOf, openTrace, windowsOfFile } from './trace-source.ts';
@@ -98,8 +97,7 @@ const describeTable =
         `${file}: carries no metadata "kvtier": pass --model and --block-tokens (and --context)`,
       );
     }
-    const source = nameOrJson(name, 'model');
-    const model = typeof source === 'string' ? loadModel(source) : loadModel(source, name);
+    const { shape: model } = modelOfFlag(name, 'model');
     if (kvHeads > model.kvHeads)
       throw new UsageError(
         `${file}: KV head ${kvHeads - 1}: expected ${model.kvHeads} KV heads of ${model.name}`,

@@ -1,13 +1,12 @@
 /** Traces as `kvtier trace` gets them: a file on disk, or the generator for a model of the catalog. */
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
-import { loadModel } from '../sim/model/models.ts';
 import type { ModelShape } from '../sim/model/shape.ts';
 import type { AttentionTrace } from '../sim/trace/attention-trace.ts';
 import { type AttentionMetadata, attentionFormat } from '../traces/attention/metadata.ts';
 import { type AttentionFile, openAttentionFile } from '../traces/attention/node-file.ts';
 import { createSyntheticTrace } from '../traces/attention/synthetic.ts';
-import { nameOrJson } from './name-or-json.ts';
+import { modelOfFlag } from './model-flag.ts';
 import { UsageError } from './verb.ts';
 
 export interface SyntheticFlags {
@@ -31,8 +30,7 @@ export const syntheticSource = (
   steps: number,
   layers?: readonly number[],
 ): SyntheticSource => {
-  const source = nameOrJson(synthetic, 'synthetic');
-  const model = typeof source === 'string' ? loadModel(source) : loadModel(source, synthetic);
+  const { shape: model } = modelOfFlag(synthetic, 'synthetic');
   const promptTokens = context ?? DEFAULT_CONTEXT_TOKENS;
   const beyond = layers?.find((layer) => layer >= model.layers);
   if (beyond !== undefined)

@@ -19,9 +19,18 @@ const normalise = (name: string): string =>
 
 export const modelNames: readonly string[] = Object.keys(configs);
 
+/** What a config calls its model: the field that transformers writes it into, without an organisation or folders. */
+const ownName = (config: object): string | undefined => {
+  const path = '_name_or_path' in config ? config._name_or_path : undefined;
+  return typeof path === 'string' ? path.split('/').findLast((part) => part !== '') : undefined;
+};
+
 /** The shape of a shipped model, by name; or of a parsed config.json. Throws SimError 'unknown-name' | 'invalid-input'. */
-export const loadModel = (model: string | object, name = 'config.json'): ModelShape => {
-  if (typeof model !== 'string') return parseModelConfig(model, name);
+export const loadModel = (model: string | object, file = 'config.json'): ModelShape => {
+  if (typeof model !== 'string') {
+    const shape = parseModelConfig(model, file);
+    return { ...shape, name: ownName(model) ?? shape.name };
+  }
   const found = Object.hasOwn(configs, model) ? model : normalise(model);
   if (!Object.hasOwn(configs, found)) throw unknownName('model', model, modelNames, 'models');
   return parseModelConfig(configs[found], found);

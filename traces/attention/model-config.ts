@@ -23,6 +23,7 @@ export const configOfTrace = ({ model, rope, promptTokens, steps }: AttentionMet
   };
   const hidden = or('hidden size', model.hidden, model.heads * model.headDim);
   const config = {
+    _name_or_path: model.name,
     model_type: 'llama',
     architectures: [model.architecture || 'LlamaForCausalLM'],
     hidden_size: hidden,
