@@ -1,3 +1,4 @@
+/** A model of a file of one's own is called as its config, its file or its folder says, everywhere. */
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
