@@ -41,6 +41,8 @@ export interface Device {
   readonly l2Bytes: number;
   readonly hbmBytes: number;
   readonly dramBytes: number;
+  /** Clusters of 1, 2, … blocks of a multiprocessor each that run at once; absent or empty where blocks form none. */
+  readonly clusters?: readonly number[];
   /** Kernels that this backend has. */
   readonly kernels: readonly string[];
   /** What stands in for something else: "nvme is a file on a virtual disk", "hbm is host memory". */

@@ -24,6 +24,8 @@ export const machineSchema = z.object({
   l2Bytes: z.number().optional(),
   hbmBytes: z.number().optional(),
   dramBytes: z.number().optional(),
+  /** Clusters of 1, 2, … blocks of a multiprocessor each that run at once. */
+  clusters: z.array(z.int().nonnegative()).optional(),
   date: z.string(),
   emulated: z.array(z.string()),
 });

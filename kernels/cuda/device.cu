@@ -7,6 +7,7 @@
 
 #include "../cpu/json.h"
 #include "machine.h"
+#include "row-blocks.h"
 
 namespace kvt {
 
@@ -80,6 +81,35 @@ std::string kernels() {
   return "[" + list + "]";
 }
 
+__global__ void __launch_bounds__(1024, 1) whole_processor() {}
+
+// Clusters of 1 to 16 blocks that find their place at once where a block takes a multiprocessor: fewer than processors
+// allow, since a cluster stays within one group of them. Empty where there are no clusters.
+std::string clusters() {
+  constexpr unsigned kMost = 16;
+  constexpr int kShared = 128 * 1024;  // more than half of what a multiprocessor has
+  std::string list;
+  if (!has_clusters()) return "[]";
+  cudaFuncSetAttribute(whole_processor, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+  cudaFuncSetAttribute(whole_processor, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  for (unsigned size = 1; size <= kMost; size++) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {size, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(size);
+    config.blockDim = dim3(1024);
+    config.dynamicSmemBytes = kShared;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    int found = 0;
+    if (cudaOccupancyMaxActiveClusters(&found, whole_processor, &config) != cudaSuccess) found = 0;
+    list += (size > 1 ? ", " : "") + std::to_string(found);
+  }
+  cudaGetLastError();
+  return "[" + list + "]";
+}
+
 void add(std::string& json, const char* name, double value) {
   char text[96];
   std::snprintf(text, sizeof text, "%s\"%s\": %.6g", json.size() > 1 ? ", " : "", name, value);
@@ -98,7 +128,8 @@ std::string describe_device(int device) {
   std::snprintf(numbers, sizeof numbers, "\"units\": %d, \"l2Bytes\": %d, \"hbmBytes\": %zu, \"dramBytes\": %.0f",
                 properties.multiProcessorCount, properties.l2CacheSize, properties.totalGlobalMem, dram);
   return "{\"name\": " + json_quoted(properties.name) + ", \"driver\": " + json_quoted(driver_version()) +
-         ", \"runtime\": " + json_quoted("CUDA " + version(runtime)) + ", " + numbers + ", \"kernels\": " + kernels() +
+         ", \"runtime\": " + json_quoted("CUDA " + version(runtime)) + ", " + numbers + ", \"clusters\": " + clusters() +
+         ", \"kernels\": " + kernels() +
          ", \"emulated\": [\"nvme is a file on this machine's disk; the CPU reads it into host memory\"]}";
 }
 

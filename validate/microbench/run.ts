@@ -165,6 +165,9 @@ export const samplesOf = (
     l2Bytes: device.l2Bytes,
     hbmBytes: device.hbmBytes,
     dramBytes: device.dramBytes,
+    ...(device.clusters === undefined || device.clusters.length === 0
+      ? {}
+      : { clusters: [...device.clusters] }),
     date,
     emulated: [...device.emulated],
   },
