@@ -55,7 +55,7 @@ const siteOf = (bounds: Bounds, way: 'encode' | 'decode', name: FormatName, page
 /** Sites of one way, all formats, from one page to as many as fit. */
 export const codecSites = (bounds: Bounds, way: 'encode' | 'decode'): readonly Site[] =>
   NAMES.flatMap((name) =>
-    powers(1, 16_384, 4)
+    powers(1, 16_384, 2)
       .filter((pages) => pages * PAGE_TOKENS * 4 * HEAD_DIM <= bounds.hbmBytes / 8)
       .map((pages) => siteOf(bounds, way, name, pages)),
   );

@@ -32,7 +32,9 @@ const { groupSize, headDim, kBytesPerToken, vBytesPerToken } = world;
 const ROWS = [
   { kvHeads: 4, batch: 1, step: 4 },
   { kvHeads: 8, batch: 1, step: 2 },
-  { kvHeads: 8, batch: 8, step: 4 },
+  { kvHeads: 8, batch: 3, step: 4 },
+  { kvHeads: 8, batch: 8, step: 2 },
+  { kvHeads: 8, batch: 32, step: 4 },
 ];
 type Rows = (typeof ROWS)[number];
 /** Bytes that a site may read, and so that its tables may have. */
@@ -139,9 +141,9 @@ const worksOf = (counts: Counts): readonly Work[] => [
   ...counts(1024, 2 ** 20).map(pqShares),
   ...counts(1024, 2 ** 20).map(parisCollide),
   ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
-  ...[1, 4, 8].map(lshHash),
-  ...[1 / 8, 1].map(ringToPage),
-  ...[1, 4].map(gate),
+  ...[1, 2, 4, 8].map(lshHash),
+  ...[1 / 8, 1 / 2, 1].map(ringToPage),
+  ...[1, 2, 4].map(gate),
   ...counts(16, 2 ** 14).map(deltaRebuild),
   ...counts(16, 2 ** 12).map((tokens) => rebuildingWork(tokens, { rank: 160, chunkTokens: 8 }, world)),
   ...counts(16, 2 ** 14).map((estimated) =>

@@ -11,7 +11,7 @@ export const microbench = {
   kernels: ['merge'],
   sites: (bounds) =>
     [8, 32, 128, 256, 512, 1024, 2048].flatMap((rows) =>
-      [2, 3, 4, 5, 6, 9].map((parts) => {
+      [2, 3, 4, 5, 6, 8, 9, 12, 16].map((parts) => {
         const bytes = rows * parts * (HEAD_DIM + 2) * 4;
         return kernelSite(
           bounds,

@@ -9,6 +9,7 @@ import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } 
 const CASES = [
   { step: 17 / 16, chosen: 64 },
   { step: 5 / 4, chosen: 4 },
+  { step: 11 / 8, chosen: 16 },
   { step: 3 / 2, chosen: 64 },
 ];
 /** Scores are selected from where they were just written: no more of them than caches hold, or little more. */

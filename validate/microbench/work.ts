@@ -49,10 +49,10 @@ export const microbench = {
           [0, 1, 8, 64].map((flopsPerByte) => ({ ...plain, readBytes, writeShare, flopsPerByte })),
         ),
       ),
-      ...powers(65_536, most, 16).flatMap((readBytes) =>
+      ...powers(65_536, most, 4).flatMap((readBytes) =>
         [4, 32, 128, 512].map((matrixFlopsPerByte) => ({ ...plain, readBytes, matrixFlopsPerByte })),
       ),
-      ...powers(65_536, most, 16).flatMap((readBytes) =>
+      ...powers(65_536, most, 4).flatMap((readBytes) =>
         [4, 16].map((launches) => ({ ...plain, readBytes, writeShare: 0.25, launches })),
       ),
     ];
