@@ -136,25 +136,38 @@ struct Ahead {
     const uint8_t* row = tile.pages[t] + side.rows + tile.places[t] * bytes;
     for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(row + line);
   }
-  // The n-th of `of` equal parts.
-  [[gnu::always_inline]] void fetch_part(int n, int of) const {
-    for (int t = kTile * n / of; t < kTile * (n + 1) / of; t++) fetch(t);
-  }
 };
 
-// Rows of a tile as floats: decoded, `width` apart, or bf16 where they lie.
+// Rows of a tile as pairs of registers: decoded floats, `width` apart, or bf16 where they lie. A pair of bf16 is the even
+// numbers and the odd ones of its place, since that takes no shuffle: queries and sums are kept in the same order.
+struct Pair {
+  Lanes first, second;
+};
+constexpr int kPair = 2 * kLanes;
+
 struct Decoded {
   const float* rows;
   int width;
-  Lanes at(int t, int d) const { return lanes_at(rows + t * width + d); }
+  Pair at(int t, int d) const { return {lanes_at(rows + t * width + d), lanes_at(rows + t * width + d + kLanes)}; }
 };
 
 struct Direct {
   const uint16_t* rows[kTile];
-  Lanes at(int t, int d) const { return widened(rows[t] + d); }
+  Pair at(int t, int d) const {
+    typedef uint32_t Words __attribute__((vector_size(4 * kLanes), aligned(2), may_alias));
+    const Words words = *reinterpret_cast<const Words*>(rows[t] + d);
+    const Words even = words << 16, odd = words & 0xffff0000u;
+    return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
+  }
 };
 
-inline bool reads_direct(const Attention& a) { return a.format == FORMAT_BF16 && a.dim % kPad == 0; }
+inline bool reads_direct(const Attention& a) { return a.format == FORMAT_BF16 && a.dim % kPair == 0; }
+
+// Where number d of a row stands in queries and sums.
+inline int place_in(const Attention& a, int d) {
+  if (!reads_direct(a)) return d;
+  return d / kPair * kPair + d % 2 * kLanes + d % kPair / 2;
+}
 
 inline Direct direct_rows(const Tile& tile, const PageSide& side) {
   Direct direct;
@@ -163,33 +176,71 @@ inline Direct direct_rows(const Tile& tile, const PageSide& side) {
   return direct;
 }
 
-// s [heads, kTile] = products of `heads` queries with the rows.
+// s [heads, kTile] at token t = products of `heads` queries with `count` rows from there: enough sums side by side that
+// none waits for itself.
+template <int heads, int count, typename Rows>
+[[gnu::always_inline]] inline void multiply_rows(const float* q, int width, const Rows& rows, int t, float* s) {
+  Lanes sums[count][heads] = {};
+  for (int d = 0; d < width; d += kPair) {
+    for (int i = 0; i < count; i++) {
+      const Pair x = rows.at(t + i, d);
+      for (int h = 0; h < heads; h++) {
+        sums[i][h] += lanes_at(q + h * width + d) * x.first;
+        sums[i][h] += lanes_at(q + h * width + d + kLanes) * x.second;
+      }
+    }
+  }
+  for (int i = 0; i < count; i++)
+    for (int h = 0; h < heads; h++) s[h * kTile + t + i] = total(sums[i][h]);
+}
+
 template <int heads, typename Rows>
 void multiply(const float* q, int width, const Rows& rows, int tokens, float* s, const Ahead& ahead) {
-  for (int t = 0; t < tokens; t++) {
+  constexpr int kRows = heads == 1 ? 4 : 2;
+  int t = 0;
+  for (; t + kRows <= tokens; t += kRows) {
+    for (int i = 0; i < kRows; i++) ahead.fetch(t + i);
+    multiply_rows<heads, kRows>(q, width, rows, t, s);
+  }
+  for (; t < tokens; t++) {
     ahead.fetch(t);
-    Lanes sums[heads] = {};
-    for (int d = 0; d < width; d += kLanes) {
-      const Lanes x = rows.at(t, d);
-      for (int h = 0; h < heads; h++) sums[h] += lanes_at(q + h * width + d) * x;
-    }
-    for (int h = 0; h < heads; h++) s[h * kTile + t] = total(sums[h]);
+    multiply_rows<heads, 1>(q, width, rows, t, s);
   }
 }
 
-// o [heads, width] += p [heads, kTile] times the rows.
+// o [heads, width] from number d += p [heads, kTile] times `pairs` pairs of the rows' numbers.
+template <int heads, int pairs, typename Rows>
+[[gnu::always_inline]] inline void accumulate_pairs(const float* p, int width, const Rows& rows, int tokens, float* o,
+                                                    int d, const Ahead& ahead) {
+  Pair sums[pairs][heads];
+  for (int i = 0; i < pairs; i++)
+    for (int h = 0; h < heads; h++)
+      sums[i][h] = {lanes_at(o + h * width + d + i * kPair), lanes_at(o + h * width + d + i * kPair + kLanes)};
+  for (int t = 0; t < tokens; t++) {
+    if (d == 0) ahead.fetch(t);
+    for (int i = 0; i < pairs; i++) {
+      const Pair value = rows.at(t, d + i * kPair);
+      for (int h = 0; h < heads; h++) {
+        sums[i][h].first += p[h * kTile + t] * value.first;
+        sums[i][h].second += p[h * kTile + t] * value.second;
+      }
+    }
+  }
+  for (int i = 0; i < pairs; i++)
+    for (int h = 0; h < heads; h++) {
+      *reinterpret_cast<Lanes*>(o + h * width + d + i * kPair) = sums[i][h].first;
+      *reinterpret_cast<Lanes*>(o + h * width + d + i * kPair + kLanes) = sums[i][h].second;
+    }
+}
+
+// o [heads, width] += p [heads, kTile] times the rows, as many sums at a time as registers hold.
 template <int heads, typename Rows>
 void accumulate(const float* p, int width, const Rows& rows, int tokens, float* o, const Ahead& ahead) {
-  for (int d = 0; d < width; d += kLanes) {
-    ahead.fetch_part(d / kLanes, width / kLanes);
-    Lanes sums[heads];
-    for (int h = 0; h < heads; h++) sums[h] = lanes_at(o + h * width + d);
-    for (int t = 0; t < tokens; t++) {
-      const Lanes value = rows.at(t, d);
-      for (int h = 0; h < heads; h++) sums[h] += p[h * kTile + t] * value;
-    }
-    for (int h = 0; h < heads; h++) *reinterpret_cast<Lanes*>(o + h * width + d) = sums[h];
-  }
+  constexpr int kPairs = 4 / heads;
+  int d = 0;
+  for (; d + kPairs * kPair <= width; d += kPairs * kPair)
+    accumulate_pairs<heads, kPairs>(p, width, rows, tokens, o, d, ahead);
+  for (; d < width; d += kPair) accumulate_pairs<heads, 1>(p, width, rows, tokens, o, d, ahead);
 }
 
 // Logits of a tile to weights relative to the maxima so far.

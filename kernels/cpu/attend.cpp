@@ -14,9 +14,12 @@ constexpr int64_t kRunsAThread = 8;
 
 // Tokens [from, to) of a row.
 void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const Scratch& scratch, const Sums& sums) {
-  for (int h = 0; h < a.group; h++)
-    widen_numbers(reinterpret_cast<const uint16_t*>(a.q) + (row * a.group + h) * a.dim, a.dim, a.q_f16,
-                  scratch.q + h * a.width);
+  const uint16_t* queries = reinterpret_cast<const uint16_t*>(a.q) + row * a.group * a.dim;
+  for (int h = 0; h < a.group; h++) {
+    std::fill(scratch.q + h * a.width + a.dim, scratch.q + (h + 1) * a.width, 0.0f);
+    for (int d = 0; d < a.dim; d++)
+      scratch.q[h * a.width + place_in(a, d)] = of_number(queries[h * a.dim + d], a.q_f16);
+  }
   const int64_t heads = heads_of(a);
   std::fill(sums.o, sums.o + heads * a.width, 0.0f);
   std::fill(sums.most, sums.most + heads, -INFINITY);
@@ -32,6 +35,8 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
       continue;
     }
     for (int t = 0; t < now.tokens; t++) {
+      for (float* to_pad : {scratch.k + t * a.width, scratch.v + t * a.width})
+        std::fill(to_pad + a.dim, to_pad + a.width, 0.0f);
       decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
       decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
     }
@@ -43,15 +48,16 @@ void write_head(const Attention& a, int64_t row, int h, const float* o, float mo
   const int64_t head = row * a.group + h;
   if (a.parts > 0) {
     float* to = static_cast<float*>(a.out) + (head * a.parts + a.part) * (a.dim + 2);
-    std::copy(o, o + a.dim, to);
+    for (int d = 0; d < a.dim; d++) to[d] = o[place_in(a, d)];
     to[a.dim] = sum > 0 ? most * 0.693147180559945f : 0;
     to[a.dim + 1] = sum;
     return;
   }
   const float by = sum > 0 ? 1 / sum : 0;
   for (int d = 0; d < a.dim; d++) {
-    if (a.out_type == 0) static_cast<float*>(a.out)[head * a.dim + d] = o[d] * by;
-    else static_cast<uint16_t*>(a.out)[head * a.dim + d] = number_of(o[d] * by, a.out_type == 2);
+    const float value = o[place_in(a, d)] * by;
+    if (a.out_type == 0) static_cast<float*>(a.out)[head * a.dim + d] = value;
+    else static_cast<uint16_t*>(a.out)[head * a.dim + d] = number_of(value, a.out_type == 2);
   }
 }
 
@@ -111,7 +117,7 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   a.tokens = call.at<const uint32_t>(KVT_ATTEND_REF_TOKENS);
   a.mask = call.at<const uint32_t>(KVT_ATTEND_REF_MASK);
   a.out = call.at<void>(KVT_ATTEND_REF_OUT);
-  a.width = static_cast<int>(padded(a.dim, kPad));
+  a.width = static_cast<int>(padded(a.dim, 2 * kPad));
   a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
   a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));
   a.part = static_cast<int>(call.integer(KVT_ATTEND_INT_PART));
