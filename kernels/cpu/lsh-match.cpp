@@ -1,5 +1,6 @@
 // Keys that share a query's code in enough tables (calls/lsh-match.ts). A query's lists lie anywhere in memory, so those of
-// the tables to come are asked for ahead; its counts, one byte a key, stay in the thread's cache.
+// the tables to come are asked for ahead; which keys it has met once, and which again, is a bit each, so that the marks of
+// a long context stay in the core's nearest cache.
 #include <atomic>
 #include <cstring>
 #include <new>
@@ -10,32 +11,76 @@ namespace {
 
 using namespace kvt;
 
-// Tables by which lists are asked for ahead of their use, and bounds of lists ahead of that.
-constexpr int64_t kTablesAhead = 8;
-constexpr int64_t kLinesAhead = 4;
+// Tables by which lists are asked for ahead of their use, and their bounds ahead of that.
+constexpr int64_t kTablesAhead = 4;
+// Lines of a list that are asked for; the processor goes on by itself where a list is longer.
+constexpr int64_t kLinesAhead = 16;
+// Keys of a word of marks that are written down whether they are there or not, which takes no branch.
+constexpr int kAtOnce = 4;
 
-// Counts of a thread; the memory is kept from call to call.
-struct Counts {
-  uint64_t* words = nullptr;
-  int64_t room = 0;
-  ~Counts() { delete[] words; }
-
-  // One byte a key; null where there is no memory.
-  uint8_t* of(int64_t keys) {
-    const int64_t count = (keys + 7) / 8;
-    if (count > room) {
-      delete[] words;
-      words = new (std::nothrow) uint64_t[count];
-      room = words == nullptr ? 0 : count;
-    }
-    return reinterpret_cast<uint8_t*>(words);
+// Marks of a thread and the keys that they tell of; the memory is kept from call to call.
+class Marks {
+ public:
+  ~Marks() {
+    delete[] met_;
+    delete[] ids_;
   }
+
+  // Room for marks of so many keys; false where there is no memory.
+  bool hold(int64_t keys) {
+    words_ = (keys + 63) / 64;
+    if (keys > room_) {
+      delete[] met_;
+      delete[] ids_;
+      met_ = new (std::nothrow) uint64_t[2 * words_];
+      ids_ = new (std::nothrow) uint32_t[64 * words_ + kAtOnce];
+      room_ = met_ == nullptr || ids_ == nullptr ? 0 : keys;
+    }
+    return room_ >= keys;
+  }
+
+  void clear() { std::memset(met_, 0, sizeof(uint64_t) * static_cast<size_t>(2 * words_)); }
+
+  template <int collisions>
+  void mark(const uint32_t* keys, int64_t count) {
+    uint64_t* again = met_ + words_;
+    for (int64_t i = 0; i < count; i++) {
+      const uint64_t bit = uint64_t{1} << (keys[i] & 63);
+      uint64_t& met = met_[keys[i] >> 6];
+      if (collisions == 2) again[keys[i] >> 6] |= met & bit;
+      met |= bit;
+    }
+  }
+
+  // Keys met `collisions` times, ascending.
+  uint32_t collect(int64_t collisions, uint32_t* ids) {
+    const uint64_t* found = collisions == 2 ? met_ + words_ : met_;
+    uint32_t* next = ids_;
+    for (int64_t at = 0; at < words_; at++) {
+      uint64_t bits = found[at];
+      uint32_t* const end = next + __builtin_popcountll(bits);
+      do {
+        for (int i = 0; i < kAtOnce; i++, bits &= bits - 1)
+          next[i] = static_cast<uint32_t>(64 * at + __builtin_ctzll(bits | uint64_t{1} << 63));
+        next += kAtOnce;
+      } while (next < end);
+      next = end;
+    }
+    std::memcpy(ids, ids_, sizeof(uint32_t) * static_cast<size_t>(next - ids_));
+    return static_cast<uint32_t>(next - ids_);
+  }
+
+ private:
+  // Bits of the keys met once, then of those met again.
+  uint64_t* met_ = nullptr;
+  uint32_t* ids_ = nullptr;
+  int64_t words_ = 0, room_ = 0;
 };
 
 struct Lookup {
   const uint16_t* codes;
   const uint32_t *starts, *postings;
-  int64_t group, count, tables, lists, buckets, code_stride, collisions;
+  int64_t group, count, tables, lists, buckets, code_stride;
 
   // Of the table-th list of a query's row.
   int64_t list_of(int64_t table, int64_t query) const { return query / group % lists * tables + table; }
@@ -45,7 +90,8 @@ struct Lookup {
     return starts + list_of(table, query) * (buckets + 1) + codes[code];
   }
 
-  void count_tables(int64_t query, uint8_t* seen) const {
+  template <int met>
+  void mark_tables(int64_t query, Marks& marks) const {
     for (int64_t table = 0; table < tables; table++) {
       if (table + 2 * kTablesAhead < tables) __builtin_prefetch(bounds(table + 2 * kTablesAhead, query));
       if (table + kTablesAhead < tables) {
@@ -55,23 +101,8 @@ struct Lookup {
           __builtin_prefetch(list + coming[0] + 16 * line);
       }
       const uint32_t* now = bounds(table, query);
-      const uint32_t* list = postings + list_of(table, query) * count;
-      for (uint32_t at = now[0]; at < now[1]; at++) {
-        uint8_t& times = seen[list[at]];
-        times = static_cast<uint8_t>(times < collisions ? times + 1 : times);
-      }
+      marks.mark<met>(postings + list_of(table, query) * count + now[0], now[1] - now[0]);
     }
-  }
-
-  // Keys counted often enough, ascending. Eight keys are passed over at a time.
-  uint32_t collect(const uint64_t* words, uint32_t* ids) const {
-    const uint64_t wanted = collisions == 2 ? 0x0202020202020202u : 0x0101010101010101u;
-    uint32_t* next = ids;
-    for (int64_t at = 0; at < (count + 7) / 8; at++) {
-      for (uint64_t found = words[at] & wanted; found != 0; found &= found - 1)
-        *next++ = static_cast<uint32_t>(8 * at + __builtin_ctzll(found) / 8);
-    }
-    return static_cast<uint32_t>(next - ids);
   }
 };
 
@@ -93,23 +124,22 @@ kvt_status lsh_match(const CpuCall& call) {
   const uint32_t* postings = call.at<const uint32_t>(KVT_LSH_MATCH_REF_POSTINGS);
   uint32_t* ids = call.at<uint32_t>(KVT_LSH_MATCH_REF_IDS);
   uint32_t* counts = call.at<uint32_t>(KVT_LSH_MATCH_REF_COUNTS);
-  const Lookup lookup{codes,  starts, postings,              group,       count,
-                      tables, lists,  int64_t{1} << hashes, code_stride, collisions};
+  const Lookup lookup{codes, starts, postings, group, count, tables, lists, int64_t{1} << hashes, code_stride};
   std::atomic<bool> starved = false;
   call.threads.run(rows * group, [&](int64_t from, int64_t to) {
-    static thread_local Counts counted;
-    uint8_t* seen = counted.of(count);
-    if (seen == nullptr) {
+    static thread_local Marks marks;
+    if (!marks.hold(count)) {
       starved = true;
       return;
     }
     for (int64_t query = from; query < to; query++) {
-      std::memset(seen, 0, 8 * static_cast<size_t>((count + 7) / 8));
-      lookup.count_tables(query, seen);
-      counts[query] = lookup.collect(counted.words, ids + query * id_stride);
+      marks.clear();
+      if (collisions == 2) lookup.mark_tables<2>(query, marks);
+      else lookup.mark_tables<1>(query, marks);
+      counts[query] = marks.collect(collisions, ids + query * id_stride);
     }
   });
-  if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "lsh-match: no memory for the counts of a thread");
+  if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "lsh-match: no memory for the marks of a thread");
   return KVT_OK;
 }
 
