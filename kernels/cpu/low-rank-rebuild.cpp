@@ -21,12 +21,15 @@ kvt_status low_rank_rebuild(const CpuCall& call) {
   const auto* factors = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_FACTORS);
   const auto* turns = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_TURNS);
   auto* out = call.at<uint16_t>(KVT_LOW_RANK_REBUILD_REF_OUT);
-  std::vector<float> directions(rows * dim * rank);
-  widen(call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_DIRECTIONS), rows * dim * rank, directions.data());
+  const auto* given = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_DIRECTIONS);
   for (int64_t i = 0; i < rows * count; i++)
     if (chosen[i] >= tokens)
       return fail(KVT_INVALID, "low-rank-rebuild: entry %lld is token %u of %lld", static_cast<long long>(i), chosen[i],
                   static_cast<long long>(tokens));
+  std::vector<float> directions(rows * dim * rank);
+  call.threads.run(rows * dim, [&](int64_t from, int64_t to) {
+    widen(given + from * rank, (to - from) * rank, directions.data() + from * rank);
+  });
   call.threads.run(rows * count, [&](int64_t from, int64_t to) {
     std::vector<float> z(rank), key(dim), turn(dim);
     const int64_t half = dim / 2;
