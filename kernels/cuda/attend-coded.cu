@@ -25,15 +25,15 @@ kvt_status attend_format(const CudaCall& call, const AttendArguments& a, int uni
 
 }  // namespace
 
-// Formats of one layout share a kernel: group sizes are arguments.
+// Formats of one layout share a kernel, group sizes are arguments, except where arithmetic is what takes long.
 kvt_status attend_coded(const CudaCall& call, const AttendArguments& a, int units, int format) {
   switch (format) {
     case FORMAT_INT8:
     case FORMAT_INT8_G64: return attend_format<FORMAT_INT8>(call, a, units);
     case FORMAT_INT4:
     case FORMAT_INT4_G64: return attend_format<FORMAT_INT4>(call, a, units);
-    case FORMAT_INT2:
-    case FORMAT_INT2_G64: return attend_format<FORMAT_INT2>(call, a, units);
+    case FORMAT_INT2: return attend_format<FORMAT_INT2>(call, a, units);
+    case FORMAT_INT2_G64: return attend_format<FORMAT_INT2_G64>(call, a, units);
     case FORMAT_INT2_KEYS: return attend_format<FORMAT_INT2_KEYS>(call, a, units);
     case FORMAT_INT4_TOKEN: return attend_format<FORMAT_INT4_TOKEN>(call, a, units);
     default: return attend_format<FORMAT_K8V4>(call, a, units);

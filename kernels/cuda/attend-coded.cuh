@@ -17,8 +17,16 @@ __device__ __forceinline__ uint32_t scaled(__half2 code, uint32_t scale, uint32_
 constexpr uint32_t kMagic = 0x64006400;
 // Halves: 1024, 1152 (1024 and the bias of signed bytes), 1/16, -64.
 constexpr uint32_t k1024 = 0x64006400, k1152 = 0x64806480, kSixteenth = 0x2c002c00, kMinus64 = 0xd400d400;
-// 64 and 16, whose mantissas count ones from bit 4 and bit 6 on.
-constexpr uint32_t k64 = 0x54005400, k16 = 0x4c004c00, kMinus16 = 0xcc00cc00;
+// 16 and 4, whose mantissas count ones from bit 6 and bit 8 on.
+constexpr uint32_t k16 = 0x4c004c00, k4 = 0x44004400, kMinus16 = 0xcc00cc00, kMinus4 = 0xc400c400;
+
+// Bits of a word under a number's exponent: one instruction, which the compiler would make two.
+template <uint32_t Mask>
+__device__ __forceinline__ uint32_t bits_over(uint32_t word, uint32_t exponent) {
+  uint32_t out;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(out) : "r"(word), "n"(Mask), "r"(exponent));
+  return out;
+}
 
 // Bytes 0 and 1, or 2 and 3, of a word as a pair of numbers.
 template <bool Upper, bool Signed>
@@ -31,18 +39,17 @@ __device__ __forceinline__ __half2 byte_pair(uint32_t word) {
 template <int J>
 __device__ __forceinline__ __half2 nibble_pair(uint32_t word) {
   const uint32_t shifted = J < 2 ? word : word >> 8;
-  if constexpr (J % 2 == 0) return __hsub2(as_half2((shifted & 0x000f000fu) | kMagic), as_half2(k1024));
-  else return __hfma2(as_half2((shifted & 0x00f000f0u) | kMagic), as_half2(kSixteenth), as_half2(kMinus64));
+  if constexpr (J % 2 == 0) return __hsub2(as_half2(bits_over<0x000f000f>(shifted, kMagic)), as_half2(k1024));
+  else return __hfma2(as_half2(bits_over<0x00f000f0>(shifted, kMagic)), as_half2(kSixteenth), as_half2(kMinus64));
 }
 
-// Codes J of 2 bits in the lower (or the upper) bytes of a word's halves, as a pair of numbers.
+// Codes J of 2 bits in the lower bytes of a word's halves, as a pair of numbers.
 template <int J>
-__device__ __forceinline__ __half2 crumb_pair(uint32_t word, bool upper = false) {
+__device__ __forceinline__ __half2 crumb_pair(uint32_t word) {
   // 4^-J, and 1024 of it below zero.
   constexpr uint32_t by[4] = {0x3c003c00, 0x34003400, 0x2c002c00, 0x24002400};
   constexpr uint32_t less[4] = {0xe400e400, 0xdc00dc00, 0xd400d400, 0xcc00cc00};
-  const uint32_t shifted = upper ? word >> 8 : word;
-  const __half2 biased = as_half2((shifted & (0x00030003u << 2 * J)) | kMagic);
+  const __half2 biased = as_half2(bits_over<(0x00030003u << 2 * J)>(word, kMagic));
   if constexpr (J == 0) return __hsub2(biased, as_half2(k1024));
   else return __hfma2(biased, as_half2(by[J]), as_half2(less[J]));
 }
@@ -60,9 +67,11 @@ struct Share {
   static __device__ __forceinline__ int chunk(int i, int lane) {
     return kUnitChunks * (Lanes * (i / kUnitChunks) + lane) + i % kUnitChunks;
   }
-  static __device__ __forceinline__ void load(uint32_t (&to)[kWords], const char* row, int lane) {
+  static constexpr int kRow = kBytes * Lanes;
+  // From the first unit of the lane on.
+  static __device__ __forceinline__ void load(uint32_t (&to)[kWords], const char* from) {
 #pragma unroll
-    for (int u = 0; u < kUnits; u++) load_unit<kUnit>(to + u * kUnit / 4, row + kUnit * (Lanes * u + lane));
+    for (int u = 0; u < kUnits; u++) load_unit<kUnit>(to + u * kUnit / 4, from + kUnit * Lanes * u);
   }
 };
 
@@ -77,8 +86,13 @@ struct CodedStore {
   static constexpr bool kSigned = kFormat.keys.symmetric;
   static constexpr bool kSlots = kByChannel && !Uniform;
   static constexpr bool kOnePage = kByChannel && Uniform && kFormat.values.coded();
-  // Where arithmetic and not memory is what takes long.
+  // Where arithmetic and not memory is what takes long: scales of keys go into the queries, groups' sizes are known.
   static constexpr bool kFolds = kByChannel && Uniform && kFormat.keys.bits == 2;
+  static constexpr bool kKnown = kFormat.keys.bits == 2;
+  static constexpr int kKeyShift = kFormat.keys.group_tokens == 64 ? 6 : 5;
+  static constexpr int kValueShift = kFormat.values.group_channels == 64 ? 6 : 5;
+  // What logits of folded keys are to be multiplied by: codes come as 4^(w - 12), queries as 4^(1 - w).
+  static constexpr float kFoldedUnit = 4194304;
   using Keys = Share<kFormat.keys.bits, Dim, 4>;
   using Values = Share<kFormat.values.bits, Dim, 8>;
 
@@ -95,22 +109,29 @@ struct CodedStore {
   static __device__ __forceinline__ int value_chunk(int h, int g) { return Values::chunk(h, g); }
   static __device__ bool has(int, const PageShape&) { return true; }
 
-  // Scales of a chunk of channels in the group of a token; offsets stand `Dim` halves on.
-  static __device__ __forceinline__ const char* channel_scales(const Slot& slot, int chunk, const PageShape& shape) {
-    const int group = slot.place >> shape.key_group_shift;
-    return slot.page + shape.key_scales + 2 * (group * (kSigned ? 1 : 2) * Dim + 8 * chunk);
+  // Scales of the lane's i-th chunk of channels in the group of a token; offsets stand `Dim` halves on.
+  static __device__ __forceinline__ const char* channel_scales(const Slot& slot, int i, int c, const PageShape& shape) {
+    const uint32_t group = slot.place >> (kKnown ? kKeyShift : shape.key_group_shift);
+    const char* const scales = slot.page + shape.key_scales + group * (kSigned ? 2 * Dim : 4 * Dim);
+    return scales + 16 * Keys::chunk(0, c) + 16 * Keys::chunk(i, 0);
+  }
+  // Bytes of a token's scales, and where those of a chunk of its value stand.
+  static __device__ __forceinline__ int value_scale_row(const PageShape& shape) {
+    return kKnown ? 4 * kFormat.values.groups_across(Dim) : 2 * shape.value_scale_row;
+  }
+  static __device__ __forceinline__ int value_scale(int chunk, const PageShape& shape) {
+    return 4 * (8 * chunk >> (kKnown ? kValueShift : shape.value_group_shift));
   }
 
   __device__ __forceinline__ void load_keys(int t, const Slot (&slots)[2], int c, const PageShape& shape) {
 #pragma unroll
     for (int s = 0; s < 2; s++) {
-      Keys::load(k[t][s], slots[s].page + slots[s].place * Keys::kBytes * 4, c);
+      Keys::load(k[t][s], slots[s].row(0, Keys::kRow, Keys::kUnit * c));
       if constexpr (!kByChannel) {
 #pragma unroll
         for (int u = 0; u < Keys::kUnits; u++) {
           const int group = 8 * Keys::chunk(u * Keys::kUnitChunks, c) >> shape.value_group_shift;
-          load_unit<4>(&key_pair[t][s][u],
-                       slots[s].page + shape.key_scales + 2 * slots[s].place * shape.key_scale_row + 4 * group);
+          load_unit<4>(&key_pair[t][s][u], slots[s].row(shape.key_scales, 2 * shape.key_scale_row, 4 * group));
         }
       }
     }
@@ -118,7 +139,7 @@ struct CodedStore {
       if (t > 0) return;
 #pragma unroll
       for (int i = 0; i < Keys::kChunks; i++) {
-        const char* from = channel_scales(slots[0], key_chunk(i, c), shape);
+        const char* from = channel_scales(slots[0], i, c, shape);
         load_unit<16>(key_scale[i], from);
         if constexpr (!kSigned) load_unit<16>(key_offset[i], from + 2 * Dim);
       }
@@ -128,14 +149,13 @@ struct CodedStore {
   __device__ __forceinline__ void load_values(int t, const Slot (&slots)[4], int g, const PageShape& shape) {
 #pragma unroll
     for (int s = 0; s < 4; s++) {
-      Values::load(v[t][s], slots[s].page + shape.values + slots[s].place * Values::kBytes * 8, g);
+      Values::load(v[t][s], slots[s].row(shape.values, Values::kRow, Values::kUnit * g));
       if constexpr (kFormat.values.coded()) {
 #pragma unroll
-        for (int u = 0; u < Values::kUnits; u++) {
-          const int group = 8 * Values::chunk(u * Values::kUnitChunks, g) >> shape.value_group_shift;
+        for (int u = 0; u < Values::kUnits; u++)
           load_unit<4>(&value_pair[t][s][u],
-                       slots[s].page + shape.value_scales + 2 * slots[s].place * shape.value_scale_row + 4 * group);
-        }
+                       slots[s].row(shape.value_scales, value_scale_row(shape),
+                                    value_scale(Values::chunk(u * Values::kUnitChunks, g), shape)));
       }
     }
   }
@@ -151,20 +171,28 @@ struct CodedStore {
           for (int u = 0; u < Values::kUnits; u++) value_pair[t][s][u] = 0;
   }
 
-  // Queries times the scales of the tile's keys, and what the offsets add to every token's logits; codes then stand for keys,
-  // 64 + code and 16 + code by turns, which is taken off again.
+  // Queries times the scales of the tile's keys, and what the offsets add to every token's logits; codes then stand for
+  // keys.
   __device__ __forceinline__ void fold(const uint32_t (&q)[Dim / 32][4], uint32_t (&folded)[Dim / 32][4],
-                                       float (&offsets)[4]) const {
+                                       float (&offsets)[2]) const {
+    // 4^(1 - w).
+    constexpr uint32_t by[4] = {0x44004400, 0x3c003c00, 0x34003400, 0x2c002c00};
+    // Rows 0 to 7 of one product and rows 8 to 15 of the other are sums over half of the channels each, so that the
+    // offsets stay in the registers that they were loaded into.
+    float even[4] = {}, odd[4] = {};
 #pragma unroll
     for (int i = 0; i < Keys::kChunks; i++) {
-#pragma unroll
-      for (int w = 0; w < 4; w++) folded[i][w] = as_word(__hmul2(as_half2(q[i][w]), as_half2(key_scale[i][w])));
       const uint32_t (&x)[4] = key_offset[i];
-      mma<T>(offsets, x[0], x[0], x[1], x[1], q[i][0], q[i][1]);
-      mma<T>(offsets, x[2], x[2], x[3], x[3], q[i][2], q[i][3]);
-      mma<T>(offsets, kMinus64, kMinus64, kMinus16, kMinus16, folded[i][0], folded[i][1]);
-      mma<T>(offsets, kMinus64, kMinus64, kMinus16, kMinus16, folded[i][2], folded[i][3]);
+      mma<T>(even, x[0], x[1], x[2], x[3], q[i][0], q[i][2]);
+      mma<T>(odd, x[0], x[1], x[2], x[3], q[i][1], q[i][3]);
+#pragma unroll
+      for (int w = 0; w < 4; w++) {
+        const __half2 scaled_query = __hmul2(as_half2(q[i][w]), as_half2(key_scale[i][w]));
+        folded[i][w] = as_word(w == 1 ? scaled_query : __hmul2(scaled_query, as_half2(by[w])));
+      }
     }
+    offsets[0] = even[0] + odd[2];
+    offsets[1] = even[1] + odd[3];
   }
 
   // Pairs of channels of the lane's i-th chunk of key row s; codes alone where they are not scaled.
@@ -172,11 +200,10 @@ struct CodedStore {
   __device__ __forceinline__ void keys(int t, int s, int i, const Slot& slot, int c, const PageShape& shape,
                                        uint32_t (&out)[4]) const {
     if constexpr (!Scaled) {
-      const uint32_t word = __byte_perm(k[t][s][i / 2], 0, i % 2 == 0 ? 0x4140 : 0x4342), up = word << 4;
-      out[0] = (up & 0x00300030u) | k64;
-      out[1] = (up & 0x00c000c0u) | k16;
-      out[2] = (word & 0x00300030u) | k64;
-      out[3] = (word & 0x00c000c0u) | k16;
+      // Bits alone are numbers below the least normal one: 2^-24 each.
+      const uint32_t word = __byte_perm(k[t][s][i / 2], 0, i % 2 == 0 ? 0x4140 : 0x4342);
+#pragma unroll
+      for (int w = 0; w < 4; w++) out[w] = word & 0x00030003u << 2 * w;
       return;
     }
     uint32_t scale[4], offset[4] = {};
@@ -194,7 +221,7 @@ struct CodedStore {
         if constexpr (!kSigned) offset[w] = key_offset[i][w];
       }
     } else {
-      const char* from = channel_scales(slot, key_chunk(i, c), shape);
+      const char* from = channel_scales(slot, i, c, shape);
       load_unit<16>(scale, from);
       if constexpr (!kSigned) load_unit<16>(offset, from + 2 * Dim);
     }
@@ -246,15 +273,16 @@ struct CodedStore {
     } else if constexpr (kFormat.values.bits == 2) {
       // Of two chunks a word: a byte of even channels and one of odd ones each.
       const uint32_t even = __byte_perm(a[h / 2], b[h / 2], 0x6420), odd = __byte_perm(a[h / 2], b[h / 2], 0x7531);
-      const bool upper = h % 2 == 1;
-      out[0] = scaled(crumb_pair<0>(even, upper), scale, offset);
-      out[1] = scaled(crumb_pair<0>(odd, upper), scale, offset);
-      out[2] = scaled(crumb_pair<1>(even, upper), scale, offset);
-      out[3] = scaled(crumb_pair<1>(odd, upper), scale, offset);
-      out[4] = scaled(crumb_pair<2>(even, upper), scale, offset);
-      out[5] = scaled(crumb_pair<2>(odd, upper), scale, offset);
-      out[6] = scaled(crumb_pair<3>(even, upper), scale, offset);
-      out[7] = scaled(crumb_pair<3>(odd, upper), scale, offset);
+      const uint32_t from_4 = as_word(__hfma2(as_half2(scale), as_half2(kMinus4), as_half2(offset)));
+#pragma unroll
+      for (int x = 0; x < 4; x++) {
+        const uint32_t word = x % 2 == 0 ? even : odd;
+        // Two codes of each half at a time, in bits 6 to 9: over 16, which is taken off, and over 4, less in the offset.
+        const uint32_t bits = h % 2 == 0 ? word << (x < 2 ? 6 : 2) : word >> (x < 2 ? 2 : 6);
+        const __half2 low = __hadd2(as_half2(bits_over<0x00c000c0>(bits, k16)), as_half2(kMinus16));
+        out[x / 2 * 4 + x % 2] = scaled(low, scale, offset);
+        out[x / 2 * 4 + x % 2 + 2] = scaled(as_half2(bits_over<0x03000300>(bits, k4)), scale, from_4);
+      }
     } else {
       // Even channels lie in the lower halves of the words, odd ones in the upper.
       const uint32_t even = __byte_perm(a[h], b[h], 0x5410), odd = __byte_perm(a[h], b[h], 0x7632);

@@ -138,7 +138,7 @@ class Attend {
       where.mask[t] = ~0u;
       if (!where.some || (Store::kOnePage && t > 0)) continue;
       const uint32_t token = Store::kOnePage ? s.flat : min(s.flat + 16 * t + lane % 16, s.end - 1);
-      const uint32_t entry = token / a.page_tokens;
+      const uint32_t entry = Store::kOnePage ? a.page_tiles.quotient(token / kTile) : token / a.page_tokens;
       where.place[t] = token - entry * a.page_tokens;
       where.page[t] = __ldg(a.table + entry);
       if (a.mask != nullptr) where.mask[t] = __ldg(a.mask + entry) >> split.first_head;
@@ -155,27 +155,29 @@ class Attend {
   __device__ __forceinline__ const char* page_of(const Where& where) { return a.pool + where.page[0] * a.page_stride; }
 
   __device__ __forceinline__ void load_keys(const Where& where) {
+    if (Store::kOnePage && !where.some) return;
     const char* const page = page_of(where);
     const int first = static_cast<int>(where.place[0]) + g;
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
-      Slot slots[2] = {{page, first + 16 * t}, {page, first + 16 * t + 8}};
+      Slot slots[2] = {{page, first, 16 * t}, {page, first, 16 * t + 8}};
       if constexpr (!Store::kOnePage) slots[0] = slot_at(where, t, g), slots[1] = slot_at(where, t, g + 8);
-      if (where.some) store.load_keys(t, slots, c, a.shape);
+      if (Store::kOnePage || where.some) store.load_keys(t, slots, c, a.shape);
     }
   }
 
   __device__ __forceinline__ void load_values(const Where& where) {
+    if (Store::kOnePage && !where.some) return;
     const char* const page = page_of(where);
     const int first = static_cast<int>(where.place[0]) + 2 * c;
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
-      const int at = first + 16 * t;
-      Slot slots[4] = {{page, at}, {page, at + 1}, {page, at + 8}, {page, at + 9}};
+      const int at = 16 * t;
+      Slot slots[4] = {{page, first, at}, {page, first, at + 1}, {page, first, at + 8}, {page, first, at + 9}};
       if constexpr (!Store::kOnePage)
 #pragma unroll
         for (int s = 0; s < 4; s++) slots[s] = slot_at(where, t, 2 * c + s % 2 + s / 2 * 8);
-      if (where.some) store.load_values(t, slots, g, a.shape);
+      if (Store::kOnePage || where.some) store.load_values(t, slots, g, a.shape);
     }
   }
 
@@ -205,7 +207,7 @@ class Attend {
     float s[kTiles][HeadTiles][4] = {};
     constexpr bool kFolds = Store::kFolds && HeadTiles == 1;
     uint32_t folded[kDim / 32][4];
-    float offsets[4] = {};
+    float offsets[2];
     if constexpr (kFolds) store.fold(q[0], folded, offsets);
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
@@ -219,8 +221,10 @@ class Attend {
 #pragma unroll
         for (int ht = 0; ht < HeadTiles; ht++) {
           const uint32_t (&by)[4] = kFolds ? folded[i] : q[ht][i];
-          mma<T>(s[t][ht], low[0], high[0], low[1], high[1], by[0], by[1]);
-          mma<T>(s[t][ht], low[2], high[2], low[3], high[3], by[2], by[3]);
+          // Folded queries lie in pairs as fold() left them.
+          constexpr int x = kFolds ? 1 : 2, y = 3 - x;
+          mma<T>(s[t][ht], low[0], high[0], low[y], high[y], by[0], by[y]);
+          mma<T>(s[t][ht], low[x], high[x], low[3], high[3], by[x], by[3]);
         }
       }
     }
@@ -228,11 +232,12 @@ class Attend {
 #pragma unroll
       for (int t = 0; t < kTiles; t++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) s[t][0][j] += offsets[j];
+        for (int j = 0; j < 4; j++) s[t][0][j] = s[t][0][j] * Store::kFoldedUnit + offsets[j % 2];
     load_keys(next);
+    const bool all = Store::kOnePage && a.mask == nullptr && now.end - now.flat >= kTile;
     uint32_t reads[kTiles][2];
-    reads_of(now, where, reads);
-    weights.weigh(s, reads, c, a.scale_log2, o);
+    if (!all) reads_of(now, where, reads);
+    weights.weigh(s, all, reads, c, a.scale_log2, o);
     if constexpr (Store::kOnePage)
       if (now.end - now.flat < kTile) store.drop_values(static_cast<int>(now.end - now.flat), c);
 #pragma unroll

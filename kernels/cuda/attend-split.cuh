@@ -7,6 +7,7 @@
 #define KVTIER_ATTEND_SPLIT_CUH
 
 #include "attend-store.cuh"
+#include "divisor.h"
 
 namespace kvt {
 
@@ -42,6 +43,8 @@ struct AttendArguments {
   uint32_t rows;
   int group;
   uint32_t page_tokens;
+  // Tiles of 32 tokens of a page, where pages have whole ones.
+  Divisor page_tiles;
   int64_t page_stride;
   float scale_log2;
   int q_f16;

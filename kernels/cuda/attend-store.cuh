@@ -9,10 +9,16 @@
 
 namespace kvt {
 
-// Where a token lies: its page, and its place there.
+// Where a token lies: its page, and its place there, `apart` behind one that others share.
 struct Slot {
   const char* page;
   int place;
+  int apart = 0;
+
+  // Of rows of `bytes` that begin at `offset` of the page: the token's, from `within` on. What is shared comes first.
+  __device__ __forceinline__ const char* row(int64_t offset, int bytes, int within) const {
+    return page + offset + static_cast<uint64_t>(static_cast<uint32_t>(place)) * bytes + within + apart * bytes;
+  }
 };
 
 // Run-time shape of the pages.

@@ -37,9 +37,19 @@ struct Weights {
       }
   }
 
-  // Logits to weights exp2(logit * scale - base), in place; bit h of reads[t][half] says whether head h reads the token.
-  __device__ __forceinline__ void weigh(float (&s)[Tiles][HeadTiles][4], const uint32_t (&reads)[Tiles][2], int c,
-                                        float scale, float (&o)[HeadTiles][Columns][4]) {
+  // Logits to weights exp2(logit * scale - base), in place. Unless all heads read all tokens, bit h of reads[t][half] says
+  // whether head h reads the token.
+  __device__ __forceinline__ void weigh(float (&s)[Tiles][HeadTiles][4], bool all, const uint32_t (&reads)[Tiles][2],
+                                        int c, float scale, float (&o)[HeadTiles][Columns][4]) {
+    if (!all) {
+#pragma unroll
+      for (int t = 0; t < Tiles; t++)
+#pragma unroll
+        for (int ht = 0; ht < HeadTiles; ht++)
+#pragma unroll
+          for (int x = 0; x < 4; x++)
+            if (!(reads[t][x / 2] >> (8 * ht + 2 * c + x % 2) & 1)) s[t][ht][x] = -INFINITY;
+    }
     float tile_most[HeadTiles][2];
     bool grows = false;
 #pragma unroll
@@ -52,7 +62,7 @@ struct Weights {
 #pragma unroll
           for (int half = 0; half < 2; half++) {
             float& x = s[t][ht][2 * half + j];
-            x = reads[t][half] >> (8 * ht + 2 * c + j) & 1 ? x * scale : -INFINITY;
+            x *= scale;
             top = fmaxf(top, x);
           }
         tile_most[ht][j] = top;

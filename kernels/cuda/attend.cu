@@ -68,6 +68,7 @@ kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
   a.rows = static_cast<uint32_t>(call.integer(KVT_ATTEND_INT_ROWS));
   a.group = static_cast<int>(call.integer(KVT_ATTEND_INT_GROUP));
   a.page_tokens = static_cast<uint32_t>(call.integer(KVT_ATTEND_INT_PAGE_TOKENS));
+  a.page_tiles = Divisor::of(a.page_tokens < 32 ? 1 : a.page_tokens / 32);
   a.page_stride = call.integer(KVT_ATTEND_INT_PAGE_STRIDE);
   const double scale = call.real(KVT_ATTEND_REAL_SCALE);
   const double root = sqrt(static_cast<double>(call.integer(KVT_ATTEND_INT_HEAD_DIM)));

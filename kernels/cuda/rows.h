@@ -4,24 +4,12 @@
 #ifndef KVTIER_CUDA_ROWS_H
 #define KVTIER_CUDA_ROWS_H
 
+#include "divisor.h"
 #include "launch.h"
 
 namespace kvt {
 
 enum class Chosen { none, source, target };
-
-// Quotient by an invariant divisor of numbers below 2^31: Granlund and Montgomery, PLDI 1994, figure 4.1.
-struct Divisor {
-  uint32_t divisor, magic, shift;
-
-  static Divisor of(uint32_t divisor) {
-    uint32_t shift = 0;
-    while ((uint64_t{1} << shift) < divisor) shift++;
-    const uint64_t magic = ((uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor)) / divisor + 1;
-    return {divisor, static_cast<uint32_t>(magic), shift};
-  }
-  __device__ uint32_t quotient(uint32_t value) const { return (__umulhi(magic, value) + value) >> shift; }
-};
 
 struct RowJob {
   const uint8_t* source;
