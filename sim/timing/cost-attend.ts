@@ -9,7 +9,7 @@ import { hostCost } from './cost-host.ts';
 import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
-import { attendSizes, rawTokenBytes, streamingSizes } from './sizes.ts';
+import { attendSizes, hostAttendWork, rawTokenBytes, streamingSizes } from './sizes.ts';
 import { type Attended, mergeRounds, splitOf } from './tiling.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
@@ -42,19 +42,6 @@ const attentionFlopsPerNs = (machine: Machine, operation: AttendOperation): numb
   const tiles = rowTiles * Math.max(1, keys / SPLIT_KEYS);
   return maxFlopsPerNs * saturation * Math.min(1, tiles / machine.sms);
 };
-
-/** Bytes of a number in which host threads read keys and values. */
-const HOST_ELEMENT_BYTES = 2;
-
-/** A row is the key and the value of one token, which lie side by side. */
-const cpuAttend = (machine: Machine, { readBytes, flops, headDim }: AttendOperation): OperationCost =>
-  hostCost(machine, {
-    names: ['attend'],
-    readBytes: (readBytes.dram ?? 0) + (readBytes.hbm ?? 0),
-    writeBytes: 0,
-    flops,
-    rowBytes: 2 * headDim * HOST_ELEMENT_BYTES,
-  });
 
 /**
  * Bytes of HBM that decode attention takes: those it reads, and where the stack copies the cache before (read, written)
@@ -185,7 +172,7 @@ const decodeCost = (machine: Machine, operation: AttendOperation): OperationCost
 
 /** Cost of attention on the GPU (KV in HBM, or read over the link by the kernel itself) or on the CPU. */
 export const attendCost = (machine: Machine, operation: AttendOperation): OperationCost => {
-  if (operation.where === 'cpu') return cpuAttend(machine, operation);
+  if (operation.where === 'cpu') return hostCost(machine, ['attend'], hostAttendWork(operation));
   const { decodeAttention: decode, prefillAttention: prefill, launch, link, uva } = machine;
   const far = operation.readBytes.dram ?? 0;
   if (operation.queries === 1 && far === 0) return decodeCost(machine, operation);

@@ -6,31 +6,36 @@
 import { dramBytes, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import type { Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
+import { type HostWork, hostSizes } from './sizes.ts';
 import type { KernelLaw } from './trust.ts';
+import { timeRatioOf } from './utilisation.ts';
 
 /** Time in which the threads share rows of `rowBytes` that lie anywhere in host memory, ns. */
 export const scatteredRowsNs = ({ cpu }: Machine, rows: number, rowBytes: number): number =>
   (rows * (cpu.rowNs + rowBytes / cpu.threadBytesPerNs)) / Math.min(cpu.threads, Math.max(1, rows));
 
-export interface HostWork {
-  /** Names of the measured kernel that does it; the first that the stack knows rules. */
-  readonly names: readonly string[];
-  readonly readBytes: number;
-  readonly writeBytes: number;
-  readonly flops: number;
-  /** Bytes of a row where what is read lies scattered. */
-  readonly rowBytes?: number;
-}
+/** Name of the table of a host kernel's law. */
+export const hostTableOf = (kernel: string): string => `host.${kernel}`;
 
-const lawOf = (machine: Machine, names: readonly string[]): KernelLaw => {
+const lawOf = (machine: Machine, names: readonly string[]): KernelLaw & { readonly table: string } => {
   const measured = names.find((name) => Object.hasOwn(machine.hostKernels, name));
-  if (measured !== undefined) return machine.hostKernels[measured];
+  if (measured !== undefined) return { ...machine.hostKernels[measured], table: hostTableOf(measured) };
   const startNs = machine.cpu.startNs + machine.dram.latencyNs;
-  return { ...ROOFLINE_TRUST, startNs, rampNs: 0, rampBytes: 1, rateRatio: 1, flopsRatio: 1, matrixRatio: 1 };
+  return {
+    table: '',
+    ...ROOFLINE_TRUST,
+    startNs,
+    rampNs: 0,
+    rampBytes: 1,
+    rateRatio: 1,
+    flopsRatio: 1,
+    matrixRatio: 1,
+  };
 };
 
-export const hostCost = (machine: Machine, work: HostWork): OperationCost => {
-  const { names, readBytes, writeBytes, flops, rowBytes } = work;
+/** Work of the first measured kernel of `names` that the stack knows. */
+export const hostCost = (machine: Machine, names: readonly string[], work: HostWork): OperationCost => {
+  const { readBytes, writeBytes, flops, rowBytes } = work;
   const law = lawOf(machine, names);
   const bytes = dramBytes(machine, readBytes, writeBytes);
   const rowsNs = rowBytes === undefined ? 0 : scatteredRowsNs(machine, readBytes / rowBytes, rowBytes);
@@ -38,6 +43,7 @@ export const hostCost = (machine: Machine, work: HostWork): OperationCost => {
   const computeNs = flops / machine.cpu.flopsPerNs / law.flopsRatio;
   return toCost(machine, {
     fixedNs: law.startNs,
+    timeRatio: timeRatioOf(machine.utilisation[law.table], hostSizes(work)),
     amount: bytes > 0 ? bytes : flops,
     bounds: [{ label: 'cpu', ns: Math.max(memoryNs, computeNs) }],
     takes: { dram: bytes },

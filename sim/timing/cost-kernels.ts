@@ -16,7 +16,15 @@ import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts'
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
-import { gemmSizes, mergeSizes, type Sizes, type Streaming, streamingSizes, tiledProducts } from './sizes.ts';
+import {
+  gemmSizes,
+  hostScoreWork,
+  mergeSizes,
+  type Sizes,
+  type Streaming,
+  streamingSizes,
+  tiledProducts,
+} from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -202,12 +210,7 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       names,
     });
   }
-  return hostCost(machine, {
-    names,
-    readBytes: readBytes.dram ?? 0,
-    writeBytes: writeBytes.dram ?? 0,
-    flops: flops + matrixFlops,
-  });
+  return hostCost(machine, names, hostScoreWork(operation));
 };
 
 export const appendCost = (machine: Machine, { bytes }: AppendOperation): OperationCost =>

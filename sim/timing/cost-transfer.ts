@@ -91,6 +91,7 @@ const pageableCost = (machine: Machine, way: Way, { rows, bytes }: Shape): Opera
   const { pageableBytesPerNs, pageableLatencyNs } = link[way];
   return toCost(machine, {
     fixedNs: link.latencyNs + pageableLatencyNs,
+    timeRatio: timeRatioOf(machine.utilisation[`pageable.${way}`], { rowBytes: bytes / rows }),
     amount: bytes,
     bounds: [{ label: 'host', ns: (rows - 1) * pageableLatencyNs + bytes / pageableBytesPerNs }],
     // Once by the DMA, and once read and once written by the CPU's copy.
@@ -193,6 +194,7 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
   const leadNs = alone * Math.min(packNs, wireNs);
   return toCost(machine, {
     fixedNs: cpu.startNs + link.latencyNs + link.perCallNs + link[way].gapNs,
+    timeRatio: timeRatioOf(machine.utilisation['cpu-gather'], { rows, rowBytes }),
     amount: bytes,
     bounds: [
       { label: 'cpu', ns: packNs + leadNs },
@@ -249,6 +251,7 @@ const nvmeCost = (
     : dramBytes(machine, bytes, bytes);
   return toCost(machine, {
     fixedNs: nvme.latencyNs + (direct ? 0 : link.latencyNs + link.perCallNs),
+    timeRatio: timeRatioOf(machine.utilisation.file, { rows, rowBytes }),
     amount: bytes,
     bounds: [
       { label: 'nvme', ns: Math.max(blocks / drive.bytesPerNs, rows * drive.opNs) },

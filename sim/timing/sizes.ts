@@ -6,6 +6,7 @@ import type {
   Gemm,
   MergeOperation,
   Operation,
+  ScoreOperation,
   SelectOperation,
 } from '../program/operation.ts';
 import { type Attended, mergeBlock, splitOf, type Tiling } from './tiling.ts';
@@ -61,6 +62,39 @@ export const attendSizes = (operation: AttendOperation, attended: Attended, tili
 /** Bytes of K and V of a token in one KV head, raw. */
 export const rawTokenBytes = ({ headDim }: AttendOperation): number => 4 * headDim;
 
+/** What threads of the host read, write and compute. */
+export interface HostWork {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly flops: number;
+  /** Bytes of a row where what is read lies scattered. */
+  readonly rowBytes?: number;
+}
+
+export const hostSizes = (work: HostWork): Sizes => ({
+  ...streamingSizes({ ...work, kernels: 1 }),
+  ...(work.rowBytes === undefined ? {} : { rowBytes: work.rowBytes }),
+});
+
+/** A row is the key and the value of one token, which lie side by side. */
+export const hostAttendWork = (operation: AttendOperation): HostWork => ({
+  readBytes: (operation.readBytes.dram ?? 0) + (operation.readBytes.hbm ?? 0),
+  writeBytes: 0,
+  flops: operation.flops,
+  rowBytes: rawTokenBytes(operation),
+});
+
+export const hostScoreWork = ({
+  readBytes,
+  writeBytes,
+  flops,
+  matrixFlops = 0,
+}: ScoreOperation): HostWork => ({
+  readBytes: readBytes.dram ?? 0,
+  writeBytes: writeBytes.dram ?? 0,
+  flops: flops + matrixFlops,
+});
+
 const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => {
   const { coded = [], readBytes, sequences, kvHeads, contextTokens } = operation;
   const bytes = readBytes.hbm ?? 0;
@@ -92,6 +126,7 @@ export const selectSizes = (
 export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
   switch (operation.kind) {
     case 'attend':
+      if (operation.where === 'cpu') return hostSizes(hostAttendWork(operation));
       return wholeAttendSizes(operation, tiling);
     case 'dense':
       return onlySizes(operation.gemms.flatMap((gemm) => tiledProducts(gemm, tiling.tokenTiles)));
@@ -101,6 +136,7 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
     case 'spill':
       return { rows: operation.rows, rowBytes: operation.rowBytes };
     case 'score': {
+      if (operation.where === 'cpu') return hostSizes(hostScoreWork(operation));
       const { readBytes, writeBytes, flops, matrixFlops, kernels, rows } = operation;
       const streaming = streamingSizes({
         readBytes: readBytes.hbm ?? 0,

@@ -2,6 +2,7 @@
  * The laws that calibration fits, each on the microbenchmarks that show it and in an order in which a law needs only
  * those before it. A law's formula is the cost model itself (sim/timing/); here stand the numbers that it may move.
  */
+import { hostTableOf } from '../../sim/timing/cost-host.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import type { TableShape } from './table.ts';
@@ -30,6 +31,16 @@ const multipliesIn = ({ operations: [operation] }: SiteSamples): boolean =>
 
 const LINK = 'hardware.link';
 const ACCELERATOR = 'hardware.accelerator';
+
+/** The driver's copies to and from its own pinned memory go by what the processor's caches keep, a direction each. */
+const pageableLaw = (way: 'h2d' | 'd2h', latency: string): Law => ({
+  name: `pageable copies ${way}`,
+  parameters: [`${LINK}.pageable.${way}BytesPerNs`, `${LINK}.pageable.${latency}`],
+  atMost: { [`${LINK}.pageable.${way}BytesPerNs`]: `${LINK}.${way}BytesPerNs` },
+  table: { name: `pageable.${way}`, sizes: ['rowBytes'] },
+  shows: ({ benchmark, operations: [operation] }) =>
+    benchmark === 'pageable' && (operation?.kind === 'fetch') === (way === 'h2d'),
+});
 
 const MACHINE_LAWS: readonly Law[] = [
   {
@@ -67,20 +78,8 @@ const MACHINE_LAWS: readonly Law[] = [
     parameters: [`${LINK}.hostSumBytesPerNs`],
     shows: of('both-ways'),
   },
-  {
-    name: 'pageable copies',
-    parameters: [
-      `${LINK}.pageable.h2dBytesPerNs`,
-      `${LINK}.pageable.d2hBytesPerNs`,
-      `${LINK}.pageable.latencyNs`,
-      `${LINK}.pageable.d2hLatencyNs`,
-    ],
-    atMost: {
-      [`${LINK}.pageable.h2dBytesPerNs`]: `${LINK}.h2dBytesPerNs`,
-      [`${LINK}.pageable.d2hBytesPerNs`]: `${LINK}.d2hBytesPerNs`,
-    },
-    shows: of('pageable'),
-  },
+  pageableLaw('h2d', 'latencyNs'),
+  pageableLaw('d2h', 'd2hLatencyNs'),
   {
     name: 'kernel reads of host memory',
     parameters: [
@@ -100,11 +99,13 @@ const MACHINE_LAWS: readonly Law[] = [
       (name) => `hardware.host.cpu.${name}`,
     ),
     errorPath: 'hardware.host.cpu.errorRatio',
+    table: { name: 'cpu-gather', sizes: ['rows', 'rowBytes'] },
     shows: of('cpu-gather'),
   },
   {
     name: 'reads of a file',
     parameters: ['readBytesPerNs', 'readsPerS', 'latencyNs'].map((name) => `hardware.nvme.${name}`),
+    table: { name: 'file', sizes: ['rows', 'rowBytes'] },
     shows: of('file'),
   },
   {
@@ -201,11 +202,13 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
 const HOST_KERNEL = 'host-kernel/';
 
 const hostKernelLaw = (benchmark: string): Law => {
-  const path = `stack.hostKernels[${benchmark.slice(HOST_KERNEL.length)}]`;
+  const kernel = benchmark.slice(HOST_KERNEL.length);
+  const path = `stack.hostKernels[${kernel}]`;
   return {
-    name: `host kernel ${benchmark.slice(HOST_KERNEL.length)}`,
+    name: `host kernel ${kernel}`,
     parameters: ['startNs', 'rateRatio', 'flopsRatio'].map((name) => `${path}.${name}`),
     errorPath: `${path}.errorRatio`,
+    table: { name: hostTableOf(kernel), sizes: ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'] },
     shows: of(benchmark),
   };
 };
