@@ -46,8 +46,8 @@ export const microbench = {
   title: 'reads of a file past the page cache',
   kernels: ['copy'],
   sites: ({ dramBytes }) =>
-    [1, 16, 64].flatMap((rows) =>
-      powers(4096, 2 ** 22, 8)
+    [1, 4, 16, 64].flatMap((rows) =>
+      powers(4096, 2 ** 22, 4)
         .filter((rowBytes) => rows * rowBytes <= Math.min(2 ** 27, dramBytes / 4))
         .map((rowBytes) => siteOf(rows, rowBytes)),
     ),

@@ -3,7 +3,7 @@ import { samplingWorks } from '../../sim/policy/lsh-works.ts';
 import type { World } from '../../sim/policy/policy.ts';
 import type { Operation } from '../../sim/program/operation.ts';
 import type { Layout } from '../execute/memory.ts';
-import { chained, emptyOperation, type Microbench, type Site, scatteredRows } from './microbench.ts';
+import { chained, emptyOperation, type Microbench, powers, type Site, scatteredRows } from './microbench.ts';
 
 const KV_HEADS = 8;
 const GROUP = 4;
@@ -136,13 +136,15 @@ export const microbench = {
   title: 'codes matched by host threads',
   kernels: ['lsh-match', 'empty'],
   sites: ({ dramBytes }) =>
-    [1024, 4096, 16_384].flatMap((hashed) =>
+    powers(1024, 16_384, 2).flatMap((hashed) =>
       [
         [75, 8],
         [150, 10],
         [300, 10],
       ]
         .map(([tables, hashes]) => ({ hashed, tables, hashes }))
+        // Lists of many tables and keys take longer to lay out than to match.
+        .filter(({ tables }) => tables <= 150 || hashed <= 4096)
         .filter((shape) => postingsBytes(shape) <= dramBytes / 32)
         .map(siteOf),
     ),
