@@ -20,7 +20,7 @@ import {
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
 import { namedProfile } from './machine.ts';
 import { openBackend } from './open-backend.ts';
-import { writeOutput } from './output.ts';
+import { outputFile, writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
 import { UsageError, type Verb, type VerbContext } from './verb.ts';
 
@@ -33,8 +33,7 @@ const flags = z.object({
     .enum(['cuda', 'cpu', 'reference'])
     .optional()
     .describe('what to measure; default: cuda where there is a GPU, else cpu'),
-  out: z
-    .string()
+  out: outputFile
     .optional()
     .describe('profile to write (.json); the stack of the kernels goes beside it (.stack.json)'),
   base: z
@@ -60,7 +59,7 @@ const flags = z.object({
     .default(8 * GIB)
     .meta({ suffix: true })
     .describe("bytes of the GPU's memory, and of the host's, that may be used"),
-  samples: z.string().optional().describe('file to keep the raw samples in (.json.gz)'),
+  samples: outputFile.optional().describe('file to keep the raw samples in (.json.gz)'),
   from: z.string().optional().describe('fit recorded samples instead of measuring'),
   intervals: z.int().min(0).max(1000).default(20).describe('resampled fits for the 95 % intervals'),
   transfer: z

@@ -5,7 +5,7 @@ import type { CompareExperiment } from '../sim/experiment.ts';
 import { setUpCompare } from './compare-setup.ts';
 import { renderComparison } from './compare-table.ts';
 import { machineFlags } from './machine.ts';
-import { writeOutput } from './output.ts';
+import { outputFolder, writeOutput } from './output.ts';
 import { choosePolicies } from './policy-choices.ts';
 import { renderQuality } from './quality-table.ts';
 import type { Verb } from './verb.ts';
@@ -70,7 +70,7 @@ const flags = z.object({
   kvHeads: z.string().default('auto').describe('KV heads that are replayed: auto, all, or a list'),
   quality: z.boolean().default(false).describe('print where quality is lost, in a second table'),
   seed: z.int().min(0).default(1).describe('seed of the generator and of sampling'),
-  out: z.string().optional().describe('folder for result.json, timeline.json (Perfetto) and report.html'),
+  out: outputFolder.optional().describe('folder for result.json, timeline.json (Perfetto) and report.html'),
 });
 
 /** Result, timeline and page in one folder. */

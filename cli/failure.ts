@@ -35,6 +35,8 @@ const SYSTEM: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'not permitted',
   EEXIST: 'exists already',
+  EROFS: 'the file system can only be read',
+  ENOSPC: 'no space left',
 };
 
 /** Without line breaks, and without what a terminal would obey: messages quote files that are something else. */

@@ -16,7 +16,7 @@ import { setUpCompare } from './compare-setup.ts';
 import { costs, overall, type Row, rowsOf } from './leaderboard-board.ts';
 import { type Board, type LeaderboardPage, renderLeaderboard } from './leaderboard-page.ts';
 import { machineFlags } from './machine.ts';
-import { writeOutput } from './output.ts';
+import { outputFolder, writeOutput } from './output.ts';
 import { type ChosenPolicies, choosePolicies } from './policy-choices.ts';
 import type { Verb } from './verb.ts';
 
@@ -42,7 +42,7 @@ const flags = z.object({
     .describe('sequences decoded together, so that steps are not all launches'),
   dense: z.boolean().default(true).describe('leave out projections and MLP'),
   seed: z.int().min(0).default(1).describe('seed of sampling'),
-  out: z.string().optional().describe('folder for leaderboard.md and leaderboard.svg'),
+  out: outputFolder.optional().describe('folder for leaderboard.md and leaderboard.svg'),
 });
 type Flags = z.infer<typeof flags>;
 

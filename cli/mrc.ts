@@ -15,7 +15,7 @@ import { conversationSample } from '../traces/requests/sample.ts';
 import { parseNumber } from './flags.ts';
 import { formatBytes, formatCount, formatRatio } from './format.ts';
 import { renderCurves } from './mrc-chart.ts';
-import { writeOutput } from './output.ts';
+import { outputFolder, writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
 import { UsageError, type Verb, type VerbContext } from './verb.ts';
 
@@ -48,7 +48,7 @@ const flags = z.object({
   model: z.string().optional().describe('model whose KV (bf16) gives a block its bytes'),
   set: z.array(z.string()).default([]).describe('parameter of a rule, rule.param=value, repeatable'),
   seed: z.int().min(0).default(1).describe('recorded in the result; replays use no random numbers'),
-  out: z.string().optional().describe('folder for result.json'),
+  out: outputFolder.optional().describe('folder for result.json'),
 });
 type Flags = z.infer<typeof flags>;
 

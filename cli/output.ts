@@ -1,7 +1,55 @@
-/** Files of a run: each is written under a temporary name and renamed, so a reader never sees half of one. */
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+/**
+ * Files of a run: each is written under a temporary name and renamed, so a reader never sees half of one. The flags
+ * that name them are judged before anything runs: minutes of measuring must not end in a folder that cannot be written.
+ */
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import * as z from 'zod';
 import { UsageError } from './verb.ts';
+
+/** The path itself, or the nearest folder above it that exists. */
+const nearestOf = (path: string): string => {
+  if (existsSync(path) || dirname(path) === path) return path;
+  return nearestOf(dirname(path));
+};
+
+/** Why nothing can be written at a path, or null. A missing folder is made when something is written. */
+const troubleAt = (path: string, kind: 'file' | 'folder'): string | null => {
+  const whole = resolve(path);
+  try {
+    const nearest = nearestOf(whole);
+    const isFolder = statSync(nearest).isDirectory();
+    if (nearest === whole && isFolder !== (kind === 'folder'))
+      return `${nearest} is a ${isFolder ? 'folder' : 'file'}`;
+    if (nearest !== whole && !isFolder) return `${nearest} is a file`;
+    accessSync(isFolder ? nearest : dirname(nearest), constants.W_OK);
+    return null;
+  } catch (cause) {
+    return (cause as Error).message;
+  }
+};
+
+const outputPath = (kind: 'file' | 'folder') =>
+  z.string().superRefine((path, issues) => {
+    const trouble = troubleAt(path, kind);
+    if (trouble !== null)
+      issues.addIssue({ code: 'custom', message: `expected a ${kind} that can be written (${trouble})` });
+  });
+
+/** Flags that name what a verb writes. */
+export const outputFile = outputPath('file');
+export const outputFolder = outputPath('folder');
 
 /** Writes text pieces to DIR/name; the folder is made. Throws UsageError when the folder cannot be written. */
 export const writeOutput = (directory: string, name: string, pieces: Iterable<string>): string => {

@@ -15,13 +15,13 @@ import {
   reproduce,
   summarise,
 } from '../validate/papers/reproduce.ts';
-import { writeOutput } from './output.ts';
+import { outputFile, writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
 import type { Verb } from './verb.ts';
 
 const flags = z.object({
   paper: z.string().optional().describe('paper to reproduce; default: all (kvtier list papers)'),
-  page: z.string().optional().describe('Markdown file to write: tables, assumptions, constants, sensitivity'),
+  page: outputFile.optional().describe('Markdown file to write: tables, assumptions, constants, sensitivity'),
 });
 
 /** Seed of the simulated traces; no cell depends on what it draws. */

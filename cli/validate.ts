@@ -15,7 +15,7 @@ import {
 } from '../validate/policies/samples.ts';
 import { setUpCompare } from './compare-setup.ts';
 import { machineFlags, type NamedMachine, namedMachine } from './machine.ts';
-import { writeOutput } from './output.ts';
+import { outputFile, outputFolder, writeOutput } from './output.ts';
 import { choosePolicies } from './policy-choices.ts';
 import { runPrepared } from './validate-run.ts';
 import { renderValidation, type ValidationDocument, validationDocument } from './validate-table.ts';
@@ -116,11 +116,11 @@ const flags = z.object({
     .meta({ suffix: true })
     .describe('longest context at which outputs and selected sets are checked'),
   once: z.boolean().default(false).describe('run each case once and check nothing (under a profiler)'),
-  prepare: z.string().optional().describe('write the workloads to this file (.json.gz) and run nothing'),
+  prepare: outputFile.optional().describe('write the workloads to this file (.json.gz) and run nothing'),
   from: z.string().optional().describe('run the workloads of this file'),
-  samples: z.string().optional().describe('keep the raw samples in this file (.json.gz)'),
+  samples: outputFile.optional().describe('keep the raw samples in this file (.json.gz)'),
   evaluate: z.string().optional().describe('judge recorded samples by the model as it is now, run nothing'),
-  out: z.string().optional().describe('folder for validation.json and report.html'),
+  out: outputFolder.optional().describe('folder for validation.json and report.html'),
   seed: z.int().min(0).default(1).describe('seed of traces, contents and order'),
 });
 

@@ -1,5 +1,6 @@
 /** JSON files in gzip: how evidence and workloads are kept. Written whole or not at all. */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import type * as z from 'zod';
 import { SimError } from '../sim/error.ts';
@@ -24,7 +25,15 @@ export const readGzipJson = <T>(path: string, schema: z.ZodType<T>, what: string
   return parsed.data;
 };
 
+/** Folders on the way are made. Throws SimError 'invalid-input' when it cannot be written, and leaves nothing then. */
 export const writeGzipJson = (path: string, value: unknown): void => {
-  writeFileSync(`${path}.new`, gzipSync(JSON.stringify(value), { level: 9 }));
-  renameSync(`${path}.new`, path);
+  const temporary = `${path}.new`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(temporary, gzipSync(JSON.stringify(value), { level: 9 }));
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new SimError('invalid-input', `${path}: cannot be written: ${(error as Error).message}`);
+  }
 };
