@@ -1,6 +1,7 @@
 /** A validation as one JSON document and as text for people. */
 import { RESULT_FORMAT } from '../sim/result.ts';
 import type { Validation } from '../validate/policies/evaluate.ts';
+import { predictorOf } from '../viz/validation/words.ts';
 import { formatBytes, formatNs, formatRatio } from './format.ts';
 import { renderTable } from './table.ts';
 
@@ -68,7 +69,7 @@ export const renderValidation = (validation: ValidationDocument, columns: number
     one.standIns.map(({ what }) => what).join(', ') || '–',
   ]);
   return [
-    `${machine.name} (${machine.backend}), predicted by ${experiment.hardware} with ${experiment.stack}`,
+    `${machine.name} (${machine.backend}), predicted by ${predictorOf(experiment)}`,
     ...machine.emulated.map((text) => `emulated: ${text}`),
     '',
     renderTable(

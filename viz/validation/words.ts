@@ -5,9 +5,13 @@ import { errorOf, groupOf, type ValidatedCase, type ValidationResult } from './p
 export const validationTitle = ({ machine }: ValidationResult): string =>
   `How far is the model from ${machine.name}?`;
 
+/** What predicted: the profile, and its software where that was not measured with it. */
+export const predictorOf = ({ hardware, stack }: ValidationResult['experiment']): string =>
+  hardware === stack ? hardware : `${hardware} with ${stack}`;
+
 export const validationLead = ({ machine, experiment, cases }: ValidationResult): string => {
   const policies = new Set(cases.map(({ policy }) => policy)).size;
-  return `${plural(cases.length, 'decode step', 'decode steps')} of ${plural(policies, 'policy', 'policies')}, run by ${machine.backend} kernels on ${machine.date} and predicted from the profile ${experiment.hardware} with ${experiment.stack}. Nothing was fitted on them.`;
+  return `${plural(cases.length, 'decode step', 'decode steps')} of ${plural(policies, 'policy', 'policies')}, run by ${machine.backend} kernels on ${machine.date} and predicted from the profile ${predictorOf(experiment)}. Nothing was fitted on them.`;
 };
 
 export const scatterFinding = ({ summary }: ValidationResult): string =>
