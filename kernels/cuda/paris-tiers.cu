@@ -1,5 +1,7 @@
-// What each sign pattern is worth to a query (calls/paris-tiers.ts): a block a subspace, a thread a pattern, which adds up
-// the keys of all patterns that are nearer to the query than its own; no sort.
+// What each sign pattern is worth to a query (calls/paris-tiers.ts): a warp a subspace, which sorts its patterns by
+// distance in registers (bitonic, 8 patterns a lane) and adds up their keys in that order.
+#include <cmath>
+
 #include "launch.h"
 #include "paris.h"
 
@@ -7,57 +9,111 @@ namespace {
 
 using namespace kvt;
 
+constexpr int kWarps = 4;
+constexpr int kOwn = kPatterns / 32;  // patterns of a lane
+
 struct Tiers {
   const __nv_bfloat16* queries;
   const float* signs;
   const uint32_t* counts;
   uint8_t* tiers;
-  int group, head_dim;
-  double limits[6];  // keys that tiers 6, 5 .. cover
+  int subspaces, group, head_dim;
+  uint32_t limits[6];  // a pattern with fewer keys before it has tier 6, 5 ..
 };
 
+// What a subspace's warp keeps beside its registers.
+template <int kDim>
+struct WarpShared {
+  float query[kDim];
+  uint32_t counts[kPatterns];
+  __align__(8) uint8_t tiers[kPatterns];
+};
+
+// Ascending over the warp: element i of a lane is number lane * kOwn + i.
+__device__ __forceinline__ void sort(uint64_t (&x)[kOwn]) {
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int size = 2; size <= kPatterns; size *= 2) {
+#pragma unroll
+    for (int half = size / 2; half > 0; half /= 2) {
+      if (half >= kOwn) {
+        // The lower of two lanes keeps the smaller, or the larger where the run descends.
+        const bool smaller = ((lane * kOwn & half) == 0) == ((lane * kOwn & size) == 0);
+#pragma unroll
+        for (int i = 0; i < kOwn; i++) {
+          const uint64_t other = __shfl_xor_sync(~0u, x[i], half / kOwn);
+          x[i] = (other < x[i]) == smaller ? other : x[i];
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < kOwn; i++) {
+          if ((i & half) != 0) continue;
+          const bool up = ((size < kOwn ? i : lane * kOwn) & size) == 0;
+          const uint64_t a = x[i], b = x[i + half];
+          const bool swap = (b < a) == up;
+          x[i] = swap ? b : a;
+          x[i + half] = swap ? a : b;
+        }
+      }
+    }
+  }
+}
+
 template <int kPer>
-__global__ void __launch_bounds__(kPatterns) rank_patterns(const Tiers p) {
+__global__ void __launch_bounds__(32 * kWarps) rank_patterns(const Tiers p) {
   begin_kernel();
-  constexpr int kDim = 32 * kPer;
-  __shared__ float query[kDim];
-  __shared__ __align__(16) float costs[kPatterns];
-  __shared__ __align__(16) uint32_t counts[kPatterns];
+  __shared__ WarpShared<32 * kPer> shared[kWarps];
+  const int lane = threadIdx.x & 31;
   const int64_t row = blockIdx.y;
-  const int pattern = threadIdx.x;
-  const int64_t at = (row * gridDim.x + blockIdx.x) * kPatterns + pattern;
-  counts[pattern] = p.counts[at];
-  if (threadIdx.x < 32) {
-    float x[kPer];
-    rotated_query<kPer>(x, p.queries + row * p.group * p.head_dim, p.group, p.head_dim, p.signs);
+  const int subspace = blockIdx.x * kWarps + threadIdx.x / 32;
+  if (subspace >= p.subspaces) return;
+  WarpShared<32 * kPer>& s = shared[threadIdx.x / 32];
+  const int64_t at = (row * p.subspaces + subspace) * kPatterns;
 #pragma unroll
-    for (int i = 0; i < kPer; i++) query[threadIdx.x * kPer + i] = x[i];
-  }
-  __syncthreads();
-  float cost = 0;
-  for (int c = 0; c < kSubspace; c++) {
-    const float q = query[blockIdx.x * kSubspace + c];
-    if ((q < 0) != ((pattern >> c & 1) != 0)) cost += fabsf(q);
-  }
-  costs[pattern] = cost;
-  __syncthreads();
-  uint32_t covered = 0;
-#pragma unroll 8
-  for (int other = 0; other < kPatterns; other += 4) {
-    const float4 cost_of = *reinterpret_cast<const float4*>(costs + other);
-    const uint4 count_of = *reinterpret_cast<const uint4*>(counts + other);
-    const auto add = [&](float its_cost, uint32_t count, int its_pattern) {
-      if (its_cost < cost || (its_cost == cost && its_pattern < pattern)) covered += count;
-    };
-    add(cost_of.x, count_of.x, other);
-    add(cost_of.y, count_of.y, other + 1);
-    add(cost_of.z, count_of.z, other + 2);
-    add(cost_of.w, count_of.w, other + 3);
-  }
-  int tier = 0;
+  for (int i = 0; i < kOwn; i++) s.counts[32 * i + lane] = p.counts[at + 32 * i + lane];
+  float x[kPer];
+  rotated_query<kPer>(x, p.queries + row * p.group * p.head_dim, p.group, p.head_dim, p.signs);
 #pragma unroll
-  for (int i = 0; i < 6; i++) tier += covered < p.limits[i];
-  p.tiers[at] = static_cast<uint8_t>(tier);
+  for (int i = 0; i < kPer; i++) s.query[lane * kPer + i] = x[i];
+  __syncwarp();
+  // A pattern by its distance, then by its number: distances are not negative, so their bits order as they do.
+  uint64_t keys[kOwn];
+  float q[kSubspace];
+#pragma unroll
+  for (int c = 0; c < kSubspace; c++) q[c] = s.query[subspace * kSubspace + c];
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    const int pattern = lane * kOwn + i;
+    float cost = 0;
+#pragma unroll
+    for (int c = 0; c < kSubspace; c++)
+      if ((q[c] < 0) != ((pattern >> c & 1) != 0)) cost += fabsf(q[c]);
+    keys[i] = static_cast<uint64_t>(__float_as_uint(cost)) << 32 | static_cast<uint32_t>(pattern);
+  }
+  sort(keys);
+  uint32_t own[kOwn];
+  uint32_t sum = 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    own[i] = sum;
+    sum += s.counts[keys[i] & (kPatterns - 1)];
+  }
+  uint32_t before = sum;
+#pragma unroll
+  for (int by = 1; by < 32; by *= 2) {
+    const uint32_t other = __shfl_up_sync(~0u, before, by);
+    if (lane >= by) before += other;
+  }
+  before -= sum;
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    int tier = 0;
+#pragma unroll
+    for (int limit = 0; limit < 6; limit++) tier += before + own[i] < p.limits[limit];
+    s.tiers[keys[i] & (kPatterns - 1)] = static_cast<uint8_t>(tier);
+  }
+  __syncwarp();
+  reinterpret_cast<uint2*>(p.tiers + at)[lane] = reinterpret_cast<const uint2*>(s.tiers)[lane];
 }
 
 kvt_status paris_tiers(const CudaCall& call) {
@@ -71,13 +127,16 @@ kvt_status paris_tiers(const CudaCall& call) {
   p.head_dim = static_cast<int>(call.integer(KVT_PARIS_TIERS_INT_HEAD_DIM));
   constexpr double kShares[6] = {0.05, 0.15, 0.3, 0.5, 0.75, 1};
   const double wanted = call.real(KVT_PARIS_TIERS_REAL_RHO) * static_cast<double>(call.integer(KVT_PARIS_TIERS_INT_TOKENS));
-  for (int i = 0; i < 6; i++) p.limits[i] = kShares[i] * wanted;
+  for (int i = 0; i < 6; i++) p.limits[i] = static_cast<uint32_t>(std::ceil(kShares[i] * wanted));
   if (rows < 1 || rows > 65535 || p.group < 1)
     return fail(KVT_INVALID, "paris-tiers: expected rows 1 to 65535 and group 1 or more");
+  if (reinterpret_cast<uintptr_t>(p.tiers) % 8 != 0)
+    return fail(KVT_INVALID, "paris-tiers: expected tiers aligned to 8 bytes");
   const int dim = padded_dim(p.head_dim);
-  const dim3 grid(static_cast<unsigned>(dim / kSubspace), static_cast<unsigned>(rows));
+  p.subspaces = dim / kSubspace;
+  const dim3 grid(static_cast<unsigned>((p.subspaces + kWarps - 1) / kWarps), static_cast<unsigned>(rows));
   const bool known = for_padded_dim(dim, [&](auto per) {
-    launch_kernel(call, rank_patterns<decltype(per)::value>, {grid, kPatterns}, p);
+    launch_kernel(call, rank_patterns<decltype(per)::value>, {grid, 32 * kWarps}, p);
   });
   if (!known) return fail(KVT_INVALID, "paris-tiers: headDim %d, expected 33 to 1024", p.head_dim);
   return after_launch("paris-tiers");
