@@ -63,7 +63,7 @@ export const restartApart = async (
         reject(
           new KernelError(
             'fault',
-            `the measuring process ended (${signal ?? `exit ${code}`}), nothing was written; run it again, with less --memory if the machine ran out of it`,
+            `the measuring process ended (${signal ?? `exit ${code}`}) and left no times; run it again, with less --memory if the machine ran out of it`,
           ),
         );
     });
