@@ -28,7 +28,7 @@ const orDash = (value: number | null, write: (value: number) => string): string 
   value === null ? '–' : write(value);
 
 const LEGEND = [
-  'predicted: the model, from the machine profile alone. measured: median of all repeats. error: of the prediction.',
+  'predicted: the model, from the machine profile alone. measured: median of the quietest round. error: of the prediction.',
   'bytes: what the calls touch. output: error of attention against exact attention over the same choice.',
   'sets: Jaccard of what kernels select against what the policy selects.',
   'floor: bytes and flops at measured ceilings along what waits for each other, without launches.',

@@ -5,7 +5,6 @@ import * as z from 'zod';
 
 /** From the most to the least trustworthy; `assumed` numbers say in `how` which mechanism they follow from. */
 export const statusSchema = z.enum(['measured', 'fitted', 'published', 'datasheet', 'assumed']);
-export type Status = z.infer<typeof statusSchema>;
 
 export const provenance = {
   status: statusSchema,

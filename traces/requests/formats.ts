@@ -5,8 +5,6 @@ import type { RequestFormat } from './request-trace.ts';
 
 const formats: readonly RequestFormat[] = Object.values<RequestFormat>(catalog);
 
-export const requestFormats: readonly RequestFormat[] = formats;
-
 /** The one format whose sniff says yes. Throws TraceError 'not-supported' that lists the known formats. */
 export const sniffFormat = (head: string, path: string): RequestFormat => {
   const found = formats.find((format) => format.sniff(head, path));

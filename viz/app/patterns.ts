@@ -37,10 +37,6 @@ const strokes: Readonly<Record<Texture, string>> = {
 /** What `fill` or `stroke` of a kind's shapes is; unknown kinds share one. */
 export const kindFill = (kind: string): string => `url(#kind-${kind in fills ? kind : 'other'})`;
 
-/** The hatch of flows away from compute. */
-export const outwardFill = (tier: string): string =>
-  `url(#outward-${tier === 'dram' || tier === 'hbm' ? tier : 'compute'})`;
-
 /** One invisible svg with all pattern definitions; must be in the document, and not `display: none`. */
 export const patternSheet = (): SVGSVGElement | null => {
   const svg = create('svg')

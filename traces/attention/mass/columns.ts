@@ -7,10 +7,9 @@ import { TraceError } from '../../error.ts';
 import { type AttentionMetadata, checkAttentionMetadata } from '../metadata.ts';
 
 export const massFormat = 'kvtier.attention-mass/1';
-/** Columns that every table has, then those that it may have. */
+/** Columns that every table has. */
 export const indexColumns = ['step', 'layer', 'kvHead', 'block'] as const;
 export const massColumns = [...indexColumns, 'mass'] as const;
-export const detailColumns = ['top1Share', 'entropy'] as const;
 
 const envelopeSchema = z.object({ format: z.literal(massFormat), trace: z.unknown() });
 
