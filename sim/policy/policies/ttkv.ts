@@ -1,8 +1,8 @@
 /**
  * TTKV: tiers by age. Recent KV stays in HBM at full precision; older KV lies in DRAM as K8V4 blocks, of which the
  * query's best are streamed in and attended block by block, merged by log-sum-exp. arXiv 2604.19769.
- * The paper's fast-tier size, block budget and selector are not public: they are parameters here. Scales stay in
- * HBM beside the block summaries, so a block crosses the link as its bare codes (128·d·1.5 bytes per KV head).
+ * The paper's fast-tier size, block budget, selector and copy calls are not public: they are parameters here. Scales
+ * stay in HBM beside the block summaries, so a block crosses the link as its bare codes (128·d·1.5 bytes per KV head).
  */
 import * as z from 'zod';
 import { SimError } from '../../error.ts';
@@ -55,7 +55,12 @@ const config = z.object({
     .min(0)
     .default(0)
     .describe('normal noise on the queries that choose, as a ratio to their length'),
-  mode: z.enum(['dma', 'dma-batch']).default('dma').describe('how chosen blocks cross the link'),
+  mode: z
+    .enum(['dma', 'dma-batch', 'uva'])
+    .default('dma-batch')
+    .describe(
+      'how chosen blocks cross the link: a copy call a block, one call for all of a stage, or a kernel; not published',
+    ),
   scales: z.enum(['hbm', 'with-block']).default('hbm').describe('where quantisation scales live'),
 });
 
