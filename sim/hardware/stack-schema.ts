@@ -113,7 +113,8 @@ export const stackSchema = z.strictObject({
   hostKernels: z.record(z.string(), kernelLaw).optional(),
   /**
    * Shares of a law's speed on grids of sizes, by the name of the law: `attend`, `gemm`, `select`, `rows` (gathered),
-   * `batch` (copies in one call), `pageable.h2d` and `.d2h`, `cpu-gather`, `file`, `host.NAME` of host kernels, or a kernel's. Time = the law's over the share, see sim/timing/utilisation.ts.
+   * `batch` (copies in one call), `pageable.h2d` and `.d2h`, `cpu-gather`, `file`, `host.NAME` of host kernels, or a
+   * kernel's. Time = the law's over the share, see sim/timing/utilisation.ts.
    */
   utilisation: z.record(z.string(), utilisation).optional(),
 });

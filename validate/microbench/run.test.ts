@@ -1,5 +1,6 @@
 /** Every microbenchmark builds calls that its kernels take, predicts what it times, and is put together as samples. */
 import { describe, expect, it } from 'vitest';
+import type { Backend } from '../../kernels/backend.ts';
 import { specOf } from '../../kernels/check-call.ts';
 import { openReference } from '../../kernels/reference.ts';
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
@@ -77,6 +78,26 @@ describe('a restart', () => {
     const samples = samplesOf(backend, some, restarts, '2026-11-22');
     expect(samples.sites.length).toBe(some.length);
     for (const { restartNs } of samples.sites) expect(restartNs.length).toBe(2);
+  });
+});
+
+describe('visits', () => {
+  it('of a site of the host are three, and the quietest counts', async () => {
+    const one = (name: string) => sites.filter(({ benchmark }) => benchmark === name).slice(0, 1);
+    const some = [...one('pageable'), ...one('select')];
+    const visitsNs = [5e6, 1e6, 3e6, 2e6];
+    let visits = 0;
+    const gpu: Backend = Object.assign(openReference(), {
+      name: 'cuda' as const,
+      run: async () =>
+        await Promise.resolve({ totalNs: [visitsNs[visits++]], startNs: null, endNs: null, graph: true }),
+    });
+    const { samplesNs } = await runRestart(gpu, grouped(one('pageable')), 1, undefined, 0);
+    expect(visits).toBe(3);
+    expect(Object.values(samplesNs)).toEqual([[1e6 / one('pageable')[0].site.passes]]);
+    visits = 0;
+    await runRestart(gpu, grouped(some), 1, undefined, 0);
+    expect(visits).toBe(4);
   });
 });
 
