@@ -37,25 +37,6 @@ constexpr int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / 
 // Query heads are taken in fours; one alone, as where heads choose their own tokens, by itself.
 inline int64_t heads_of(const Attention& a) { return a.group == 1 ? 1 : padded(a.group, 4); }
 
-// 2^x for x <= 0, relative error 2e-7: Taylor series of 2^f, f in [-0.5, 0.5], to degree 7.
-inline float exp2_of(float x) {
-  x = x < -126 ? -126 : x;
-  const float whole = static_cast<float>(static_cast<int>(x - 0.5f));
-  const float f = x - whole;
-  float y = 1.5252734e-5f;
-  y = y * f + 1.5403530e-4f;
-  y = y * f + 1.3333558e-3f;
-  y = y * f + 9.6181291e-3f;
-  y = y * f + 5.5504109e-2f;
-  y = y * f + 2.4022651e-1f;
-  y = y * f + 6.9314718e-1f;
-  y = y * f + 1.0f;
-  const uint32_t bits = static_cast<uint32_t>(static_cast<int>(whole) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return y * power;
-}
-
 // Sums of a run: o [heads, width], then maxima in log2, then weights' sums. Heads are padded to fours.
 struct Sums {
   float* o;
@@ -106,35 +87,54 @@ struct Tile {
   uint32_t reads[kTile];
   const uint8_t* pages[kTile];
   int64_t places[kTile];
+  // Rows of the keys and of the values.
+  const uint8_t* keys[kTile];
+  const uint8_t* values[kTile];
 };
 
 // False, and the entry, where a page is not in the pool: the table is data.
 bool locate(const Attention& a, int64_t row, int64_t first, int64_t to, Tile& tile) {
   tile.tokens = static_cast<int>(std::min<int64_t>(kTile, to - first));
-  for (int t = 0; t < tile.tokens; t++) {
-    const int64_t entry = a.offsets[row] + (first + t) / a.page_tokens;
+  const int64_t key_bytes = a.keys.half.row_bytes(a.dim), value_bytes = a.values.half.row_bytes(a.dim);
+  int64_t entry = a.offsets[row] + first / a.page_tokens, place = first % a.page_tokens;
+  for (int t = 0; t < tile.tokens; t++, place++) {
+    if (place == a.page_tokens) {
+      entry++;
+      place = 0;
+    }
     if (a.table[entry] >= a.pages) {
       *a.outside = entry;
       return false;
     }
     tile.pages[t] = a.pool + a.table[entry] * a.page_stride;
-    tile.places[t] = (first + t) % a.page_tokens;
+    tile.places[t] = place;
+    tile.keys[t] = tile.pages[t] + a.keys.rows + place * key_bytes;
+    tile.values[t] = tile.pages[t] + a.values.rows + place * value_bytes;
     tile.reads[t] = a.mask == nullptr ? ~0u : a.mask[entry];
   }
   return true;
 }
 
-// Rows of the coming tile, which lie anywhere, are asked for while this one is computed: a few at a time, as many as a
-// core can have on their way. Inlined in any case: GCC drops calls of functions that do nothing else.
+// Into the core's second cache: the first holds no coming tile beside this one, and waits for fewer lines.
+constexpr int kNearCache = 2;
+
+// Rows of the coming tile, which lie anywhere, are asked for while this one is computed, a few at a time, as many as a core
+// can have on their way: half of its tokens with the keys of this one, half with the values. Key and value of a token are
+// asked for together: where they lie side by side, they share a page's translation and the processor's own prefetches.
+// Inlined in any case: GCC drops calls of functions that do nothing else.
 struct Ahead {
   const Tile& tile;
-  const PageSide& side;
+  int key_bytes, value_bytes, first;
 
+  [[gnu::always_inline]] static void fetch_row(const uint8_t* row, int bytes) {
+    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(row + line, 0, kNearCache);
+  }
+  // As token t of this tile is computed on.
   [[gnu::always_inline]] void fetch(int t) const {
-    if (t >= tile.tokens) return;
-    const int64_t bytes = side.half.row_bytes(side.dim);
-    const uint8_t* row = tile.pages[t] + side.rows + tile.places[t] * bytes;
-    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(row + line);
+    const int coming = first + t / 2;
+    if (t % 2 == 1 || coming >= tile.tokens) return;
+    fetch_row(tile.keys[coming], key_bytes);
+    fetch_row(tile.values[coming], value_bytes);
   }
 };
 
@@ -152,10 +152,10 @@ struct Decoded {
 };
 
 struct Direct {
-  const uint16_t* rows[kTile];
+  const uint8_t* const* rows;
   Pair at(int t, int d) const {
     typedef uint32_t Words __attribute__((vector_size(4 * kLanes), aligned(2), may_alias));
-    const Words words = *reinterpret_cast<const Words*>(rows[t] + d);
+    const Words words = *reinterpret_cast<const Words*>(rows[t] + 2 * d);
     const Words even = words << 16, odd = words & 0xffff0000u;
     return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
   }
@@ -167,13 +167,6 @@ inline bool reads_direct(const Attention& a) { return a.format == FORMAT_BF16 &&
 inline int place_in(const Attention& a, int d) {
   if (!reads_direct(a)) return d;
   return d / kPair * kPair + d % 2 * kLanes + d % kPair / 2;
-}
-
-inline Direct direct_rows(const Tile& tile, const PageSide& side) {
-  Direct direct;
-  for (int t = 0; t < tile.tokens; t++)
-    direct.rows[t] = reinterpret_cast<const uint16_t*>(tile.pages[t] + side.rows) + tile.places[t] * side.dim;
-  return direct;
 }
 
 // s [heads, kTile] at token t = products of `heads` queries with `count` rows from there: enough sums side by side that
@@ -243,34 +236,38 @@ void accumulate(const float* p, int width, const Rows& rows, int tokens, float* 
   for (; d < width; d += kPair) accumulate_pairs<heads, 1>(p, width, rows, tokens, o, d, ahead);
 }
 
-// Logits of a tile to weights relative to the maxima so far.
+// What heads don't read, and what lies beyond the tile's tokens, is left out of the logits.
+inline void mask_logits(const uint32_t* reads, int tokens, int h, float* row) {
+  for (int t = 0; t < tokens; t++) row[t] = reads[t] >> h & 1 ? row[t] : -INFINITY;
+}
+
+// Logits of a tile, in powers of two, to weights relative to the maxima so far.
 void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int tokens, float* s) {
+  const int padded_tokens = static_cast<int>(padded(tokens, kLanes));
   for (int h = 0; h < a.group; h++) {
     float* row = s + h * kTile;
-    float top = sums.most[h];
-#pragma omp simd reduction(max : top)
-    for (int t = 0; t < tokens; t++) {
-      row[t] = reads[t] >> h & 1 ? row[t] * a.scale_log2 : -INFINITY;
-      top = row[t] > top ? row[t] : top;
-    }
+    if (a.mask != nullptr) mask_logits(reads, tokens, h, row);
+    std::fill(row + tokens, row + padded_tokens, -INFINITY);
+    Lanes tops = lanes_at(row);
+    for (int t = kLanes; t < padded_tokens; t += kLanes) tops = lanes_at(row + t) > tops ? lanes_at(row + t) : tops;
+    const float top = std::max(sums.most[h], most_of(tops));
     if (top == -INFINITY) {
-      for (int t = 0; t < tokens; t++) row[t] = 0;
+      std::fill(row, row + tokens, 0.0f);
       continue;
     }
     if (top > sums.most[h]) {
-      const float keep = sums.most[h] == -INFINITY ? 0 : exp2_of(sums.most[h] - top);
+      const float keep = sums.most[h] == -INFINITY ? 0 : exp2_of(Lanes{} + (sums.most[h] - top))[0];
       for (int d = 0; d < a.width; d++) sums.o[h * a.width + d] *= keep;
       sums.sum[h] *= keep;
       sums.most[h] = top;
     }
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int t = 0; t < tokens; t++) {
-      const float weight = exp2_of(row[t] - top);
-      row[t] = row[t] == -INFINITY ? 0 : weight;
-      sum += row[t];
+    Lanes sum{};
+    for (int t = 0; t < padded_tokens; t += kLanes) {
+      const Lanes weights = exp2_of(lanes_at(row + t) - top);
+      *reinterpret_cast<Lanes*>(row + t) = weights;
+      sum += weights;
     }
-    sums.sum[h] += sum;
+    sums.sum[h] += total(sum);
   }
 }
 
@@ -280,18 +277,20 @@ void attend_tile(const Attention& a, const Tile& tile, const Tile& next, const K
   const int width = a.width, tokens = tile.tokens;
   const Tile none{};
   // The first heads' pass brings the rows, later ones find them.
-  const auto ahead = [&](int h, const PageSide& side) { return Ahead{h == 0 ? next : none, side}; };
+  const auto ahead = [&](int h, int first) {
+    return Ahead{h == 0 ? next : none, a.keys.half.row_bytes(a.dim), a.values.half.row_bytes(a.dim), first};
+  };
   if (a.group == 1) {
-    multiply<1>(scratch.q, width, keys, tokens, scratch.s, ahead(0, a.keys));
+    multiply<1>(scratch.q, width, keys, tokens, scratch.s, ahead(0, 0));
     weigh(a, sums, tile.reads, tokens, scratch.s);
-    accumulate<1>(scratch.s, width, values, tokens, sums.o, ahead(0, a.values));
+    accumulate<1>(scratch.s, width, values, tokens, sums.o, ahead(0, kTile / 2));
     return;
   }
   for (int h = 0; h < a.group; h += 4)
-    multiply<4>(scratch.q + h * width, width, keys, tokens, scratch.s + h * kTile, ahead(h, a.keys));
+    multiply<4>(scratch.q + h * width, width, keys, tokens, scratch.s + h * kTile, ahead(h, 0));
   weigh(a, sums, tile.reads, tokens, scratch.s);
   for (int h = 0; h < a.group; h += 4)
-    accumulate<4>(scratch.s + h * kTile, width, values, tokens, sums.o + h * width, ahead(h, a.values));
+    accumulate<4>(scratch.s + h * kTile, width, values, tokens, sums.o + h * width, ahead(h, kTile / 2));
 }
 
 }  // namespace

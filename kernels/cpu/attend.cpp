@@ -18,7 +18,7 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
   for (int h = 0; h < a.group; h++) {
     std::fill(scratch.q + h * a.width + a.dim, scratch.q + (h + 1) * a.width, 0.0f);
     for (int d = 0; d < a.dim; d++)
-      scratch.q[h * a.width + place_in(a, d)] = of_number(queries[h * a.dim + d], a.q_f16);
+      scratch.q[h * a.width + place_in(a, d)] = of_number(queries[h * a.dim + d], a.q_f16) * a.scale_log2;
   }
   const int64_t heads = heads_of(a);
   std::fill(sums.o, sums.o + heads * a.width, 0.0f);
@@ -31,7 +31,7 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
     next.tokens = 0;
     if (first + kTile < to && !locate(a, row, first + kTile, to, next)) return;
     if (reads_direct(a)) {
-      attend_tile(a, now, next, direct_rows(now, a.keys), direct_rows(now, a.values), scratch, sums);
+      attend_tile(a, now, next, Direct{now.keys}, Direct{now.values}, scratch, sums);
       continue;
     }
     for (int t = 0; t < now.tokens; t++) {
@@ -69,8 +69,8 @@ void finish_row(const Attention& a, float* memory, int64_t row, int64_t first, i
       const Sums part = sums_at(a, memory, run);
       if (!(part.sum[h] > 0)) continue;
       const float top = std::max(all.most[h], part.most[h]);
-      const float keep = all.sum[h] > 0 ? exp2_of(all.most[h] - top) : 0;
-      const float by = exp2_of(part.most[h] - top);
+      const Lanes powers = exp2_of(Lanes{all.most[h] - top, part.most[h] - top});
+      const float keep = all.sum[h] > 0 ? powers[0] : 0, by = powers[1];
       for (int d = 0; d < a.dim; d++)
         all.o[h * a.width + d] = all.o[h * a.width + d] * keep + part.o[h * a.width + d] * by;
       all.sum[h] = all.sum[h] * keep + part.sum[h] * by;

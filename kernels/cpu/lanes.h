@@ -29,18 +29,49 @@ inline const Lanes& lanes_at(const float* from) { return *reinterpret_cast<const
   return reinterpret_cast<const Lanes&>(words);
 }
 
-[[maybe_unused]] inline float total(const Lanes& x) {
-  typedef float Quarter __attribute__((vector_size(16)));
+typedef float Quarter __attribute__((vector_size(16)));
+
+// All numbers joined in pairs by `join`, which takes its arguments in any order.
+template <typename Join>
+[[gnu::always_inline]] inline float joined(const Lanes& x, Join join) {
 #if defined(__AVX512F__)
-  Quarter sum = (__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7)) +
-                (__builtin_shufflevector(x, x, 8, 9, 10, 11) + __builtin_shufflevector(x, x, 12, 13, 14, 15));
+  Quarter all = join(join(__builtin_shufflevector(x, x, 0, 1, 2, 3), __builtin_shufflevector(x, x, 4, 5, 6, 7)),
+                     join(__builtin_shufflevector(x, x, 8, 9, 10, 11), __builtin_shufflevector(x, x, 12, 13, 14, 15)));
 #elif defined(__AVX__)
-  Quarter sum = __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
+  Quarter all = join(__builtin_shufflevector(x, x, 0, 1, 2, 3), __builtin_shufflevector(x, x, 4, 5, 6, 7));
 #else
-  Quarter sum = x;
+  Quarter all = x;
 #endif
-  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1);
-  return sum[0] + sum[1];
+  all = join(all, __builtin_shufflevector(all, all, 2, 3, 0, 1));
+  return join(all, __builtin_shufflevector(all, all, 1, 0, 3, 2))[0];
+}
+
+[[maybe_unused]] inline float total(const Lanes& x) {
+  return joined(x, [](const Quarter& a, const Quarter& b) -> Quarter { return a + b; });
+}
+
+[[maybe_unused]] inline float most_of(const Lanes& x) {
+  return joined(x, [](const Quarter& a, const Quarter& b) -> Quarter { return a > b ? a : b; });
+}
+
+// 2^x for x <= 0, relative error 2e-7, 0 below 2^-126: Taylor series of 2^f, f in [-0.5, 0.5], to degree 7.
+[[maybe_unused]] inline Lanes exp2_of(const Lanes& given) {
+  typedef int32_t Integers __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: whole numbers are its last places
+  const Lanes least = Lanes{} - 126.0f;
+  const Lanes x = given > least ? given : least;
+  const Lanes shifted = x + kRound;
+  const Lanes f = x - (shifted - kRound);
+  Lanes y = f * 1.5252734e-5f + 1.5403530e-4f;
+  y = y * f + 1.3333558e-3f;
+  y = y * f + 9.6181291e-3f;
+  y = y * f + 5.5504109e-2f;
+  y = y * f + 2.4022651e-1f;
+  y = y * f + 6.9314718e-1f;
+  y = y * f + 1.0f;
+  const Integers power = (reinterpret_cast<Integers>(shifted) - 0x4b400000 + 127) << 23;
+  const Lanes result = y * reinterpret_cast<Lanes>(power);
+  return given > least ? result : Lanes{};
 }
 
 // out[j * apart] = product of row j of four, `width` apart, with a vector.

@@ -77,31 +77,26 @@ class Marks {
   int64_t words_ = 0, room_ = 0;
 };
 
+// The lists of one query: table t's begin at postings + t * count, the bounds of its codes' at starts + t * bounds.
 struct Lookup {
   const uint16_t* codes;
   const uint32_t *starts, *postings;
-  int64_t group, count, tables, lists, buckets, code_stride;
+  int64_t count, tables, bounds, code_stride;
 
-  // Of the table-th list of a query's row.
-  int64_t list_of(int64_t table, int64_t query) const { return query / group % lists * tables + table; }
+  const uint32_t* bounds_of(int64_t table) const { return starts + table * bounds + codes[table * code_stride]; }
 
-  const uint32_t* bounds(int64_t table, int64_t query) const {
-    const int64_t code = (query / group * tables + table) * code_stride + query % group;
-    return starts + list_of(table, query) * (buckets + 1) + codes[code];
-  }
-
-  template <int met>
-  void mark_tables(int64_t query, Marks& marks) const {
+  template <int collisions>
+  void mark_tables(Marks& marks) const {
     for (int64_t table = 0; table < tables; table++) {
-      if (table + 2 * kTablesAhead < tables) __builtin_prefetch(bounds(table + 2 * kTablesAhead, query));
+      if (table + 2 * kTablesAhead < tables) __builtin_prefetch(bounds_of(table + 2 * kTablesAhead));
       if (table + kTablesAhead < tables) {
-        const uint32_t* coming = bounds(table + kTablesAhead, query);
-        const uint32_t* list = postings + list_of(table + kTablesAhead, query) * count;
+        const uint32_t* coming = bounds_of(table + kTablesAhead);
+        const uint32_t* list = postings + (table + kTablesAhead) * count;
         for (int64_t line = 0; line < kLinesAhead && coming[0] + 16 * line < coming[1]; line++)
           __builtin_prefetch(list + coming[0] + 16 * line);
       }
-      const uint32_t* now = bounds(table, query);
-      marks.mark<met>(postings + list_of(table, query) * count + now[0], now[1] - now[0]);
+      const uint32_t* now = bounds_of(table);
+      marks.mark<collisions>(postings + table * count + now[0], now[1] - now[0]);
     }
   }
 };
@@ -124,7 +119,7 @@ kvt_status lsh_match(const CpuCall& call) {
   const uint32_t* postings = call.at<const uint32_t>(KVT_LSH_MATCH_REF_POSTINGS);
   uint32_t* ids = call.at<uint32_t>(KVT_LSH_MATCH_REF_IDS);
   uint32_t* counts = call.at<uint32_t>(KVT_LSH_MATCH_REF_COUNTS);
-  const Lookup lookup{codes, starts, postings, group, count, tables, lists, int64_t{1} << hashes, code_stride};
+  const int64_t bounds = (int64_t{1} << hashes) + 1;
   std::atomic<bool> starved = false;
   call.threads.run(rows * group, [&](int64_t from, int64_t to) {
     static thread_local Marks marks;
@@ -133,9 +128,12 @@ kvt_status lsh_match(const CpuCall& call) {
       return;
     }
     for (int64_t query = from; query < to; query++) {
+      const int64_t row = query / group, first = row % lists * tables;
+      const Lookup lookup{codes + row * tables * code_stride + query % group, starts + first * bounds,
+                          postings + first * count, count, tables, bounds, code_stride};
       marks.clear();
-      if (collisions == 2) lookup.mark_tables<2>(query, marks);
-      else lookup.mark_tables<1>(query, marks);
+      if (collisions == 2) lookup.mark_tables<2>(marks);
+      else lookup.mark_tables<1>(marks);
       counts[query] = marks.collect(collisions, ids + query * id_stride);
     }
   });
