@@ -3,11 +3,14 @@ import { FORMATS, type FormatName, pageStrideOf } from '../../kernels/formats.ts
 import { codedBytesPerToken } from '../../sim/policy/codec.ts';
 import { catalog as codecs } from '../../sim/policy/codecs/catalog.generated.ts';
 import type { Operation } from '../../sim/program/operation.ts';
-import { type Bounds, powers, type Site } from './microbench.ts';
+import type { Bounds, Site } from './microbench.ts';
 import { kernelSite } from './score-sites.ts';
 
 const HEAD_DIM = 128;
 const PAGE_TOKENS = 64;
+
+/** Pages of a site: closer together where the blocks of a kernel begin to take turns. */
+const PAGES = [1, 4, 16, 32, 64, 128, 256, 1024, 4096, 16_384];
 
 /** Codecs that have a page format of the same name. */
 const NAMES = (Object.keys(FORMATS) as FormatName[]).filter((name) => Object.hasOwn(codecs, name));
@@ -55,7 +58,7 @@ const siteOf = (bounds: Bounds, way: 'encode' | 'decode', name: FormatName, page
 /** Sites of one way, all formats, from one page to as many as fit. */
 export const codecSites = (bounds: Bounds, way: 'encode' | 'decode'): readonly Site[] =>
   NAMES.flatMap((name) =>
-    powers(1, 16_384, 2)
-      .filter((pages) => pages * PAGE_TOKENS * 4 * HEAD_DIM <= bounds.hbmBytes / 8)
-      .map((pages) => siteOf(bounds, way, name, pages)),
+    PAGES.filter((pages) => pages * PAGE_TOKENS * 4 * HEAD_DIM <= bounds.hbmBytes / 8).map((pages) =>
+      siteOf(bounds, way, name, pages),
+    ),
   );

@@ -32,8 +32,7 @@ const { groupSize, headDim, kBytesPerToken, vBytesPerToken } = world;
 const ROWS = [
   { kvHeads: 4, batch: 1, step: 4 },
   { kvHeads: 8, batch: 1, step: 2 },
-  { kvHeads: 8, batch: 3, step: 4 },
-  { kvHeads: 8, batch: 8, step: 2 },
+  { kvHeads: 8, batch: 8, step: 4 },
   { kvHeads: 8, batch: 32, step: 4 },
 ];
 type Rows = (typeof ROWS)[number];

@@ -9,7 +9,7 @@ export const microbench = {
   kernels: ['gather'],
   sites: ({ hbmBytes }) => {
     const regionBytes = Math.min(2 ** 31, hbmBytes / 4);
-    return powers(64, 16_384, 2).flatMap((rowBytes) =>
+    return powers(64, 16_384, 4).flatMap((rowBytes) =>
       powers(256, 2 ** 20, 2)
         .filter((rows) => rows * rowBytes <= regionBytes / 4)
         .map((rows) => kernelRows('hbm', { rows, rowBytes, regionBytes })),

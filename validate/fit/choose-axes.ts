@@ -1,0 +1,84 @@
+/**
+ * Which sizes a table goes by: those that help to predict sites from others, found by cross-validation on the sites that
+ * the table may know. A size that says nothing, or the same as another, only spreads sites over a larger grid.
+ */
+import type { SizeName } from '../../sim/hardware/utilisation-schema.ts';
+import type { Sizes } from '../../sim/timing/sizes.ts';
+import { type AxisChoice, axesOf, fitGrid, logShareAt, placesOf, type Shown } from './grid.ts';
+
+/** Parts of the sites, each predicted from the others. */
+const FOLDS = 10;
+/** A further axis must lower the error by this share. */
+const LEAST_GAIN = 0.02;
+const MOST_AXES = 5;
+/** No larger grids, so that stacks stay small. */
+const MOST_POINTS = 10_000;
+/** A hundredth of what sites say is exact enough to choose by. */
+const TOLERANCE = 1e-3;
+
+interface Tried {
+  readonly choices: readonly AxisChoice[];
+  readonly error: number;
+}
+
+/** Neighbours in the list are often neighbours in size: which part a site is in follows from nothing. */
+const foldOf = (at: number): number => (Math.imul(at + 1, 0x9e3779b1) >>> 16) % FOLDS;
+
+/** Mean error of sites in parts predicted from the others, in logarithms of time; infinite where the grid is too large. */
+const errorOf = (choices: readonly AxisChoice[], shown: readonly Shown[], all: readonly Sizes[]): number => {
+  const axes = axesOf(choices, all);
+  if (axes.reduce((points, { at }) => points * at.length, 1) > MOST_POINTS) return Infinity;
+  if (axes.length < choices.length) return Infinity;
+  const places = placesOf(axes, shown);
+  let sum = 0;
+  for (let fold = 0; fold < FOLDS; fold++) {
+    const logShares = fitGrid(
+      axes,
+      places.filter((_, at) => foldOf(at) !== fold),
+      TOLERANCE,
+    );
+    places.forEach(({ corners, logShare }, at) => {
+      if (foldOf(at) === fold) sum += Math.abs(logShare - logShareAt(corners, logShares));
+    });
+  }
+  return sum / places.length;
+};
+
+/**
+ * Axes among `names`, added one by one, or two where neither helps alone, while the error on sites left out falls; `all` are the sizes of all sites that the
+ * grid must hold. Empty where no axis helps.
+ */
+export const chooseAxes = (
+  names: readonly SizeName[],
+  shown: readonly Shown[],
+  all: readonly Sizes[],
+): readonly AxisChoice[] => {
+  const varying = names.filter((of) => axesOf([{ of, apart: 'fine' }], all).length > 0);
+  const fine = (of: SizeName): AxisChoice => ({ of, apart: 'fine' });
+  let best: Tried = { choices: [], error: errorOf([], shown, all) };
+  const improve = (tries: readonly (readonly AxisChoice[])[]): boolean => {
+    const before = best.error;
+    for (const choices of tries) {
+      const error = errorOf(choices, shown, all);
+      if (error < (1 - LEAST_GAIN) * before && error < best.error) best = { choices, error };
+    }
+    return best.error < before;
+  };
+  for (;;) {
+    const { choices } = best;
+    const left = varying.filter((of) => choices.every((one) => one.of !== of)).map(fine);
+    if (choices.length < MOST_AXES && improve(left.map((one) => [...choices, one]))) continue;
+    // Rows say nothing without their length, say.
+    const pairs = left.flatMap((one, at) => left.slice(at + 1).map((other) => [...choices, one, other]));
+    if (choices.length + 1 < MOST_AXES && improve(pairs)) continue;
+    if (improve(choices.map((_, at) => choices.filter((__, i) => i !== at)))) continue;
+    break;
+  }
+  const { choices } = best;
+  improve(
+    choices.map((_, at) =>
+      choices.map((one, i): AxisChoice => (i === at ? { ...one, apart: 'coarse' } : one)),
+    ),
+  );
+  return best.choices;
+};
