@@ -71,6 +71,9 @@ export const acceleratorSchema = z.strictObject({
     passes: quantity,
     passNs: time,
     smBytesPerNs: quantity,
+    /** Blocks that share a row meet; and where maxima of groups come first, the scores above them are listed. */
+    joinNs: time.optional(),
+    listNs: time.optional(),
     errorRatio: error,
   }),
 });

@@ -11,6 +11,9 @@ export const SIZE_NAMES = [
   'tokens',
   'candidates',
   'chosenOf',
+  'way',
+  'slice',
+  'swept',
   'rowBytes',
   'parts',
   'turns',
@@ -20,17 +23,15 @@ export const SIZE_NAMES = [
 ] as const;
 export type SizeName = (typeof SIZE_NAMES)[number];
 
-/** `shares` of a law's speed at the points of the axes, the last axis fastest. */
+/** `shares` of a law's speed at the points of the axes, the last axis fastest; without axes one share holds everywhere. */
 export const utilisation = z
   .strictObject({
-    axes: z
-      .array(
-        z.strictObject({
-          of: z.enum(SIZE_NAMES),
-          at: z.array(z.number().positive()).min(1),
-        }),
-      )
-      .min(1),
+    axes: z.array(
+      z.strictObject({
+        of: z.enum(SIZE_NAMES),
+        at: z.array(z.number().positive()).min(1),
+      }),
+    ),
     shares: z.array(z.number().positive()),
     ...provenance,
   })

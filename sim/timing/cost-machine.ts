@@ -76,6 +76,8 @@ export interface Machine extends SharedResources {
     readonly passes: number;
     readonly passNs: number;
     readonly smBytesPerNs: number;
+    readonly joinNs: number;
+    readonly listNs: number;
     readonly timeRatio: number;
   };
   /** Measured kernels by name; see the stack's schema. */
@@ -204,6 +206,8 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       passes: select.passes.value,
       passNs: select.passNs.value,
       smBytesPerNs: select.smBytesPerNs.value,
+      joinNs: select.joinNs?.value ?? 0,
+      listNs: select.listNs?.value ?? 0,
       timeRatio: stack.select.timeRatio.value,
     },
     index: {

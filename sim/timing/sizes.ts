@@ -9,6 +9,7 @@ import type {
   ScoreOperation,
   SelectOperation,
 } from '../program/operation.ts';
+import { selectBlocks } from './select-blocks.ts';
 import { type Attended, mergeBlock, splitOf, type Tiling } from './tiling.ts';
 
 export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
@@ -114,13 +115,17 @@ export const mergeSizes = ({ bytes, parts }: MergeOperation): Sizes => ({
 
 /** Rows to select from; `chosenOf` = candidates for one that is chosen. */
 export const selectSizes = (
-  { rows, of, k }: Pick<SelectOperation, 'rows' | 'of' | 'k'>,
-  { selectDoubles }: Tiling,
-): Sizes => ({
-  rows,
-  candidates: selectDoubles ? 2 ** Math.ceil(log2(of)) : of,
-  chosenOf: of / Math.max(1, k),
-});
+  operation: Pick<SelectOperation, 'rows' | 'of' | 'k' | 'keys'>,
+  { selectDoubles, selectClusters }: Tiling,
+): Sizes => {
+  const { rows, of, k } = operation;
+  const chosenOf = of / Math.max(1, k);
+  if (selectClusters !== null) {
+    const blocks = selectBlocks(operation, selectClusters);
+    return { rows, chosenOf, way: blocks.way, slice: blocks.slice, swept: blocks.swept };
+  }
+  return { rows, candidates: selectDoubles ? 2 ** Math.ceil(log2(of)) : of, chosenOf };
+};
 
 /** Sizes of one operation; those of a product where it is a single kernel. */
 export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {

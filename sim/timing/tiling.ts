@@ -15,6 +15,8 @@ export interface Tiling {
   readonly attendRows: { readonly value: number; readonly alone: boolean };
   /** Whether rows to select from take what the next power of two does. */
   readonly selectDoubles: boolean;
+  /** Clusters of 1, 2, … blocks of a multiprocessor each that run at once; null = not known. */
+  readonly selectClusters: readonly number[] | null;
   /** How one block joins the parts of a row; null = not known. See the stack's schema. */
   readonly attendMerge: {
     readonly parts: number;
@@ -92,4 +94,5 @@ export const tilingOf = ({ gemm, decodeAttention, select }: Stack, sms: number):
   attendRows: decodeAttention.tileRows ?? TENSOR_ROWS,
   attendMerge: decodeAttention.merge ?? null,
   selectDoubles: select.doubles?.value ?? false,
+  selectClusters: select.clusters?.values ?? null,
 });

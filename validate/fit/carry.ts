@@ -53,6 +53,8 @@ const KEPT: readonly string[] = [
   'accelerator.select.passes',
   'accelerator.select.passNs',
   'accelerator.select.smBytesPerNs',
+  'accelerator.select.joinNs',
+  'accelerator.select.listNs',
   'accelerator.select.errorRatio',
   'link.latencyNs',
   'link.rampNs',

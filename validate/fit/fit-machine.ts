@@ -10,11 +10,12 @@ import { type Constant, type MachineDescription, put, valueAt } from '../overlay
 import { predictNs } from '../predict-site.ts';
 import { measuredNs, type Samples, type SiteSamples } from '../samples.ts';
 import { keepShares } from './carry.ts';
+import type { AxisChoice } from './grid.ts';
 import { type Law, lawsOf } from './laws.ts';
 import { regress } from './least-squares.ts';
 import { describeProcessor, isProcessor, processorLaw } from './processor.ts';
 import { type Pair, type Residuals, residualsOf } from './residuals.ts';
-import { fitTable } from './table.ts';
+import { dropTable, fitTable } from './table.ts';
 
 /** Every so many sites, one is left out of the fit. */
 const HELD_OUT_EVERY = 3;
@@ -28,6 +29,8 @@ const FIRST = {
   choiceNs: 5000,
   d2hLatencyNs: 5000,
   rampNs: 1000,
+  joinNs: 4000,
+  listNs: 4000,
   turnNs: 3000,
   mergeNs: 2000,
   mergeRoundNs: 800,
@@ -137,7 +140,7 @@ type Mutable<T> = { -readonly [name in keyof T]: T[name] };
 
 const describeTiles = (
   { stack }: MachineDescription,
-  backend: string,
+  { backend, clusters }: Samples['machine'],
   { value: _, status: __, ...provenance }: Constant,
 ): void => {
   const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
@@ -152,13 +155,16 @@ const describeTiles = (
   delete attention.tileRows;
   delete attention.merge;
   delete select.doubles;
+  delete select.clusters;
   if (backend !== 'cuda') {
     attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
     return;
   }
   gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
-  select.doubles = { value: true, ...stated, how: 'kernels/cuda/select.h' };
+  const how = 'kernels/cuda/select.h';
+  if (clusters === undefined) select.doubles = { value: true, ...stated, how };
+  else select.clusters = { values: [...clusters], ...stated, how };
   attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
 };
 
@@ -200,7 +206,7 @@ export const fitMachine = (
     const value = site.readingBytes === undefined ? ns : site.readingBytes / ns;
     put(description, site.reading, constant('measured', `${site.benchmark}, ${site.id}`)(value));
   }
-  describeTiles(description, machine.backend, constant('measured')(1));
+  describeTiles(description, machine, constant('measured')(1));
   const predictable = sites.filter(({ operations }) => operations.length > 0);
   const shownLaws = lawsOf(predictable)
     .flatMap((law) => (isProcessor(machine) ? (processorLaw(law) ?? []) : law))
@@ -218,13 +224,13 @@ export const fitMachine = (
     }
     const kept = shown.filter((site) => !isHeldOut(site));
     const left = shown.filter(isHeldOut);
-    const tabulate = (from: readonly SiteSamples[]): void => {
-      if (tables && law.table !== undefined)
-        fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1));
-    };
-    tabulate([]);
+    const tabulate = (from: readonly SiteSamples[], choices?: readonly AxisChoice[]) =>
+      tables && law.table !== undefined
+        ? fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1), choices)
+        : [];
+    if (law.table !== undefined) dropTable(description, law.table.name);
     if (law.parameters.length > 0) fitLaw(description, law, kept, constant('fitted', law.name));
-    tabulate(kept);
+    const axes = tabulate(kept);
     const pairs = pairsOf(description, left.length > 0 ? left : shown);
     const errors = residualsOf(pairs);
     left.forEach((site, at) => {
@@ -244,7 +250,7 @@ export const fitMachine = (
       fit: residualsOf(pairsOf(description, kept)),
       heldOut: left.length > 0 ? errors : null,
     };
-    tabulate(shown);
+    tabulate(shown, axes);
     return fitted;
   });
   if (!isProcessor(machine)) keepShares(description, base, measured);

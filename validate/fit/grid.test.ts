@@ -1,26 +1,34 @@
 /** The grid agrees with what sites show, crosses holes in straight lines, and never leaves what it was shown. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { axesOf, fitGrid } from './grid.ts';
+import { axesOf, fitGrid, placesOf } from './grid.ts';
 
 const line = axesOf(
-  ['bytes'],
+  [{ of: 'bytes', apart: 'fine' }],
   [1024, 2048, 4096, 8192].map((bytes) => ({ bytes })),
 );
 
 describe('axesOf', () => {
   it('takes each size once, ascending, and leaves out what does not vary or is not there', () => {
     const sites = [8, 2, 8].map((rows) => ({ rows, bytes: 64 }));
-    expect(axesOf(['rows', 'bytes', 'parts'], sites)).toEqual([{ of: 'rows', at: [1, 3] }]);
+    expect(
+      axesOf(
+        (['rows', 'bytes', 'parts'] as const).map((of) => ({ of, apart: 'fine' })),
+        sites,
+      ),
+    ).toEqual([{ of: 'rows', at: [1, 3] }]);
   });
 });
 
 describe('fitGrid', () => {
   it('crosses a hole in a straight line and keeps the nearest share beyond what was shown', () => {
-    const shares = fitGrid(line, [
-      { sizes: { bytes: 1024 }, logShare: 0 },
-      { sizes: { bytes: 4096 }, logShare: -1 },
-    ]);
+    const shares = fitGrid(
+      line,
+      placesOf(line, [
+        { sizes: { bytes: 1024 }, logShare: 0 },
+        { sizes: { bytes: 4096 }, logShare: -1 },
+      ]),
+    );
     expect(shares[0]).toBeCloseTo(0, 1);
     expect(shares[1]).toBeCloseTo(-0.5, 2);
     expect(shares[3]).toBeCloseTo(shares[2], 6);
@@ -28,7 +36,7 @@ describe('fitGrid', () => {
 
   it('stays within what it was shown, whatever that is', () => {
     const axes = axesOf(
-      ['rows', 'bytes'],
+      (['rows', 'bytes'] as const).map((of) => ({ of, apart: 'fine' })),
       [1, 2, 4, 32].flatMap((rows) => [64, 256, 1024].map((bytes) => ({ rows, bytes }))),
     );
     const shown = fc.record({
@@ -40,7 +48,7 @@ describe('fitGrid', () => {
       fc.property(fc.array(shown, { minLength: 1, maxLength: 12 }), (all) => {
         const sites = all.map(({ rows, bytes, logShare }) => ({ sizes: { rows, bytes }, logShare }));
         const values = all.map(({ logShare }) => logShare);
-        for (const share of fitGrid(axes, sites)) {
+        for (const share of fitGrid(axes, placesOf(axes, sites))) {
           expect(share).toBeGreaterThanOrEqual(Math.min(...values) - 1e-6);
           expect(share).toBeLessThanOrEqual(Math.max(...values) + 1e-6);
         }

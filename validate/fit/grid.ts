@@ -26,11 +26,18 @@ const LOOSE: Partial<Record<SizeName, number>> = {
   parts: 0.05,
   rows: 0.3,
   candidates: 0.3,
+  way: 0.05,
 };
-/** Sizes closer than this (in octaves) are one; where there are many, those closer than a quarter of an octave. */
-const SAME = 1e-3;
-const SAME_OF_MANY = 0.25;
+/** Sizes closer than this (in octaves) are one, where an axis is fine and where it is coarse. */
+const APART = { fine: 1e-3, coarse: 0.25 };
+/** No axis has more points than this. */
 const MANY = 64;
+
+/** A size to tabulate by, and how finely. */
+export interface AxisChoice {
+  readonly of: SizeName;
+  readonly apart: keyof typeof APART;
+}
 
 /** Sizes (in octaves) in ascending order, each further than `apart` from the one before. */
 const pointsApart = (logs: readonly number[], apart: number): readonly number[] => {
@@ -39,13 +46,13 @@ const pointsApart = (logs: readonly number[], apart: number): readonly number[] 
   return at;
 };
 
-/** The sizes at which an axis was measured; axes along which nothing varies are left out. */
-export const axesOf = (names: readonly SizeName[], sites: readonly Sizes[]): readonly Axis[] =>
-  names.flatMap((of): Axis[] => {
+/** The sizes at which axes were measured; those along which nothing varies are left out. */
+export const axesOf = (choices: readonly AxisChoice[], sites: readonly Sizes[]): readonly Axis[] =>
+  choices.flatMap(({ of, apart }): Axis[] => {
     const known = sites.filter((sizes) => Object.keys(sizes).length > 0);
     const logs = known.flatMap((sizes) => (sizes[of] === undefined ? [] : [Math.log2(sizes[of])]));
-    const all = pointsApart(logs, SAME);
-    const at = all.length > MANY ? pointsApart(logs, SAME_OF_MANY) : all;
+    const all = pointsApart(logs, APART[apart]);
+    const at = all.length > MANY ? pointsApart(logs, APART.coarse) : all;
     return at.length > 1 && logs.length === known.length ? [{ of, at }] : [];
   });
 
@@ -82,12 +89,13 @@ const dot = (a: Float64Array, b: Float64Array): number => a.reduce((sum, x, i) =
 const conjugateGradients = (
   product: (x: Float64Array) => Float64Array,
   right: Float64Array,
+  tolerance: number,
 ): Float64Array => {
   const x = new Float64Array(right.length);
   const rest = Float64Array.from(right);
   let way = Float64Array.from(rest);
   let size = dot(rest, rest);
-  const enough = TOLERANCE * TOLERANCE * size;
+  const enough = tolerance * tolerance * size;
   for (let turn = 0; turn < 4 * right.length && size > enough; turn++) {
     const moved = product(way);
     const step = size / dot(way, moved);
@@ -102,29 +110,51 @@ const conjugateGradients = (
   return x;
 };
 
-/** Logarithms of the shares at the grid's points. */
-export const fitGrid = (axes: readonly Axis[], shown: readonly Shown[]): Float64Array => {
-  const edges = edgesOf(axes);
-  const sites = shown.flatMap(({ sizes, logShare }) => {
+/** A site's place on a grid, and what it says. */
+export interface Placed {
+  readonly corners: readonly Corner[];
+  readonly logShare: number;
+}
+
+/** Places of sites on a grid; those that lack one of its sizes have none. */
+export const placesOf = (axes: readonly Axis[], shown: readonly Shown[]): readonly Placed[] =>
+  shown.flatMap(({ sizes, logShare }) => {
     const corners = cornersOf(axes, sizes);
     return corners === null ? [] : [{ corners, logShare }];
   });
-  const at = (corners: readonly Corner[], x: Float64Array): number =>
-    corners.reduce((sum, { index, weight }) => sum + weight * x[index], 0);
+
+/** Logarithm of the share at a place. */
+export const logShareAt = (corners: readonly Corner[], logShares: Float64Array): number => {
+  let sum = 0;
+  for (const { index, weight } of corners) sum += weight * logShares[index];
+  return sum;
+};
+
+/** Logarithms of the shares at the grid's points, as exactly as `tolerance` asks. */
+export const fitGrid = (
+  axes: readonly Axis[],
+  sites: readonly Placed[],
+  tolerance = TOLERANCE,
+): Float64Array => {
+  const edges = edgesOf(axes);
   const right = new Float64Array(pointsOf(axes));
   for (const { corners, logShare } of sites)
     for (const { index, weight } of corners) right[index] += weight * logShare;
-  return conjugateGradients((x) => {
-    const out = new Float64Array(x.length);
-    for (const { corners } of sites) {
-      const value = at(corners, x);
-      for (const { index, weight } of corners) out[index] += weight * value;
-    }
-    for (const { from, to, weight } of edges) {
-      const pull = weight * (x[from] - x[to]);
-      out[from] += pull;
-      out[to] -= pull;
-    }
-    return out;
-  }, right);
+  return conjugateGradients(
+    (x) => {
+      const out = new Float64Array(x.length);
+      for (const { corners } of sites) {
+        const value = logShareAt(corners, x);
+        for (const { index, weight } of corners) out[index] += weight * value;
+      }
+      for (const { from, to, weight } of edges) {
+        const pull = weight * (x[from] - x[to]);
+        out[from] += pull;
+        out[to] -= pull;
+      }
+      return out;
+    },
+    right,
+    tolerance,
+  );
 };

@@ -142,9 +142,11 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'selection',
-    parameters: ['startNs', 'passNs', 'smBytesPerNs'].map((name) => `${ACCELERATOR}.select.${name}`),
+    parameters: ['startNs', 'passNs', 'smBytesPerNs', 'joinNs', 'listNs'].map(
+      (name) => `${ACCELERATOR}.select.${name}`,
+    ),
     errorPath: `${ACCELERATOR}.select.errorRatio`,
-    table: { name: 'select', sizes: ['rows', 'chosenOf', 'candidates'] },
+    table: { name: 'select', sizes: ['way', 'slice', 'swept', 'rows', 'chosenOf', 'candidates'] },
     shows: of('select'),
   },
 ];
@@ -154,6 +156,9 @@ const KERNEL = 'kernel/';
 const KERNEL_SIZES = [
   'rows',
   'candidates',
+  'way',
+  'slice',
+  'swept',
   'chosenOf',
   'headDim',
   'queryRows',

@@ -7,7 +7,8 @@ import { sizesOf } from '../../sim/timing/sizes.ts';
 import type { Constant, MachineDescription } from '../overlay.ts';
 import { predictNs } from '../predict-site.ts';
 import { measuredNs, type SiteSamples } from '../samples.ts';
-import { axesOf, fitGrid } from './grid.ts';
+import { chooseAxes } from './choose-axes.ts';
+import { type AxisChoice, axesOf, fitGrid, placesOf, type Shown } from './grid.ts';
 
 /** Name of a law's table in the stack, and the sizes it goes by. */
 export interface TableShape {
@@ -20,34 +21,48 @@ const rounded = (value: number): number => Number(value.toPrecision(SIGNIFICANT)
 
 type Tables = NonNullable<Stack['utilisation']>;
 
+/** Takes the table of this name out of the description's stack. */
+export const dropTable = (description: MachineDescription, name: string): void => {
+  const stack = description.stack as { utilisation?: Tables };
+  const { [name]: _, ...others } = stack.utilisation ?? {};
+  stack.utilisation = others;
+};
+
+const put = (description: MachineDescription, name: string, table: object): void => {
+  const stack = description.stack as { utilisation?: Tables };
+  stack.utilisation = { ...stack.utilisation, [name]: table as Tables[string] };
+};
+
 /**
  * Puts the table of the sites `from`, on the grid of all sites that are `shown`, into the description's stack in place of
- * the one that stands there; takes that one away where there is nothing to tabulate.
+ * the one that stands there. Returns the axes, which are `choices` or else those that the sites `from` ask for.
  */
 export const fitTable = (
   description: MachineDescription,
   shape: TableShape,
   { shown, from }: { readonly shown: readonly SiteSamples[]; readonly from: readonly SiteSamples[] },
   { value: _, ...provenance }: Constant,
-): void => {
-  const stack = description.stack as { utilisation?: Tables };
-  const { [shape.name]: __, ...others } = stack.utilisation ?? {};
-  stack.utilisation = others;
+  choices?: readonly AxisChoice[],
+): readonly AxisChoice[] => {
+  // No other table stands in for this one: a codec's own takes the place of that of all codecs.
+  put(description, shape.name, { axes: [], shares: [1], ...provenance });
   const machine = resolveMachine(description.hardware, description.stack);
   const sizes = (site: SiteSamples) => sizesOf(site.operations[0], machine.tiling);
-  const axes = axesOf(shape.sizes, shown.map(sizes));
-  if (from.length === 0 || axes.length === 0) return;
-  const logShares = fitGrid(
-    axes,
-    from.map((site) => ({
+  const all = shown.map(sizes);
+  const known = from.map(
+    (site): Shown => ({
       sizes: sizes(site),
       logShare: Math.log(predictNs(site.operations, machine) / measuredNs(site)),
-    })),
+    }),
   );
+  const chosen = choices ?? chooseAxes(shape.sizes, known, all);
+  const axes = axesOf(chosen, all);
+  const logShares = fitGrid(axes, placesOf(axes, known));
   const table = {
     axes: axes.map(({ of, at }) => ({ of, at: at.map((x) => Number((2 ** x).toPrecision(8))) })),
     shares: Array.from(logShares, (share) => rounded(Math.exp(share))),
     ...provenance,
   };
-  stack.utilisation = { ...others, [shape.name]: table as Tables[string] };
+  put(description, shape.name, table);
+  return chosen;
 };
