@@ -11,7 +11,9 @@ import { catalog } from '../sim/policy/catalog.generated.ts';
 import { catalog as combinators } from '../sim/policy/combine/catalog.generated.ts';
 import type { PolicyPlugin } from '../sim/policy/policy.ts';
 import { packageRoot } from '../traces/package-root.ts';
-import { judge, readRecords } from '../validate/policies/evidence.ts';
+import { residualsOf } from '../validate/fit/residuals.ts';
+import type { Validation } from '../validate/policies/evaluate.ts';
+import { type EvidenceRecord, judge, readRecords } from '../validate/policies/evidence.ts';
 import { flagSpecs } from './flags.ts';
 import { formatNs, formatRatio } from './format.ts';
 import { policyTemplate } from './new-policy.ts';
@@ -61,15 +63,27 @@ const combinatorTable = (): string =>
     ]),
   );
 
+const evidenceFolder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
+
+type Judged = { readonly record: EvidenceRecord; readonly validation: Validation };
+let judged: readonly Judged[] | undefined;
+
+/** All evidence by the model of today; judged once, for several tables ask. */
+const judgedEvidence = (): readonly Judged[] => {
+  judged ??= readRecords(evidenceFolder).map((record) => ({
+    record,
+    validation: judge(evidenceFolder, record),
+  }));
+  return judged;
+};
+
 const evidenceTable = (): string => {
-  const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
-  const rows = readRecords(folder).map((record) => {
-    const { machine, summary } = judge(folder, record);
+  const rows = judgedEvidence().map(({ record, validation: { machine, summary } }) => {
     const { n, mape, medianApe, p95Ape, bias, kendallTau, bytesMape, noiseApe, signAccuracy } = summary;
     const orDash = (value: number | null, write: (value: number) => string): string =>
       value === null ? '–' : write(value);
     return [
-      record.title,
+      `\`${record.name}\`: ${record.title}`,
       `${machine.name}, ${machine.date}`,
       record.profile,
       String(n),
@@ -87,13 +101,32 @@ const evidenceTable = (): string => {
   return table([...header, 'Kendall τ', 'pairs in order', 'noise', 'bytes'], rows);
 };
 
+/** Each policy's mean error and bias in the evidence of steps at all sizes, a column each. */
+const policyErrorTable = (): string => {
+  const all = judgedEvidence();
+  const policies = [
+    ...new Set(all.flatMap(({ validation }) => validation.cases.map(({ policy }) => policy))),
+  ];
+  const cellOf = ({ validation: { cases } }: Judged, policy: string): string => {
+    const pairs = cases
+      .filter((one) => one.policy === policy)
+      .map(({ predictedNs, measuredNs }) => ({ predicted: predictedNs, measured: measuredNs }));
+    if (pairs.length === 0) return '–';
+    const { mape, bias } = residualsOf(pairs);
+    return `${formatRatio(mape)} (${bias > 0 ? '+' : ''}${formatRatio(bias)})`;
+  };
+  return table(
+    ['policy', ...all.map(({ record }) => `\`${record.name}\``)],
+    policies.map((policy) => [policy, ...all.map((one) => cellOf(one, policy))]),
+  );
+};
+
 /** Per policy, the case with the highest floor among those of the first machine: bytes rule there, not launches. */
 const floorTable = (): string => {
-  const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
-  const records = readRecords(folder);
-  const cases = records
-    .filter(({ hardware }) => hardware === records[0].hardware)
-    .flatMap((record) => judge(folder, record).cases);
+  const all = judgedEvidence();
+  const cases = all
+    .filter(({ record }) => record.hardware === all[0].record.hardware)
+    .flatMap(({ validation }) => validation.cases);
   const largest = new Map<string, (typeof cases)[number]>();
   for (const one of cases)
     if (one.floor.floorNs > (largest.get(one.policy)?.floor.floorNs ?? 0)) largest.set(one.policy, one);
@@ -113,10 +146,9 @@ const floorTable = (): string => {
 
 /** Errors of calibrated machines' laws on the sites left out of the fits, as their profiles state them. */
 const calibrationTable = (of: 'GPUs' | 'processors'): string => {
-  const folder = fileURLToPath(new URL('validate/evidence/', packageRoot()));
-  const machines = readRecords(folder).flatMap(({ name, microbench, hardware }) => {
+  const machines = readRecords(evidenceFolder).flatMap(({ name, microbench, hardware }) => {
     if (microbench === undefined) return [];
-    const { calibration, link } = loadProfile(readJson(join(folder, hardware)), hardware);
+    const { calibration, link } = loadProfile(readJson(join(evidenceFolder, hardware)), hardware);
     const isWanted = (link.kind === 'memory') === (of === 'processors');
     return calibration === undefined || !isWanted ? [] : [{ name, calibration }];
   });
@@ -154,10 +186,11 @@ export const documentParts: Readonly<Record<string, () => string>> = {
   'calibration-table': () => calibrationTable('GPUs'),
   'processor-table': () => calibrationTable('processors'),
   'evidence-table': evidenceTable,
+  'policy-error-table': policyErrorTable,
   'floor-table': floorTable,
 };
 
-const MADE = /(<!-- made: ([\w-]+) -->\n)(?:[\s\S]*?\n)?(<!-- end -->)/g;
+const MADE = /(<!-- made: ([\w-]+) -->\n)(?:[\s\S]*?\n)??(<!-- end -->)/g;
 
 /** A document with its made parts as they are now. Throws when it asks for a part that is not known. */
 export const withParts = (text: string): string =>
