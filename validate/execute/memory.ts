@@ -39,6 +39,13 @@ const ALIGNMENT = 256;
 export const areaOf = ({ buffer }: Ref): AreaName => AREA_NAMES[buffer];
 
 /** Bytes laid out so far by area, and what is to be written into them. */
+/** 32-bit numbers by their positions, in a plain loop: tables have millions. */
+export const numbered = (count: number, of: (i: number) => number): Uint32Array => {
+  const out = new Uint32Array(count);
+  for (let i = 0; i < count; i++) out[i] = of(i);
+  return out;
+};
+
 export class Layout {
   readonly sizes: Record<AreaName, number>;
   readonly writes: { readonly ref: Ref; readonly data: () => Uint8Array }[] = [];
@@ -62,7 +69,7 @@ export class Layout {
 
   /** 32-bit numbers, in a table of either tier. */
   table(area: 'tables' | 'hostTables', values: ArrayLike<number>): Ref {
-    const data = new Uint8Array(Uint32Array.from(values).buffer);
+    const data = new Uint8Array(new Uint32Array(values).buffer);
     const ref = this.place(area, Math.max(4, data.length));
     this.writes.push({ ref, data: () => data });
     return ref;

@@ -2,7 +2,7 @@
 import { samplingWorks } from '../../sim/policy/lsh-works.ts';
 import type { World } from '../../sim/policy/policy.ts';
 import type { Operation } from '../../sim/program/operation.ts';
-import type { Layout } from '../execute/memory.ts';
+import { type Layout, numbered } from '../execute/memory.ts';
 import { chained, emptyOperation, type Microbench, powers, type Site, scatteredRows } from './microbench.ts';
 
 const KV_HEADS = 8;
@@ -11,7 +11,7 @@ const COLLISIONS = 2;
 const PASSES = 16;
 
 /** Lists that the passes of a site visit together: more than the caches of a processor's cores hold. */
-const LIST_BYTES = 2 ** 28;
+const LIST_BYTES = 2 ** 27;
 
 interface Tables {
   readonly hashed: number;
@@ -55,9 +55,7 @@ const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer)
 const startsOf = ({ hashed, tables, hashes }: Tables): Uint8Array => {
   const bounds = 2 ** hashes + 1;
   return bytesOf(
-    Uint32Array.from({ length: KV_HEADS * tables * bounds }, (_, i) =>
-      Math.floor(((i % bounds) * hashed) / (bounds - 1)),
-    ),
+    numbered(KV_HEADS * tables * bounds, (i) => Math.floor(((i % bounds) * hashed) / (bounds - 1))),
   );
 };
 

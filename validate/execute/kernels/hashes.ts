@@ -1,4 +1,5 @@
 /** MagicPIG's sampling: codes of the queries by sign hashes on the GPU, and the look-up of their keys on the CPU. */
+import { numbered } from '../memory.ts';
 import { countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
 
 /** Host memory that one set of lists may take: fewer rows have lists of their own where all would take more. */
@@ -50,9 +51,7 @@ const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer)
 
 const startsOf = ({ keys, size, tables, hashes, sets }: Lists): Uint8Array => {
   const bounds = 2 ** hashes + 1;
-  return bytesOf(
-    Uint32Array.from({ length: sets * tables * bounds }, (_, i) => Math.min(keys, (i % bounds) * size)),
-  );
+  return bytesOf(numbered(sets * tables * bounds, (i) => Math.min(keys, (i % bounds) * size)));
 };
 
 /** Each bucket's keys lie evenly over all, from another first one in each table. */

@@ -1,5 +1,7 @@
 /** ParisKV's search: tiers of the query's sign patterns, collisions, and the rerank of those that collide most. */
+
 import { SUBSPACE } from '../../../kernels/paris.ts';
+import { numbered } from '../memory.ts';
 import {
   CANDIDATES,
   COUNTS,
@@ -61,7 +63,7 @@ export const rerank: KernelBinder = (use) => {
   const spread = () =>
     layout.table(
       'tables',
-      Uint32Array.from({ length: rows * count }, (_, i) => Math.floor(((i % count) * tokens) / count)),
+      numbered(rows * count, (i) => Math.floor(((i % count) * tokens) / count)),
     );
   const estimates = layout.place('scores', 4 * rows * count);
   binding.add('paris-rerank', {

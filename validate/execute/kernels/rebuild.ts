@@ -1,5 +1,7 @@
 /** Rebuilding of chosen tokens: DeltaKV's (the mean of their references and a product), ShadowKV's (keys from their factors). */
+
 import { latentBytes, scaleBytes } from '../../../kernels/delta.ts';
+import { numbered } from '../memory.ts';
 import { countOf, type KernelBinder, shapeOf } from './kernel-use.ts';
 
 /** Of so many stored tokens one is rebuilt, and as many references are there as tokens are rebuilt. */
@@ -17,7 +19,7 @@ export const rebuild: KernelBinder = (use) => {
   const near = () =>
     layout.table(
       'tables',
-      Uint32Array.from({ length: stored * neighbours }, (_, i) => (Math.imul(i, 0x9e3779b1) >>> 8) % tokens),
+      numbered(stored * neighbours, (i) => (Math.imul(i, 0x9e3779b1) >>> 8) % tokens),
     );
   binding.add('delta-rebuild', {
     refs: {
@@ -56,7 +58,7 @@ export const lowRankRebuild: KernelBinder = (use) => {
   const chosen = () =>
     layout.table(
       'tables',
-      Uint32Array.from({ length: rows * count }, (_, i) => {
+      numbered(rows * count, (i) => {
         const [row, at] = [Math.floor(i / count), i % count];
         const chunk = CHOSEN_EVERY * Math.floor(at / chunkTokens) + (row % CHOSEN_EVERY);
         return chunk * chunkTokens + (at % chunkTokens);

@@ -1,5 +1,7 @@
 /** Rows laid side by side in device memory: runs of a window, rows of chosen clusters, lists of ids. */
+
 import { COPY_MODES, type Ref, ROW_MODES } from '../../../kernels/calls.ts';
+import { numbered } from '../memory.ts';
 import { type CallBytes, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
 
 const ID_BYTES = 4;
@@ -12,7 +14,13 @@ const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDiv
 const scattered = (rows: number): Uint32Array => {
   let step = Math.max(1, Math.floor(0.618 * rows));
   while (commonDivisor(step, rows) > 1) step++;
-  return Uint32Array.from({ length: rows }, (_, i) => (i * step) % rows);
+  const out = new Uint32Array(rows);
+  for (let i = 0, at = 0; i < rows; i++) {
+    out[i] = at;
+    at += step;
+    if (at >= rows) at -= rows;
+  }
+  return out;
 };
 
 const moveRows = (
@@ -77,7 +85,7 @@ export const gather: KernelBinder = (use) => {
   const rows = use.rows * each;
   if (distinct === 0) return collect(use, rows, rowBytes);
   const read = use.rows * distinct * rowBytes;
-  const index = Uint32Array.from({ length: rows }, (_, i) => Math.floor((i * distinct) / each));
+  const index = numbered(rows, (i) => Math.floor((i * distinct) / each));
   moveRows(use, 'gather', rows, rowBytes, index, {
     source: binding.layout.place('kv', read),
     target: binding.layout.place('outputs', rows * rowBytes),
