@@ -121,25 +121,26 @@ const policyErrorTable = (): string => {
   );
 };
 
-/** Per policy, the case with the highest floor among those of the first machine: bytes rule there, not launches. */
+/** Per policy, the case of the first machine whose calls have the highest floor each: bytes rule there, not launches. */
 const floorTable = (): string => {
   const all = judgedEvidence();
   const cases = all
     .filter(({ record }) => record.hardware === all[0].record.hardware)
     .flatMap(({ validation }) => validation.cases);
-  const largest = new Map<string, (typeof cases)[number]>();
-  for (const one of cases)
-    if (one.floor.floorNs > (largest.get(one.policy)?.floor.floorNs ?? 0)) largest.set(one.policy, one);
-  const rows = [...largest.values()].map(({ policy, context, batch, measuredNs, floor, calls }) => [
-    policy,
-    `${context / 1024}K, batch ${batch}`,
-    formatNs(floor.floorNs),
-    floor.bound,
-    formatNs(measuredNs),
-    floor.ratio.toFixed(2),
-    `${calls}, ${formatNs(floor.launchNs)}`,
-    floor.worst ?? '–',
-  ]);
+  const byCall = cases.toSorted((a, b) => b.floor.floorNs / b.calls - a.floor.floorNs / a.calls);
+  const policies = [...new Set(cases.map(({ policy }) => policy))];
+  const rows = policies
+    .flatMap((name) => byCall.find(({ policy }) => policy === name) ?? [])
+    .map(({ policy, context, batch, measuredNs, floor, calls }) => [
+      policy,
+      `${context / 1024}K, batch ${batch}`,
+      formatNs(floor.floorNs),
+      floor.bound,
+      formatNs(measuredNs),
+      floor.ratio.toFixed(2),
+      `${calls}, ${formatNs(floor.launchNs)}`,
+      floor.worst ?? '–',
+    ]);
   const header = ['policy', 'case', 'floor', 'bound by', 'measured', 'over floor', 'calls, their launches'];
   return table([...header, 'most above its own floor'], rows);
 };
