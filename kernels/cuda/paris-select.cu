@@ -1,5 +1,5 @@
 // The keys that collide most with the query (calls/paris-select.ts): one digit of counts, one sweep.
-#include "select.h"
+#include "select-counts.h"
 
 namespace {
 
@@ -11,14 +11,14 @@ kvt_status paris_select(const CudaCall& call) {
   const int64_t k = call.integer(KVT_PARIS_SELECT_INT_K);
   if (rows < 1 || rows > (1 << 26) || k < 1 || of < k || of > (1 << 30))
     return fail(KVT_INVALID, "paris-select: expected rows 1 or more and 1 <= k <= of <= 2^30");
-  Selection<CountScore> t{};
-  t.scores = call.at<const uint16_t>(KVT_PARIS_SELECT_REF_COLLISIONS);
+  CountSelection t{};
+  t.counts = call.at<const uint16_t>(KVT_PARIS_SELECT_REF_COLLISIONS);
   t.ids = call.at<uint32_t>(KVT_PARIS_SELECT_REF_IDS);
-  t.score_stride = call.integer(KVT_PARIS_SELECT_INT_SCORE_STRIDE);
+  t.count_stride = call.integer(KVT_PARIS_SELECT_INT_SCORE_STRIDE);
   t.id_stride = call.integer(KVT_PARIS_SELECT_INT_ID_STRIDE);
   t.of = static_cast<int>(of);
   t.k = static_cast<int>(k);
-  return select_rows(call, "paris-select", t, rows);
+  return select_count_rows(call, "paris-select", t, rows);
 }
 
 KVT_CUDA_KERNEL(KVT_PARIS_SELECT, paris_select);

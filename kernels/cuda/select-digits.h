@@ -55,5 +55,35 @@ __device__ inline void find_bin(SelectShared& s, const uint32_t* table, uint32_t
   }
 }
 
+// Keys that are taken for sure, and keys that tie for what is left.
+struct Taken {
+  uint32_t above, ties;
+};
+
+// What the row has before this warp's part, from what each warp has in its own; a block tells those after it.
+__device__ inline Taken taken_before(SelectShared& s, const Taken& own) {
+  const int lane = threadIdx.x & 31;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const int rank = rank_in_row();
+  if (lane == 0) {
+    s.above[warp] = own.above;
+    s.ties[warp] = own.ties;
+  }
+  __syncthreads();
+  uint32_t above = __reduce_add_sync(kAllLanes, lane < warp ? s.above[lane] : 0);
+  uint32_t ties = __reduce_add_sync(kAllLanes, lane < warp ? s.ties[lane] : 0);
+  if (warp == warps - 1 && lane == 0)
+    for (int other = rank + 1; other < blocks_of_row(); other++) {
+      SelectShared* told = of_block(&s, other);
+      told->block_above[rank] = above + own.above;
+      told->block_ties[rank] = ties + own.ties;
+    }
+  sync_row();
+  above += __reduce_add_sync(kAllLanes, lane < rank ? s.block_above[lane] : 0);
+  ties += __reduce_add_sync(kAllLanes, lane < rank ? s.block_ties[lane] : 0);
+  return {above, ties};
+}
+
 }  // namespace kvt
 #endif

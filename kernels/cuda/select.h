@@ -5,9 +5,7 @@
 #ifndef KVTIER_CUDA_SELECT_H
 #define KVTIER_CUDA_SELECT_H
 
-#include <array>
-
-#include "launch.h"
+#include "cluster-launch.h"
 #include "select-digits.h"
 
 namespace kvt {
@@ -20,12 +18,6 @@ struct FloatScore {
     const uint32_t bits = __float_as_uint(score + 0.0f);  // -0 becomes 0
     return bits ^ ((bits & 0x80000000u) ? 0xffffffffu : 0x80000000u);
   }
-};
-// Small counts, below 2047.
-struct CountScore {
-  using Type = uint16_t;
-  static constexpr int kBits = 11;
-  static __device__ __forceinline__ uint32_t key(uint16_t score) { return score + 1u; }
 };
 
 template <typename Score>
@@ -149,10 +141,6 @@ struct Counts {
 
 template <typename Score, int kKeys>
 __device__ __forceinline__ Counts count_before(SelectShared& s, Part<Score, kKeys>& part, const Threshold& limit) {
-  const int lane = threadIdx.x & 31;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  const int rank = rank_in_row();
   uint32_t own_above = 0, own_ties = 0;
   part.sweep([&](int) {
 #pragma unroll
@@ -163,23 +151,8 @@ __device__ __forceinline__ Counts count_before(SelectShared& s, Part<Score, kKey
   });
   own_above = __reduce_add_sync(kAllLanes, own_above);
   own_ties = __reduce_add_sync(kAllLanes, own_ties);
-  if (lane == 0) {
-    s.above[warp] = own_above;
-    s.ties[warp] = own_ties;
-  }
-  __syncthreads();
-  uint32_t above = __reduce_add_sync(kAllLanes, lane < warp ? s.above[lane] : 0);
-  uint32_t ties = __reduce_add_sync(kAllLanes, lane < warp ? s.ties[lane] : 0);
-  if (warp == warps - 1 && lane == 0)
-    for (int other = rank + 1; other < blocks_of_row(); other++) {
-      SelectShared* told = of_block(&s, other);
-      told->block_above[rank] = above + own_above;
-      told->block_ties[rank] = ties + own_ties;
-    }
-  sync_row();
-  above += __reduce_add_sync(kAllLanes, lane < rank ? s.block_above[lane] : 0);
-  ties += __reduce_add_sync(kAllLanes, lane < rank ? s.block_ties[lane] : 0);
-  return {above, ties, own_above, own_ties};
+  const Taken before = taken_before(s, {own_above, own_ties});
+  return {before.above, before.ties, own_above, own_ties};
 }
 
 template <typename Score, int kKeys>
@@ -222,66 +195,19 @@ __global__ void __launch_bounds__(1024, 1) select_best(const Selection<Score> t)
   select_all<Score, kKeys>(s, t);
 }
 
-// A row is shared by blocks of at least this many positions: summing tables over a cluster takes about as long.
-constexpr int kSharedSlice = 8192;
-
-template <typename Score, int kKeys>
-struct SelectLaunch {
-  const CudaCall& call;
-  const LaunchShape shape;
-
-  SelectLaunch(const CudaCall& of, int64_t rows, int cluster, int threads)
-      : call(of),
-        shape{dim3(static_cast<unsigned>(rows * cluster)), static_cast<unsigned>(threads), 0,
-              static_cast<unsigned>(cluster)} {
-    if (cluster > 8)
-      cudaFuncSetAttribute(select_best<Score, kKeys>, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  }
-  // Clusters that find their place at once; 0 where the shape can't run at all.
-  int together() const {
-    int clusters = 0;
-    const LaunchConfig launch(shape, call.stream, false);
-    if (cudaOccupancyMaxActiveClusters(&clusters, select_best<Score, kKeys>, &launch.config) != cudaSuccess) clusters = 0;
-    cudaGetLastError();
-    return clusters;
-  }
-  void run(const Selection<Score>& t) { launch_kernel(call, select_best<Score, kKeys>, shape, t); }
-};
-
-// Rows of 2^i blocks each that find their place at once: fewer than multiprocessors allow, since a cluster stays within
-// one group of them.
-template <typename Score>
-int rows_together(const CudaCall& call, int i) {
-  static const std::array<int, 5> found = [&] {
-    std::array<int, 5> together{};
-    for (int size = 0; size < 5; size++) together[size] = SelectLaunch<Score, 16>(call, 1, 1 << size, 1024).together();
-    return together;
-  }();
-  return found[i];
-}
-
-// Blocks for a row: more while its part of a row is long and all rows still find their place at once.
-template <typename Score>
-int cluster_for(const CudaCall& call, int of, int64_t rows) {
-  if (!has_clusters()) return 1;
-  int i = 0;
-  while (i < 4 && of > (int64_t{kSharedSlice} << i) && rows_together<Score>(call, i + 1) >= rows) i++;
-  return 1 << i;
-}
-
 // 1 <= k <= of <= 2^30.
 template <typename Score>
 kvt_status select_rows(const CudaCall& call, const char* kernel, Selection<Score> t, int64_t rows) {
-  const int cluster = cluster_for<Score>(call, t.of, rows);
+  const int cluster = cluster_for<select_best<Score, 16>>(call, t.of, rows);
   t.slice = static_cast<int>(((t.of + cluster - 1) / cluster + 31) & ~31);
   int threads = kFewestThreads;
   while (threads < 1024 && t.slice > 8 * threads) threads *= 2;
   if (t.slice <= 4 * threads)
-    SelectLaunch<Score, 4>(call, rows, cluster, threads).run(t);
+    ClusterLaunch<select_best<Score, 4>>(call, rows, cluster, threads).run(t);
   else if (t.slice <= 8 * threads)
-    SelectLaunch<Score, 8>(call, rows, cluster, threads).run(t);
+    ClusterLaunch<select_best<Score, 8>>(call, rows, cluster, threads).run(t);
   else
-    SelectLaunch<Score, 16>(call, rows, cluster, threads).run(t);
+    ClusterLaunch<select_best<Score, 16>>(call, rows, cluster, threads).run(t);
   return after_launch(kernel);
 }
 

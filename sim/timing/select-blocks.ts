@@ -20,8 +20,10 @@ const MOST_CANDIDATES = 8192;
 const LEAST_CANDIDATES = 1024;
 export const FEWEST_THREADS = 256;
 const MOST_THREADS = 1024;
-/** Keys of a thread's tile where a block sweeps its scores, and groups of one where it takes maxima first. */
+/** Keys of a thread's tile where a block sweeps its scores, or small counts (select-counts.h). */
 const TILE_KEYS = [4, 8, 16];
+const COUNT_KEYS = [8, 16, 32, 64];
+/** Groups of a thread where it takes maxima first. */
 const FEW_GROUPS = [4, 16];
 /** Scores above the bound for one that is chosen: the bound is a digit's edge, at which up to twice as many groups are left. */
 const LEFT_OF_CHOSEN = 1.5;
@@ -66,8 +68,8 @@ const turnsOf = (blocks: number, threads: number, sms: number): number =>
   Math.ceil(blocks / (sms * (MOST_THREADS / threads)));
 
 /** Keys in whole tiles of all threads. */
-const sweptOf = (slice: number, threads: number): number => {
-  const keys = TILE_KEYS.find((tile) => slice <= tile * threads) ?? TILE_KEYS[TILE_KEYS.length - 1];
+const sweptOf = (slice: number, threads: number, tiles: readonly number[] = TILE_KEYS): number => {
+  const keys = tiles.find((tile) => slice <= tile * threads) ?? tiles[tiles.length - 1];
   return Math.ceil(slice / (keys * threads)) * keys * threads;
 };
 
@@ -95,7 +97,10 @@ const fewBlocks = ({ rows, of, k }: Selected, together: readonly number[]): Sele
   };
 };
 
-const sweepingBlocks = ({ rows, of }: Selected, together: readonly number[]): SelectBlocks => {
+const sweepingBlocks = (
+  { rows, of, keys }: Selected & Pick<SelectOperation, 'keys'>,
+  together: readonly number[],
+): SelectBlocks => {
   let blocks = 1;
   while (blocks < 16 && of > SHARED_SLICE * blocks && (together[2 * blocks - 1] ?? 0) >= rows) blocks *= 2;
   const slice = sliceOf(of, blocks);
@@ -104,7 +109,7 @@ const sweepingBlocks = ({ rows, of }: Selected, together: readonly number[]): Se
   return {
     way: shared ? WAYS.shared : WAYS.alone,
     slice,
-    swept: sweptOf(slice, threads),
+    swept: sweptOf(slice, threads, keys === 'counts' ? COUNT_KEYS : TILE_KEYS),
     few: false,
     overflows: false,
     shared,
