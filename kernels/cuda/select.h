@@ -201,7 +201,9 @@ kvt_status select_rows(const CudaCall& call, const char* kernel, Selection<Score
   const int cluster = cluster_for<select_best<Score, 16>>(call, t.of, rows);
   t.slice = static_cast<int>(((t.of + cluster - 1) / cluster + 31) & ~31);
   int threads = kFewestThreads;
-  while (threads < 1024 && t.slice > 8 * threads) threads *= 2;
+  // Where rows are many, smaller blocks find their place two to a multiprocessor.
+  const int keys = rows * cluster > call.multiprocessors ? 16 : 8;
+  while (threads < 1024 && t.slice > keys * threads) threads *= 2;
   if (t.slice <= 4 * threads)
     ClusterLaunch<select_best<Score, 4>>(call, rows, cluster, threads).run(t);
   else if (t.slice <= 8 * threads)

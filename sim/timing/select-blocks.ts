@@ -104,12 +104,14 @@ const sweepingBlocks = (
   let blocks = 1;
   while (blocks < 16 && of > SHARED_SLICE * blocks && (together[2 * blocks - 1] ?? 0) >= rows) blocks *= 2;
   const slice = sliceOf(of, blocks);
-  const threads = threadsOf(slice, TILE_KEYS[1]);
+  // Where rows are many, threads take more scores each, so that smaller blocks find their place side by side.
+  const counts = keys === 'counts';
+  const threads = threadsOf(slice, !counts && rows * blocks > together[0] ? TILE_KEYS[2] : TILE_KEYS[1]);
   const shared = blocks > 1;
   return {
     way: shared ? WAYS.shared : WAYS.alone,
     slice,
-    swept: sweptOf(slice, threads, keys === 'counts' ? COUNT_KEYS : TILE_KEYS),
+    swept: sweptOf(slice, threads, counts ? COUNT_KEYS : TILE_KEYS),
     few: false,
     overflows: false,
     shared,
