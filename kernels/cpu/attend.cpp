@@ -26,10 +26,11 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
   std::fill(sums.sum, sums.sum + heads, 0.0f);
   Tile now, next;
   if (from < to && !locate(a, row, from, to, next)) return;
-  for (int64_t first = from; first < to; first += kTile) {
+  coming(a, next, 0).fetch_all();
+  for (int64_t first = from; first < to; first += a.tile) {
     now = next;
     next.tokens = 0;
-    if (first + kTile < to && !locate(a, row, first + kTile, to, next)) return;
+    if (first + a.tile < to && !locate(a, row, first + a.tile, to, next)) return;
     if (reads_direct(a)) {
       attend_tile(a, now, next, Direct{now.keys}, Direct{now.values}, scratch, sums);
       continue;
@@ -132,6 +133,12 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   return check_rows(call, a);
 }
 
+// A quarter of a run at most: its first tile is asked for only as it begins.
+int tile_of(const Attention& a, int64_t run_tokens) {
+  if (!reads_direct(a) || a.group > kHeadsAtOnce) return kDecodedTile;
+  return static_cast<int>(std::clamp<int64_t>(run_tokens / 4 / kDecodedTile * kDecodedTile, kDecodedTile, kDirectTile));
+}
+
 kvt_status attend(const CpuCall& call) {
   Attention a{};
   const kvt_status read = read_arguments(call, a);
@@ -139,7 +146,8 @@ kvt_status attend(const CpuCall& call) {
   // Runs of one length, a few for each thread, so that rows of different lengths even out.
   int64_t all = 0;
   for (int64_t row = 0; row < a.rows; row++) all += a.tokens[row];
-  const int64_t length = padded(std::max<int64_t>(kLeastRun, all / (kRunsAThread * call.threads.count()) + 1), kTile);
+  const int64_t length = padded(std::max<int64_t>(kLeastRun, all / (kRunsAThread * call.threads.count()) + 1), kDecodedTile);
+  a.tile = tile_of(a, std::min(length, all / a.rows));
   std::unique_ptr<int64_t[]> first(new (std::nothrow) int64_t[a.rows + 1]);
   if (first == nullptr)
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));

@@ -1,5 +1,6 @@
 // Stand-in for declared work (calls/work.ts) on the processor: reads, writes, and multiply-adds in registers; products of
 // the matrix units are multiply-adds like the others here.
+#include <algorithm>
 #include <atomic>
 
 #include "kernel.h"
@@ -46,6 +47,12 @@ float multiply_add(int64_t flops) {
   return all;
 }
 
+// One a thread where there is little to do, several where there is more, so that none waits long for the slowest.
+int64_t pieces_of(int64_t bytes, int64_t flops, int64_t threads) {
+  constexpr int64_t kBytes = 64 << 10, kFlops = 1 << 20, kAThread = 8;
+  return std::clamp(std::max(bytes / kBytes, flops / kFlops), threads, kAThread * threads);
+}
+
 kvt_status work(const CpuCall& call) {
   const int64_t read = words_in(call.integer(KVT_WORK_INT_READ_BYTES));
   const int64_t write = words_in(call.integer(KVT_WORK_INT_WRITE_BYTES));
@@ -62,7 +69,7 @@ kvt_status work(const CpuCall& call) {
   std::atomic<uint32_t> sum{0};
   for (int64_t at = 0; at < launches; at++) {
     const auto part = [=](int64_t words, int64_t launch) { return words / kVectorWords * launch / launches * kVectorWords; };
-    const int64_t pieces = call.threads.count();
+    const int64_t pieces = pieces_of(4 * (read + write) / launches, flops / launches, call.threads.count());
     call.threads.run(pieces, [&](int64_t from, int64_t to) {
       const auto within = [=](int64_t first, int64_t last, int64_t piece) {
         return first + (last - first) * piece / pieces;
