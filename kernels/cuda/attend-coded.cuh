@@ -273,14 +273,14 @@ struct CodedStore {
     } else if constexpr (kFormat.values.bits == 2) {
       // Of two chunks a word: a byte of even channels and one of odd ones each.
       const uint32_t even = __byte_perm(a[h / 2], b[h / 2], 0x6420), odd = __byte_perm(a[h / 2], b[h / 2], 0x7531);
+      const uint32_t from_16 = as_word(__hfma2(as_half2(scale), as_half2(kMinus16), as_half2(offset)));
       const uint32_t from_4 = as_word(__hfma2(as_half2(scale), as_half2(kMinus4), as_half2(offset)));
 #pragma unroll
       for (int x = 0; x < 4; x++) {
         const uint32_t word = x % 2 == 0 ? even : odd;
-        // Two codes of each half at a time, in bits 6 to 9: over 16, which is taken off, and over 4, less in the offset.
+        // Two codes of each half at a time, in bits 6 to 9: over 16 and over 4, by which the offsets are less.
         const uint32_t bits = h % 2 == 0 ? word << (x < 2 ? 6 : 2) : word >> (x < 2 ? 2 : 6);
-        const __half2 low = __hadd2(as_half2(bits_over<0x00c000c0>(bits, k16)), as_half2(kMinus16));
-        out[x / 2 * 4 + x % 2] = scaled(low, scale, offset);
+        out[x / 2 * 4 + x % 2] = scaled(as_half2(bits_over<0x00c000c0>(bits, k16)), scale, from_16);
         out[x / 2 * 4 + x % 2 + 2] = scaled(as_half2(bits_over<0x03000300>(bits, k4)), scale, from_4);
       }
     } else {
