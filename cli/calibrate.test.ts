@@ -37,7 +37,7 @@ describe('kvtier calibrate', () => {
     const stack = loadStack(JSON.parse(readFileSync(join(folder, 'h200.stack.json'), 'utf8')) as object, out);
     expect(Object.keys(stack.kernels ?? {})).toContain('append');
     expect(documents[0]).toMatchObject({ kind: 'calibrate', experiment: { base: 'h200-sxm' } });
-  }, 120_000);
+  }, 600_000);
 
   it('names what is missing', async () => {
     const { context } = recordedContext();
