@@ -4,7 +4,7 @@
  */
 import { FORMATS, pageStrideOf } from '../../kernels/formats.ts';
 import type { Operation } from '../../sim/program/operation.ts';
-import { chained, emptyOperation, type Microbench, powers, type Site, scatteredRows } from './microbench.ts';
+import { ascendingRows, chained, emptyOperation, type Microbench, powers, type Site } from './microbench.ts';
 
 const GROUP = 4;
 const ELEMENT_BYTES = 2;
@@ -48,7 +48,7 @@ const siteOf = (heads: number, tokens: number, headDim: number, regionBytes: num
         const table = new Uint32Array(heads * tokens);
         for (let head = 0; head < heads; head++) {
           const first = (pass % layers) * layerPages + Math.floor(head / GROUP) * context;
-          const chosen = scatteredRows(tokens, context, pass + head).sort();
+          const chosen = ascendingRows(tokens, context, pass + head);
           table.set(
             chosen.map((token) => first + token),
             head * tokens,

@@ -124,6 +124,17 @@ export const transferOf = (
     ? { ...idle, kind: 'fetch', from: 'dram', to: 'hbm', rows, rowBytes, mode, stream: 'h2d' }
     : { ...idle, kind: 'spill', from: 'hbm', to: 'dram', rows, rowBytes, mode, stream: 'd2h' };
 
+/** Ascending row numbers below `of`, the same in every run: one in each of `rows` equal stretches, anywhere within it. */
+export const ascendingRows = (rows: number, of: number, seed: number): Uint32Array => {
+  const out = new Uint32Array(rows);
+  for (let i = 0; i < rows; i++) {
+    const first = Math.floor((i * of) / rows);
+    const drawn = Math.imul(i + 1 + rows * seed, 0x9e3779b1) >>> 8;
+    out[i] = first + (drawn % Math.max(1, Math.floor(((i + 1) * of) / rows) - first));
+  }
+  return out;
+};
+
 /** Random row numbers below `of`, the same in every run: a multiplicative walk that repeats no row before all were. */
 export const scatteredRows = (rows: number, of: number, seed: number): Uint32Array => {
   const count = Math.max(1, of);

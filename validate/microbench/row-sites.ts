@@ -4,6 +4,7 @@ import { PIECE_BYTES } from '../../sim/program/operation.ts';
 import { gatherOf } from '../../sim/timing/cost-cases.ts';
 import { type AreaName, plus } from '../execute/memory.ts';
 import {
+  ascendingRows,
   type Bounds,
   chained,
   emptyOperation,
@@ -134,9 +135,9 @@ export const hostRows = (row: RowCase, mode: keyof typeof ROW_MODE): Site => {
         units: 0,
       };
       const indexes = Array.from({ length: passes }, (_, pass) => {
-        const chosen = scatteredRows(rows, Math.floor(layerBytes / rowBytes), pass);
+        const of = Math.floor(layerBytes / rowBytes);
         // Selections leave rows in ascending order.
-        return layout.table('hostTables', named ? chosen : chosen.sort());
+        return layout.table('hostTables', (named ? scatteredRows : ascendingRows)(rows, of, pass));
       });
       const layers = Math.floor(regionBytes / layerBytes);
       const layer = (pass: number): Ref => plus(source, (pass % layers) * layerBytes);

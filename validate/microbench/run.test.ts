@@ -8,7 +8,7 @@ import { resolveMachine } from '../../sim/timing/cost.ts';
 import { AREA_NAMES, AREAS, Layout } from '../execute/memory.ts';
 import { predictNs } from '../predict-site.ts';
 import { memoryGroups } from './memory-groups.ts';
-import { scatteredRows } from './microbench.ts';
+import { ascendingRows, scatteredRows } from './microbench.ts';
 import { boundsOf, keyOf, type NamedSite, runRestart, samplesOf, sitesOf } from './run.ts';
 
 const backend = openReference();
@@ -98,6 +98,21 @@ describe('visits', () => {
     visits = 0;
     await runRestart(gpu, grouped(some), 1, undefined, 0);
     expect(visits).toBe(4);
+  });
+});
+
+describe('ascendingRows', () => {
+  it('ascend below their bound, none twice, others with another seed', () => {
+    for (const [rows, of] of [
+      [1, 1],
+      [7, 7],
+      [64, 1536],
+      [100, 257],
+    ]) {
+      const drawn = ascendingRows(rows, of, 3);
+      expect(drawn.every((row, i) => row < of && (i === 0 || row > drawn[i - 1]))).toBe(true);
+    }
+    expect(ascendingRows(64, 1536, 1)).not.toEqual(ascendingRows(64, 1536, 2));
   });
 });
 

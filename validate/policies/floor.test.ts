@@ -52,7 +52,7 @@ describe('the floor of a step', () => {
 
   it('counts what host threads read and write to pack rows', () => {
     const packed: Operation = { ...fetch(1000), mode: 'cpu-gather' } as Operation;
-    const hostNs = (2 * 1000 * 4096) / machine.dram.readBytesPerNs;
+    const hostNs = (2 * 1000 * 4096) / machine.cpu.readBytesPerNs;
     expect(floorNsOf([packed], machine)).toBeCloseTo(Math.max(hostNs, floorNsOf([fetch(1000)], machine)), 6);
   });
 

@@ -39,12 +39,15 @@ const needsOf = (operation: Operation): PerCeiling => {
   return needs;
 };
 
-/** Rates per ns that the machine was measured to reach. */
-const ratesOf = ({ hbm, link, dram, flopsPerNs }: Machine): PerCeiling => ({
+/**
+ * Rates per ns that the machine was measured to reach. Of host memory what its threads read: a machine lends a share of a
+ * socket's cores, which reach less than the socket's memory gives.
+ */
+const ratesOf = ({ hbm, link, cpu, flopsPerNs }: Machine): PerCeiling => ({
   hbm: hbm.readBytesPerNs,
   h2d: link.h2d.bytesPerNs,
   d2h: link.d2h.bytesPerNs,
-  dram: dram.readBytesPerNs,
+  dram: cpu.readBytesPerNs,
   matrix: flopsPerNs.bf16,
   vector: flopsPerNs.fp32,
 });
