@@ -21,7 +21,7 @@ import { type ResolvedSpec, resolveSpec, type SyntheticSpec } from './synthetic/
 import { createText, type SyntheticText } from './synthetic/text.ts';
 
 /** Part of every digest: raised whenever the same specification would give other numbers. */
-const generatorVersion = 'kvtier.synthetic/4';
+const generatorVersion = 'kvtier.synthetic/5';
 
 const promptWindowTokens = 64;
 
@@ -159,7 +159,14 @@ function createHeads(spec: ResolvedSpec, frequencies: Float64Array): (layer: num
     normals ??= createNormals(headDim, seed);
     const random = headRandom(seed, layer, kvHead);
     const plan = preset.plan(shape, layer, kvHead, random, task);
-    const geometry = drawGeometry(headDim, frequencies, tokens, plan.profile, random);
+    const geometry = drawGeometry(
+      headDim,
+      frequencies,
+      tokens,
+      plan.profile,
+      plan.attended.textSpread,
+      random,
+    );
     const rows: RowSource = {
       layer,
       kvHead,

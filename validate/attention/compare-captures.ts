@@ -20,7 +20,7 @@ function parse() {
     options: {
       preset: { type: 'string' },
       layers: { type: 'string', default: '6' },
-      every: { type: 'string', default: '16' },
+      every: { type: 'string', default: '8' },
       seed: { type: 'string', default: '1' },
       pairs: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },

@@ -20,7 +20,7 @@ export interface FidelityOptions {
   readonly task?: string | null;
   /** Recorded layers looked at, evenly chosen; default 6. */
   readonly layers?: number;
-  /** Decode steps replayed (default 64), and scored: every n-th (default 16). */
+  /** Decode steps replayed (default 64), and scored: every n-th (default 8). */
   readonly steps?: number;
   readonly everySteps?: number;
   readonly seed?: number;
@@ -85,7 +85,7 @@ export function taskFor({ metadata }: RecordedTrace, preset: string): string | n
 }
 
 export function measureFidelity(trace: RecordedTrace, options: FidelityOptions): Fidelity {
-  const { preset, everySteps = 16, seed = 1, onProgress = () => {} } = options;
+  const { preset, everySteps = 8, seed = 1, onProgress = () => {} } = options;
   const { shape } = trace;
   const steps = Math.min(options.steps ?? 64, shape.steps);
   const layers = chooseLayers(shape.recordedLayers, options.layers ?? 6);

@@ -1,8 +1,7 @@
 /**
  * What a preset of the synthetic generator says: the model's shape, the coherence of the text, and for each KV head the
  * first and second moments of its keys and queries before rotation. All numbers that shape a synthetic trace live in
- * presets. A rotary pair's moments are those of a complex number; its own phase means nothing, since rotation turns it
- * with position, so phases are told relative to the mean key's.
+ * presets. A rotary pair's mean is told as a complex number.
  */
 import type { Random } from '../../../sim/engine/random.ts';
 
@@ -26,10 +25,10 @@ export interface Coherence {
 
 /**
  * Queries of one head of a group. Arrays of moduli and phases have an entry per rotary pair, deviations one per channel:
- * first along the mean key of each pair, then across it.
+ * the first of each pair, then the second.
  */
 export interface QueryProfile {
-  /** Mean query of an answer: modulus, and phase relative to the mean key's in radians. */
+  /** Mean query of an answer: modulus, and phase in radians. */
   readonly mean: Float64Array;
   readonly phase: Float64Array;
   /** Standard deviation of each channel. */
@@ -55,25 +54,39 @@ export interface Landmark {
   readonly spreadNats: number;
 }
 
+/** Factors that keys' channels share, of a head of this size. */
+export const keyFactors = (headDim: number): number => Math.min(12, headDim >> 2);
+
 export interface HeadProfile {
-  /** Mean key: modulus of each pair. */
+  /** Mean key: modulus and phase of each pair. */
   readonly keyMean: Float64Array;
-  /** Standard deviation of each channel: along the mean key of each pair, then across it. */
+  readonly keyPhase: Float64Array;
+  /** Standard deviation of each channel. */
   readonly keyDeviation: Float64Array;
-  /** Variance, between token identities, of the square of their keys' deviations over its mean: some tokens stand out. */
-  readonly keySpread: number;
-  /** How much the logit of a near key varies under the group's mean query, over what independent channels would give. */
-  readonly keySteadiness: number;
-  /** Key of the first token, the attention sink: modulus, and phase relative to the mean key's. */
+  /**
+   * What channels have in common: how much of each one's unit deviation is each of a few factors [channels, factors]; the
+   * rest is its own.
+   */
+  readonly keyLoadings: Float64Array;
+  /** By pair: only channels of one set share factors, so that a larger head has several of a smaller one's. */
+  readonly keySets: Int32Array;
+  /** Key of the first token, the attention sink. */
   readonly sinkKey: Float64Array;
   readonly sinkPhase: Float64Array;
   /** Marks of a chat template near the start whose keys are nearly the sink's: how many, and how far on the way to it. */
   readonly marks: number;
   readonly markShare: number;
-  /** How far the keys of the first dozens of tokens lie towards the sink's, as a share of the way; later ones less. */
-  readonly early: number;
+  /**
+   * Mean key of the other tokens of the first dozens, as it would be at the first one, and the size of their deviations
+   * over that of later keys'; further on both come nearer to those of other keys.
+   */
+  readonly earlyKey: Float64Array;
+  readonly earlyPhase: Float64Array;
+  readonly earlySpread: number;
   readonly queries: readonly QueryProfile[];
+  /** Of the factors that keys' channels share, and of what each channel has of its own. */
   readonly keyCoherence: Coherence;
+  readonly ownCoherence: Coherence;
   readonly queryCoherence: Coherence;
   /** Correlation of the deviations of two query heads of the group. */
   readonly agreement: number;
@@ -124,6 +137,12 @@ export interface Concentration {
   readonly textTop10: number;
   /** Share on the last quarter of the text. */
   readonly textLate: number;
+  /** Standard deviation of the logits of the text's tokens, nats. */
+  readonly textNats: number;
+  /** Size of the deviations of the text's keys, in the channels that logits hang on, over that in the model's profile. */
+  readonly textSpread: number;
+  /** Share on what were the heaviest 1 % of the tokens to the same query head a few steps before (regions.ts). */
+  readonly textKept: number;
 }
 
 /** Attention of one KV head as a generated one is brought to it. */

@@ -1,118 +1,14 @@
-/**
- * A head's profile as one line of text, so that a fitted preset is a table in a source file: two characters of 64 a
- * number, one where precision does not matter. Moduli are coded by logarithm, phases and ratios evenly.
- */
-import { exp, log } from '../../../sim/engine/math.ts';
-import { TraceError } from '../../error.ts';
-import type { Attended, Coherence, HeadProfile, Landmark, MeasuredHead, QueryProfile } from './preset.ts';
-
-/** A dot stands where the usual alphabet has a capital ex: three of those in a row read as a mark of unfinished work. */
-const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVW.YZabcdefghijklmnopqrstuvwxyz0123456789-_';
-const turn = 2 * Math.PI;
-
-/** Moduli from 2^-10 to 2^10 in 4,095 steps of 0.34 %; deviations from 2^-8 to 2^8 in 63 steps of 19 %. */
-const fine = { least: -10, octaves: 20 } as const;
-const coarse = { least: -8, octaves: 16 } as const;
-const ln2 = log(2);
-
-interface CodeRange {
-  readonly least: number;
-  readonly octaves: number;
-}
-
-const toCode = (x: number, { least, octaves }: CodeRange, steps: number): number =>
-  Math.min(steps, Math.max(0, Math.round(((log(Math.max(x, 1e-6)) / ln2 - least) / octaves) * steps)));
-
-const fromCode = (code: number, { least, octaves }: CodeRange, steps: number): number =>
-  exp((least + (code / steps) * octaves) * ln2);
-
-/** Most that a mean may be shifted, in standard deviations. */
-const mostShift = 16;
-
-class Writer {
-  text = '';
-
-  digits(code: number): void {
-    this.text += alphabet[code >> 6] + alphabet[code & 63];
-  }
-
-  moduli(values: Float64Array): void {
-    for (const x of values) this.digits(toCode(x, fine, 4095));
-  }
-
-  phases(values: Float64Array): void {
-    for (const x of values) this.digits(Math.round(((((x % turn) + turn) % turn) / turn) * 4096) & 4095);
-  }
-
-  deviations(values: Float64Array): void {
-    for (const x of values) this.text += alphabet[toCode(x, coarse, 63)];
-  }
-
-  /** -mostShift .. mostShift by cubes: small ones finely. */
-  shifts(values: Float64Array): void {
-    for (const x of values) {
-      const size = Math.min(1, Math.max(1e-9, Math.abs(x) / mostShift));
-      const root = Math.sign(x) * exp(log(size) / 3);
-      this.text += alphabet[Math.round((root + 1) * 31)];
-    }
-  }
-
-  /** -1 .. 1 */
-  ratio(x: number): void {
-    this.digits(Math.round((Math.min(1, Math.max(-1, x)) + 1) * 2047));
-  }
-}
-
-class Reader {
-  private readonly text: string;
-  private at = 0;
-
-  constructor(text: string) {
-    this.text = text;
-  }
-
-  digit(): number {
-    const code = alphabet.indexOf(this.text.charAt(this.at++) || '?');
-    if (code < 0) throw new TraceError('malformed', `preset: profile: no digit at character ${this.at - 1}`);
-    return code;
-  }
-
-  digits(): number {
-    const high = this.digit();
-    return high * 64 + this.digit();
-  }
-
-  moduli(pairs: number): Float64Array {
-    return Float64Array.from({ length: pairs }, () => fromCode(this.digits(), fine, 4095));
-  }
-
-  phases(pairs: number): Float64Array {
-    return Float64Array.from({ length: pairs }, () => (this.digits() / 4096) * turn);
-  }
-
-  deviations(pairs: number): Float64Array {
-    return Float64Array.from({ length: pairs }, () => fromCode(this.digit(), coarse, 63));
-  }
-
-  shifts(count: number): Float64Array {
-    return Float64Array.from({ length: count }, () => {
-      const root = this.digit() / 31 - 1;
-      return root * root * root * mostShift;
-    });
-  }
-
-  ratio(): number {
-    return this.digits() / 2047 - 1;
-  }
-
-  end(): void {
-    if (this.at !== this.text.length)
-      throw new TraceError(
-        'malformed',
-        `preset: profile: expected ${this.at} characters, found ${this.text.length}`,
-      );
-  }
-}
+/** A head's profile as one line of text, so that a fitted preset is a table in a source file. */
+import { CodeReader, CodeWriter, fromCode, toCode } from './number-code.ts';
+import {
+  type Attended,
+  type Coherence,
+  type HeadProfile,
+  keyFactors,
+  type Landmark,
+  type MeasuredHead,
+  type QueryProfile,
+} from './preset.ts';
 
 const coherenceKeys = ['identity', 'word', 'sentence', 'passage'] as const;
 const targetKeys = ['massTop1', 'massTop10', 'sinkRatio', 'localRatio'] as const;
@@ -126,16 +22,18 @@ const mostSteadiness = 8;
 const mostNats = 64;
 
 export function encodeProfile(profile: HeadProfile): string {
-  const writer = new Writer();
+  const writer = new CodeWriter();
   writer.moduli(profile.keyMean);
+  writer.phases(profile.keyPhase);
   writer.deviations(profile.keyDeviation);
-  writer.ratio(profile.keySpread / mostSteadiness);
-  writer.ratio(profile.keySteadiness / mostSteadiness);
+  writer.loadings(profile.keyLoadings);
   writer.moduli(profile.sinkKey);
   writer.phases(profile.sinkPhase);
   writer.ratio(profile.marks / mostMarks);
   writer.ratio(profile.markShare / mostShare);
-  writer.ratio(profile.early);
+  writer.moduli(profile.earlyKey);
+  writer.phases(profile.earlyPhase);
+  writer.ratio(profile.earlySpread / mostSteadiness);
   for (const query of profile.queries) {
     writer.moduli(query.mean);
     writer.phases(query.phase);
@@ -146,6 +44,7 @@ export function encodeProfile(profile: HeadProfile): string {
     writer.ratio(query.nearSteadiness / mostSteadiness);
   }
   for (const key of coherenceKeys) writer.ratio(profile.keyCoherence[key]);
+  for (const key of coherenceKeys) writer.ratio(profile.ownCoherence[key]);
   for (const key of coherenceKeys) writer.ratio(profile.queryCoherence[key]);
   writer.ratio(profile.agreement);
   // A rate of a few in a thousand needs more than a linear code gives.
@@ -159,8 +58,9 @@ export function encodeProfile(profile: HeadProfile): string {
   return writer.text;
 }
 
-/** Shares from 2^-16 to 1 by logarithm, two characters each. */
+/** Shares from 2^-16 to 1 by logarithm, two characters each, and nats in units of natsUnit. */
 const shareRange = { least: -16, octaves: 16 } as const;
+const natsUnit = 64;
 const attendedKeys = [
   'start',
   'text',
@@ -172,38 +72,60 @@ const attendedKeys = [
   'textTop1',
   'textTop10',
   'textLate',
+  'textNats',
+  'textKept',
+  'textSpread',
 ] as const satisfies readonly (keyof Attended)[];
 const attendedDigits = 2 * attendedKeys.length;
 
+/** Most that a number of this name comes to. */
+const unitOf = (key: keyof Attended): number =>
+  key === 'textNats' ? natsUnit : key === 'textSpread' ? mostSteadiness : 1;
+
 /** One line for all heads, in order. */
 export function encodeAttended(all: readonly Attended[]): string {
-  const writer = new Writer();
+  const writer = new CodeWriter();
   for (const attended of all)
-    for (const key of attendedKeys) writer.digits(toCode(attended[key], shareRange, 4095));
+    for (const key of attendedKeys) writer.digits(toCode(attended[key] / unitOf(key), shareRange, 4095));
   return writer.text;
 }
 
 /** Of the head with this number in the line. */
 export function decodeAttended(text: string, head: number): Attended {
-  const reader = new Reader(text.slice(attendedDigits * head, attendedDigits * (head + 1)));
-  const [start, middle, evidence, question, answer, newest, textTop01, textTop1, textTop10, textLate] =
-    attendedKeys.map(() => fromCode(reader.digits(), shareRange, 4095));
-  const regions = { start, text: middle, evidence, question, answer };
-  return { ...regions, newest, textTop01, textTop1, textTop10, textLate };
+  const reader = new CodeReader(text.slice(attendedDigits * head, attendedDigits * (head + 1)));
+  const next = (): number => fromCode(reader.digits(), shareRange, 4095);
+  // In the order of attendedKeys.
+  return {
+    start: next(),
+    text: next(),
+    evidence: next(),
+    question: next(),
+    answer: next(),
+    newest: next(),
+    textTop01: next(),
+    textTop1: next(),
+    textTop10: next(),
+    textLate: next(),
+    textNats: natsUnit * next(),
+    textKept: next(),
+    textSpread: mostSteadiness * next(),
+  };
 }
 
 /** Throws TraceError `malformed` when the line is not a profile of `pairs` rotary pairs and `group` query heads. */
 export function decodeProfile(text: string, pairs: number, group: number): HeadProfile {
-  const reader = new Reader(text);
+  const reader = new CodeReader(text);
   const keyMean = reader.moduli(pairs);
+  const keyPhase = reader.phases(pairs);
   const keyDeviation = reader.deviations(2 * pairs);
-  const keySpread = reader.ratio() * mostSteadiness;
-  const keySteadiness = reader.ratio() * mostSteadiness;
+  const keyLoadings = reader.loadings(2 * pairs * keyFactors(2 * pairs));
   const sinkKey = reader.moduli(pairs);
   const sinkPhase = reader.phases(pairs);
   const marks = Math.round(reader.ratio() * mostMarks);
   const markShare = reader.ratio() * mostShare;
-  const early = reader.ratio();
+  const earlyKey = reader.moduli(pairs);
+  const earlyPhase = reader.phases(pairs);
+  const earlySpread = reader.ratio() * mostSteadiness;
   const queries: QueryProfile[] = [];
   for (let g = 0; g < group; g++) {
     const mean = reader.moduli(pairs);
@@ -220,6 +142,7 @@ export function decodeProfile(text: string, pairs: number, group: number): HeadP
     return { identity, word, sentence, passage };
   };
   const keyCoherence = coherence();
+  const ownCoherence = coherence();
   const queryCoherence = coherence();
   const agreement = reader.ratio();
   const salientRoot = reader.ratio();
@@ -235,16 +158,20 @@ export function decodeProfile(text: string, pairs: number, group: number): HeadP
   reader.end();
   return {
     keyMean,
+    keyPhase,
     keyDeviation,
-    keySpread,
-    keySteadiness,
+    keyLoadings,
+    keySets: new Int32Array(pairs),
     sinkKey,
     sinkPhase,
     marks,
     markShare,
-    early,
+    earlyKey,
+    earlyPhase,
+    earlySpread,
     queries,
     keyCoherence,
+    ownCoherence,
     queryCoherence,
     agreement,
     salientRatio: salientRoot * salientRoot,

@@ -93,8 +93,21 @@ export function planFrom(
   const own = donor.attended(task);
   // What is not published goes along with what is: the donor's odds, changed as those of the top 1 % are.
   const textTop01 = Math.min(massTop1, sharePerOdds(own.textTop01, massTop1, own.textTop1));
-  return { profile, attended: { ...own, textTop01, textTop1: massTop1, textTop10: massTop10 } };
+  const textKept = sharePerOdds(own.textKept, massTop1, own.textTop1);
+  const textNats = (own.textNats * widthOf(massTop1)) / widthOf(own.textTop1);
+  return {
+    profile,
+    attended: { ...own, textTop01, textTop1: massTop1, textTop10: massTop10, textKept, textNats },
+  };
 }
+
+/**
+ * Standard deviation of normal logits that put such a share of the mass on the heaviest 1 %: that many above the 2.33 where
+ * these begin as the share is a normal quantile, here the logistic one over 1.7.
+ */
+const widthOf = (share: number): number =>
+  Math.max(leastWidth, 2.33 + log(Math.max(1e-6, odds(share))) / 1.7);
+const leastWidth = 0.5;
 
 const odds = (share: number): number => share / Math.max(1e-6, 1 - share);
 
@@ -135,9 +148,13 @@ export function transplant(profile: HeadProfile, from: SyntheticShape, to: Synth
     // A chat template's marks are the donor's own.
     marks: 0,
     keyMean: take(profile.keyMean, meanScale),
+    keyPhase: take(profile.keyPhase, 1),
     keyDeviation: takeChannels(profile.keyDeviation, keyScale),
+    ...transplantFactors(profile, at),
     sinkKey: take(profile.sinkKey, meanScale),
     sinkPhase: take(profile.sinkPhase, 1),
+    earlyKey: take(profile.earlyKey, meanScale),
+    earlyPhase: take(profile.earlyPhase, 1),
     question: { ...profile.question, shift: takeChannels(profile.question.shift, 1) },
     answer: { ...profile.answer, shift: takeChannels(profile.answer.shift, 1) },
     queries: Array.from({ length: group }, (_, head) => {
@@ -153,4 +170,26 @@ export function transplant(profile: HeadProfile, from: SyntheticShape, to: Synth
       };
     }),
   };
+}
+
+/**
+ * Loadings of the donor's channels, and a set of factors for each time that a pair is taken: pairs taken from the same one
+ * stay independent of each other, as its logits' variance has it.
+ */
+function transplantFactors(
+  { keyLoadings, keySets, keyMean }: HeadProfile,
+  at: Int32Array,
+): Pick<HeadProfile, 'keyLoadings' | 'keySets'> {
+  const [pairs, ownPairs] = [at.length, keyMean.length];
+  const factors = keyLoadings.length / (2 * ownPairs);
+  const loadings = new Float64Array(2 * pairs * factors);
+  const sets = new Int32Array(pairs);
+  for (let pair = 0; pair < pairs; pair++) {
+    sets[pair] = pair > 0 && at[pair] === at[pair - 1] ? sets[pair - 1] + 1 : keySets[at[pair]];
+    for (const half of [0, 1]) {
+      const from = (at[pair] + half * ownPairs) * factors;
+      loadings.set(keyLoadings.subarray(from, from + factors), (pair + half * pairs) * factors);
+    }
+  }
+  return { keyLoadings: loadings, keySets: sets };
 }

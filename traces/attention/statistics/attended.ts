@@ -1,18 +1,23 @@
 /** Where an answer's attention goes in a trace: what a head of the generator is balanced to. */
+
+import { log } from '../../../sim/engine/math.ts';
 import { attendExactly, createExactAttention } from '../../../sim/quality/exact-attention.ts';
 import type { AttentionTrace } from '../../../sim/trace/attention-trace.ts';
 import type { Attended, Regions } from '../presets/preset.ts';
-import { answerTokens, lateRatio, type RegionBounds } from '../synthetic/regions.ts';
+import { answerTokens, keptRatio, keptSteps, lateRatio, type RegionBounds } from '../synthetic/regions.ts';
 import { topShare } from './measured.ts';
 
-const sampledSteps = 12;
+/** Every second token of a whole answer, and how many of these `keptSteps` are. */
+const sampledSteps = answerTokens >> 1;
+const keptSamples = keptSteps >> 1;
 
-/** Over the first tokens of the answer, as a generated head is balanced. */
+/** Over the first tokens of the answer, as a generated head is balanced; `textSpread` is known from the keys. */
 export function measureAttended(
   trace: AttentionTrace,
   layer: number,
   kvHead: number,
   bounds: RegionBounds,
+  textSpread = 1,
 ): Attended {
   const { heads, kvHeads, headDim, promptTokens } = trace.shape;
   const steps = Math.min(answerTokens, trace.shape.steps);
@@ -21,31 +26,80 @@ export function measureAttended(
   const keys = trace.keys(layer, kvHead);
   const count = Math.min(sampledSteps, steps);
   const rows: Attended[] = [];
+  const before: Float32Array[][] = [];
+  let [kept, pairs] = [0, 0];
   for (let i = 0; i < count; i++) {
     const step = Math.floor(((i + 0.5) * steps) / count);
     const length = promptTokens + step + 1;
     attendExactly(exact, trace.queries(layer, step, kvHead), keys, null, headDim, length);
     for (let g = 0; g < group; g++) {
       const row = exact.probabilities.subarray(g * exact.stride, g * exact.stride + length);
-      rows.push(attendedIn(row, promptTokens, bounds));
+      const text = textOf(row, bounds);
+      before[g] ??= [];
+      before[g].push(text);
+      if (before[g].length > keptSamples) {
+        kept += keptShare(before[g][0], text);
+        pairs++;
+        before[g].shift();
+      }
+      rows.push(attendedIn(row, text, promptTokens, bounds));
     }
   }
-  return meanAttended(rows);
+  return { ...meanAttended(rows), textKept: kept / Math.max(1, pairs), textSpread };
+}
+
+/** The text's masses without the evidence. */
+function textOf(
+  row: Float32Array,
+  { textFrom, textTo, evidenceFrom, evidenceTo }: RegionBounds,
+): Float32Array {
+  const text = new Float32Array(textTo - textFrom - (evidenceTo - evidenceFrom));
+  text.set(row.subarray(textFrom, evidenceFrom));
+  text.set(row.subarray(evidenceTo, textTo), evidenceFrom - textFrom);
+  return text;
+}
+
+/** Share of the masses that the tokens have which were the heaviest before. */
+function keptShare(before: Float32Array, now: Float32Array): number {
+  const least = before.slice().sort()[before.length - Math.max(1, Math.floor(keptRatio * before.length))];
+  let [kept, all] = [0, 0];
+  for (let i = 0; i < now.length; i++) {
+    all += now[i];
+    if (before[i] >= least) kept += now[i];
+  }
+  return kept / Math.max(1e-12, all);
 }
 
 const sumOf = (row: Float32Array): number => row.reduce((sum, x) => sum + x, 0);
 
-/** What one query attends to. */
-function attendedIn(row: Float32Array, promptTokens: number, bounds: RegionBounds): Attended {
+/** Least probability told from none. */
+const leastMass = 1e-36;
+
+/** Standard deviation of the logits behind masses, nats. */
+function deviationOf(masses: Float32Array): number {
+  let [sum, squares] = [0, 0];
+  for (const mass of masses) {
+    const nats = log(Math.max(leastMass, mass));
+    sum += nats;
+    squares += nats * nats;
+  }
+  const average = sum / Math.max(1, masses.length);
+  return Math.sqrt(Math.max(0, squares / Math.max(1, masses.length) - average * average));
+}
+
+/** What one query attends to; how long it does is not seen in it. */
+function attendedIn(
+  row: Float32Array,
+  masses: Float32Array,
+  promptTokens: number,
+  bounds: RegionBounds,
+): Attended {
   const { textFrom, textTo, evidenceFrom, evidenceTo } = bounds;
-  const text = new Float32Array(textTo - textFrom - (evidenceTo - evidenceFrom));
-  text.set(row.subarray(textFrom, evidenceFrom));
-  text.set(row.subarray(evidenceTo, textTo), evidenceFrom - textFrom);
+  const text = masses.slice().sort();
   const late = Math.ceil(textFrom + (1 - lateRatio) * (textTo - textFrom));
   const lateEvidence = sumOf(row.subarray(Math.max(late, evidenceFrom), Math.max(late, evidenceTo)));
   const all = sumOf(text);
   const answer = sumOf(row.subarray(promptTokens));
-  text.sort();
   return {
     start: sumOf(row.subarray(0, textFrom)),
     text: all,
@@ -57,6 +111,9 @@ function attendedIn(row: Float32Array, promptTokens: number, bounds: RegionBound
     textTop1: topShare(text, 0.01),
     textTop10: topShare(text, 0.1),
     textLate: (sumOf(row.subarray(late, textTo)) - lateEvidence) / Math.max(1e-12, all),
+    textNats: deviationOf(text),
+    textKept: 0,
+    textSpread: 1,
   };
 }
 
@@ -75,6 +132,9 @@ export function meanAttended(all: readonly Attended[]): Attended {
     textTop1: mean(({ textTop1 }) => textTop1),
     textTop10: mean(({ textTop10 }) => textTop10),
     textLate: mean(({ textLate }) => textLate),
+    textNats: mean(({ textNats }) => textNats),
+    textKept: mean(({ textKept }) => textKept),
+    textSpread: mean(({ textSpread }) => textSpread),
   };
 }
 

@@ -1,17 +1,19 @@
 /**
  * The profile of one KV head from captured traces: means and deviations of its keys and queries before rotation, how
- * far they stay the same along the text, and corrections in the few directions in which channels are not independent.
+ * far they stay the same along the text, and how channels go together.
  * Moments of first and second order; salience is the one of higher order.
  */
-import type { HeadProfile, MeasuredHead, QueryProfile } from '../presets/preset.ts';
-import { axisOf, groupMean } from '../synthetic/geometry.ts';
+import type { Coherence, HeadProfile, MeasuredHead, QueryProfile } from '../presets/preset.ts';
+import { axisOf } from '../synthetic/geometry.ts';
 import { meanFarKey } from '../synthetic/rope.ts';
-import { agreementOf, coherenceOf, identityShare } from './coherence.ts';
+import { logitWeights } from '../synthetic/roundness.ts';
+import { agreementOf, coherenceOf, identityShare, logitShares, splitCoherence } from './coherence.ts';
+import { fitFactors } from './factors.ts';
 import { type FitSource, skippedTokens } from './fit-source.ts';
 import { answerRegion, fitLandmark, questionRegion } from './landmark-fit.ts';
 import { sinkPull } from './landmarks.ts';
-import { fitPull, selfCorrelation, steadinessAlong } from './logits.ts';
-import { channelDeviations, meanRows, polar, spreadOf, turnRows } from './moments.ts';
+import { fitSalience, selfCorrelation, steadinessAlong } from './logits.ts';
+import { channelDeviations, meanRows, polar, square } from './moments.ts';
 
 /** Prompts' ends and answers are too short to tell how far equal tokens ask alike: assumed. */
 const queryIdentity = 0.2;
@@ -27,20 +29,6 @@ const averageTarget = (targets: readonly MeasuredHead[]): MeasuredHead => {
   };
 };
 
-/** Turns all keys and queries so that the mean key lies along the first channel of each pair; returns its moduli. */
-function alignPairs(sources: readonly FitSource[]): Float64Array {
-  const { headDim } = sources[0].head;
-  const mean = meanRows(
-    headDim,
-    sources.map(({ head }) => head.keys.subarray(skippedTokens * headDim)),
-  );
-  for (const { head } of sources) {
-    turnRows(head.keys, mean);
-    for (const { heads } of head.stretches) for (const rows of heads) turnRows(rows, mean);
-  }
-  return polar(mean).modulus;
-}
-
 /**
  * Moves each prompt's ordinary keys, and each stretch's queries, to the common mean. Prompts differ in their means, but
  * keys and queries of a prompt differ together: as variance inside a prompt it would draw attention at random.
@@ -53,13 +41,11 @@ function centre(blocks: readonly Float32Array[], mean: Float64Array): void {
   }
 }
 
-/** Changes the arrays of the sources: they are turned in place. */
+/** Changes the arrays of the sources: they are moved in place. */
 export function fitHead(sources: readonly FitSource[]): HeadProfile {
   const { headDim, frequencies } = sources[0].head;
-  const moduli = alignPairs(sources);
-  const keyMean = new Float64Array(headDim);
-  keyMean.set(moduli);
   const ordinary = sources.map(({ head }) => head.keys.subarray(skippedTokens * headDim));
+  const keyMean = meanRows(headDim, ordinary);
   centre(ordinary, keyMean);
   const keyDeviation = channelDeviations(keyMean, ordinary);
   const sinkKey = meanRows(
@@ -81,21 +67,14 @@ export function fitHead(sources: readonly FitSource[]): HeadProfile {
   });
   for (const [g, mean] of means.entries()) centre(stretchesOf(g), mean);
   const deviations = means.map((mean, g) => channelDeviations(mean, stretchesOf(g)));
-  const meanQuery = groupMean(Float64Array.from(means.flatMap((mean) => Array.from(mean))), headDim);
-  const keySteadiness = steadinessAlong(axisOf(meanQuery, keyDeviation), keyMean, keyDeviation, ordinary);
-  const pull = fitPull(sources, keyMean, keyDeviation, keySteadiness, means);
-  const scaled = keyDeviation.map((x) => x * pull.scale);
-  const keyCoherence = coherenceOf(
-    ordinary.map((rows) => [rows]),
-    [keyMean],
-    [keyDeviation],
-    identityShare(sources, keyMean, keyDeviation),
-  );
+  const weights = deviations.map((deviation) => logitShares(deviation, keyDeviation));
+  // Of answers only: a question's queries change faster than what is written token by token.
   const queryCoherence = coherenceOf(
-    sources.flatMap(({ head }) => head.stretches.map(({ heads }) => heads)),
+    sources.map(({ head }) => head.stretches[head.stretches.length - 1].heads),
     means,
-    deviations,
+    means.map((mean, g) => channelDeviations(mean, answersOf(g))),
     queryIdentity,
+    weights,
   );
   const promptTokens = Math.max(...sources.map(({ head }) => head.promptTokens));
   const farKey = meanFarKey(keyMean, frequencies, promptTokens);
@@ -114,22 +93,46 @@ export function fitHead(sources: readonly FitSource[]): HeadProfile {
       nearSteadiness: steadiness(nearKey),
     };
   });
+  const keyWeights = logitWeights({ keyDeviation, queries });
+  const keyLoadings = fitFactors(ordinary, keyMean, keyDeviation, keyWeights);
+  const coherenceBy = (weights: Float64Array): Coherence =>
+    coherenceOf(
+      ordinary.map((rows) => [rows]),
+      [keyMean],
+      [keyDeviation],
+      identityShare(sources, keyMean, keyDeviation, weights),
+      [weights],
+    );
   return {
-    keyMean: moduli,
-    keyDeviation: scaled,
-    keySpread: spreadOf(keyMean, keyDeviation, ordinary),
-    keySteadiness,
+    keyMean: polar(keyMean).modulus,
+    keyPhase: polar(keyMean).phase,
+    keyDeviation,
+    keyLoadings,
+    keySets: new Int32Array(headDim / 2),
     sinkKey: sink.modulus,
     sinkPhase: sink.phase,
-    ...sinkPull(sources, keyMean, sinkKey),
+    ...sinkPull(sources, keyMean, sinkKey, keyDeviation),
     queries,
-    keyCoherence,
+    ...splitCoherence(coherenceBy, keyLoadings, keyWeights),
     queryCoherence,
-    agreement: agreementOf(sources, means, deviations),
-    salientRatio: pull.salientRatio,
-    salientNats: pull.salientNats,
-    question: fitLandmark(sources, questionRegion, keyMean, scaled),
-    answer: fitLandmark(sources, answerRegion, keyMean, scaled),
+    agreement: agreementOf(sources, means, deviations, weights),
+    ...fitSalience(sources, keyMean),
+    question: fitLandmark(sources, questionRegion, keyMean, keyDeviation),
+    answer: fitLandmark(sources, answerRegion, keyMean, keyDeviation),
     measured: averageTarget(sources.map(({ measured }) => measured)),
   };
+}
+
+/** Size of the deviations of a prompt's text from the mean key, over the profile's, in the channels that logits hang on. */
+export function textSpread({ head, questionTokens }: FitSource, profile: HeadProfile): number {
+  const { headDim, keys, promptTokens } = head;
+  const rows = keys.subarray(skippedTokens * headDim, (promptTokens - questionTokens) * headDim);
+  if (rows.length === 0) return 1;
+  const own = channelDeviations(meanRows(headDim, [rows]), [rows]);
+  const weights = logitWeights(profile);
+  const energy = weights.reduce(
+    (sum, weight, c) => sum + weight * square(own[c] / profile.keyDeviation[c]),
+    0,
+  );
+  return Math.sqrt(energy / headDim);
 }

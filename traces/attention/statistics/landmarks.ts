@@ -1,9 +1,9 @@
 /** How the start of a prompt draws attention beside the first token: a chat template's marks, and early tokens at large. */
 
-import { quantiles } from '../../../sim/engine/stats.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
-import { earlyTokens, markPositions } from '../synthetic/rows.ts';
+import { earlyAt, markPositions } from '../synthetic/rows.ts';
 import { type FitSource, skippedTokens } from './fit-source.ts';
+import { polar, square } from './moments.ts';
 
 /** Queries looked at in each stretch. */
 const sampledQueries = 4;
@@ -42,35 +42,88 @@ function logitsOf(turned: Float32Array, keys: Float32Array, width: number): Floa
 /** A key so far towards the sink's is a mark's. */
 const leastMarkShare = 0.7;
 const mostMarkShare = 1.2;
-/** Early tokens whose place on the way to the sink is typical. */
-const earlyRange = [8, 24] as const;
+/** Early tokens whose keys are typical. */
+const earlyRange = [4, 32] as const;
 
 export interface SinkPull {
   readonly marks: number;
   readonly markShare: number;
-  readonly early: number;
+  readonly earlyKey: Float64Array;
+  readonly earlyPhase: Float64Array;
+  readonly earlySpread: number;
 }
 
 /**
- * Early keys on the way from the mean key to the sink's, as queries see it: how many of the first ones are nearly there,
- * how far those are, and how far the others have come, the median over early tokens.
+ * The start of a prompt beside the sink. Marks have nearly the sink's key, as queries see it: how many, and how far they
+ * are on the way to it from the mean key. The others have a mean and a spread of their own.
  */
-export function sinkPull(sources: readonly FitSource[], keyMean: Float64Array, sink: Float64Array): SinkPull {
+export function sinkPull(
+  sources: readonly FitSource[],
+  keyMean: Float64Array,
+  sink: Float64Array,
+  keyDeviation: Float64Array,
+): SinkPull {
   const marks: number[] = [];
-  const others: number[] = [];
+  const others: EarlyKey[] = [];
   for (const source of sources) {
     for (const [at, share] of seenShares(source, keyMean, sink).entries()) {
       const token = at + 1;
       if (share > leastMarkShare) marks.push(Math.min(share, mostMarkShare));
-      else if (token >= earlyRange[0] && token < earlyRange[1]) others.push(share);
+      else if (token >= earlyRange[0] && token < earlyRange[1]) others.push(earlyKeyOf(source, token));
     }
   }
-  const median = others.length === 0 ? 0 : quantiles(others, [0.5])[0];
+  const early = meanEarly(others, keyMean);
+  const { modulus, phase } = polar(early);
   return {
     marks: Math.min(markPositions.length, Math.round(marks.length / sources.length)),
     markShare: marks.length === 0 ? 0 : marks.reduce((a, b) => a + b) / marks.length,
-    early: Math.min(1, Math.max(0, median * Math.sqrt(1 + earlyRange[0] / earlyTokens))),
+    earlyKey: modulus,
+    earlyPhase: phase,
+    earlySpread: spreadOfEarly(others, early, keyMean, keyDeviation),
   };
+}
+
+interface EarlyKey {
+  readonly key: Float32Array;
+  /** How much of what is special in it is left. */
+  readonly left: number;
+}
+
+const earlyKeyOf = ({ head: { keys, headDim } }: FitSource, token: number): EarlyKey => ({
+  key: keys.subarray(token * headDim, (token + 1) * headDim),
+  left: earlyAt(token),
+});
+
+/** Mean key of early tokens as it would be at the first one, by least squares. */
+function meanEarly(keys: readonly EarlyKey[], keyMean: Float64Array): Float64Array {
+  const weight = keys.reduce((sum, { left }) => sum + left * left, 0);
+  if (weight === 0) return keyMean;
+  return keyMean.map(
+    (mean, c) => mean + keys.reduce((sum, { key, left }) => sum + left * (key[c] - mean), 0) / weight,
+  );
+}
+
+/** Most that early keys may vary, over later ones. */
+const mostSpread = 2;
+
+/** Size of early keys' deviations from their own mean over that of others, as it would be at the first token. */
+function spreadOfEarly(
+  keys: readonly EarlyKey[],
+  early: Float64Array,
+  keyMean: Float64Array,
+  keyDeviation: Float64Array,
+): number {
+  if (keys.length === 0) return 1;
+  let excess = 0;
+  for (const { key, left } of keys) {
+    let energy = 0;
+    for (let c = 0; c < key.length; c++) {
+      const own = key[c] - keyMean[c] - left * (early[c] - keyMean[c]);
+      energy += square(own / keyDeviation[c]) / key.length;
+    }
+    excess += (Math.sqrt(energy) - 1) / left / keys.length;
+  }
+  return Math.min(mostSpread, Math.max(0, 1 + excess));
 }
 
 /** Mean logit of each early token's deviation, over that of the sink's key in its place. */

@@ -4,7 +4,7 @@
  */
 import { exp, log } from '../../../sim/engine/math.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
-import { type Axis, axisOf, groupMean } from '../synthetic/geometry.ts';
+import type { Axis } from '../synthetic/geometry.ts';
 import { type FitSource, skippedTokens } from './fit-source.ts';
 import { square } from './moments.ts';
 
@@ -58,13 +58,9 @@ export function selfCorrelation(
   return product / stretches / bound;
 }
 
-export interface PullFit {
-  /** By how much the keys' deviations have to be scaled. */
-  readonly scale: number;
+export interface Salience {
   readonly salientRatio: number;
   readonly salientNats: number;
-  /** Logarithm of the mean of e^logit over far keys, less the mean. */
-  readonly pull: number;
 }
 
 /** Nearest keys, left out. */
@@ -73,66 +69,44 @@ const nearTokens = 64;
 const mostFarKeys = 8192;
 /** Queries looked at in each stretch. */
 const sampledQueries = 4;
-/** Bounds of what scaling may do: what needs more has another reason. */
-const scales = [0.4, 2] as const;
 
 /**
  * The logits of keys' deviations over far keys, each weighed by what its distance gives it, under sampled queries: their
  * variance and third moment, and their pull, the logarithm of the mean of their exponentials, which says how much mass
- * they attract. The keys' deviations are scaled to the pull; salient tokens take what a normal tail lacks.
+ * they attract. Salient tokens are what a normal tail lacks of it.
  */
-export function fitPull(
-  sources: readonly FitSource[],
-  keyMean: Float64Array,
-  keyDeviation: Float64Array,
-  keySteadiness: number,
-  queryMeans: readonly Float64Array[],
-): PullFit {
+export function fitSalience(sources: readonly FitSource[], keyMean: Float64Array): Salience {
   const width = keyMean.length;
-  const axis = axisOf(
-    groupMean(Float64Array.from(queryMeans.flatMap((mean) => Array.from(mean))), width),
-    keyDeviation,
-  );
-  const sum = { variance: 0, third: 0, pull: 0, model: 0, count: 0 };
+  const sum = { variance: 0, third: 0, pull: 0, count: 0 };
   for (const { head } of sources) {
     for (const { first, count, heads } of head.stretches) {
       const stride = Math.max(1, Math.floor(count / sampledQueries));
       for (let at = stride >> 1; at < count; at += stride) {
         for (const rows of heads) {
           const query = rows.subarray(at * width, (at + 1) * width);
-          const far = weighFar(head, keyMean, keyDeviation, keySteadiness, axis, query, first + at);
+          const far = weighFar(head, keyMean, query, first + at);
           const shape = weightedShape(far.logits, far.weights);
           sum.variance += shape.variance;
           sum.third += shape.third;
           sum.pull += shape.pull;
-          sum.model += weightedMean(far.variances, far.weights);
           sum.count++;
         }
       }
     }
   }
-  const mean = (x: number): number => x / sum.count;
-  const [pull, model] = [mean(sum.pull), mean(sum.model)];
-  const { salientRatio, salientNats } = salienceOf(mean(sum.variance), mean(sum.third), pull);
-  const left = 2 * (pull - log(1 + salientRatio * (exp(salientNats) - 1)));
-  const scale = Math.sqrt(Math.max(0, left) / Math.max(1e-12, model));
-  return { scale: Math.min(scales[1], Math.max(scales[0], scale)), salientRatio, salientNats, pull };
+  return salienceOf(sum.variance / sum.count, sum.third / sum.count, sum.pull / sum.count);
 }
 
 interface FarKeys {
   /** What the mean key's logit at its distance gives each key, up to a factor. */
   readonly weights: Float64Array;
-  /** Logit of each key's deviation, and the variance that independent channels would give it. */
+  /** Logit of each key's deviation. */
   readonly logits: Float64Array;
-  readonly variances: Float64Array;
 }
 
 function weighFar(
   head: FitSource['head'],
   keyMean: Float64Array,
-  keyDeviation: Float64Array,
-  keySteadiness: number,
-  axis: Axis,
   query: Float32Array,
   position: number,
 ): FarKeys {
@@ -147,28 +121,21 @@ function weighFar(
   const scale = 1 / Math.sqrt(width);
   const kernel = new Float64Array(count);
   const logits = new Float64Array(count);
-  const variances = new Float64Array(count);
-  const spread = axis.along.reduce((sum, x, c) => sum + square(x * keyDeviation[c]), 0);
   for (let i = 0; i < count; i++) {
     const at = i * width;
     const own = (skippedTokens + i * stride) * width;
-    let across = 0;
     for (let c = 0; c < width; c++) {
       const q = turned[at + c] * scale;
       kernel[i] += q * keyMean[c];
       logits[i] += q * (keys[own + c] - keyMean[c]);
-      variances[i] += square(q * keyDeviation[c]);
-      across += q * axis.tends[c];
     }
-    // Along the axis the keys vary less: variance that is scaled there is missing here as far as directions agree.
-    variances[i] -= (1 - keySteadiness * keySteadiness) * across * across * spread;
   }
   const most = kernel.reduce((a, b) => Math.max(a, b));
   const weights = kernel.map((x, i) => {
     const token = skippedTokens + i * stride;
     return head.evidence.some(([from, to]) => token >= from && token < to) ? 0 : exp(x - most);
   });
-  return { weights, logits, variances };
+  return { weights, logits };
 }
 
 function weightedMean(values: Float64Array, weights: Float64Array): number {
@@ -215,11 +182,7 @@ const mostSalient = 0.05;
  * Normal logits of variance w with a share r of tokens m nats above them: r m³ is their third moment, w + r m² their
  * variance, w / 2 + log(1 + r (e^m - 1)) their pull. The m that gives the measured pull; none where the tail is light.
  */
-function salienceOf(
-  variance: number,
-  third: number,
-  pull: number,
-): { salientRatio: number; salientNats: number } {
+function salienceOf(variance: number, third: number, pull: number): Salience {
   if (third <= 0 || pull <= variance / 2 + third / 6) return { salientRatio: 0, salientNats: 0 };
   const ratioAt = (nats: number): number => Math.min(mostSalient, third / (nats * nats * nats));
   const pullAt = (nats: number): number =>

@@ -9,7 +9,7 @@ import { regionBounds } from '../synthetic/regions.ts';
 import { fillGaps, meanAttended, measureAttended } from './attended.ts';
 import { evidencePlace } from './evidence.ts';
 import type { FitSource } from './fit-source.ts';
-import { fitHead } from './head-fit.ts';
+import { fitHead, textSpread } from './head-fit.ts';
 import { measureHead } from './measured.ts';
 import { questionLength } from './question.ts';
 import { tokenIdentities, unrotateHead } from './unrotated.ts';
@@ -59,8 +59,15 @@ export function fitModel(
         `${first.name}: recordedLayers: expected layer ${layer} in some capture`,
       );
     for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      profiles.push(encodeProfile(fitHead(known.map((source) => headOf(source, layer, kvHead)))));
-      for (const [i, source] of sources.entries()) attended[i].push(attendedOf(source, layer, kvHead));
+      const heads = known.map((source) => headOf(source, layer, kvHead));
+      const profile = fitHead(heads);
+      profiles.push(encodeProfile(profile));
+      for (const [i, source] of sources.entries()) {
+        const head = heads[known.indexOf(source)];
+        attended[i].push(
+          head === undefined ? null : attendedOf(source, layer, kvHead, textSpread(head, profile)),
+        );
+      }
       onProgress(profiles.length / (layers * kvHeads));
     }
   }
@@ -84,14 +91,14 @@ export function fitModel(
   };
 }
 
-/** Null where the layer is not recorded. */
 function attendedOf(
   { trace, questionTokens, evidencePlace: place }: Source,
   layer: number,
   kvHead: number,
-): Attended | null {
-  if (!trace.has('k', layer)) return null;
-  return measureAttended(trace, layer, kvHead, regionBounds(trace.shape.promptTokens, questionTokens, place));
+  spread: number,
+): Attended {
+  const bounds = regionBounds(trace.shape.promptTokens, questionTokens, place);
+  return measureAttended(trace, layer, kvHead, bounds, spread);
 }
 
 function headOf(

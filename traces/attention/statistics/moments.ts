@@ -46,39 +46,3 @@ function phaseOf(x: number, y: number, r: number): number {
   for (let i = 0; i < 4; i++) angle += (y * cos(angle) - x * sin(angle)) / r;
   return angle;
 }
-
-/** Turns each pair of every row, in place, by what brings `axis` to the first channel of each pair. */
-export function turnRows(rows: Float32Array, axis: Float64Array): void {
-  const width = axis.length;
-  const pairs = width / 2;
-  const unit = axis.map((x, c) => x / Math.max(1e-30, modulusOf(axis, c % pairs)));
-  for (let at = 0; at < rows.length; at += width) {
-    for (let pair = 0; pair < pairs; pair++) {
-      const x = rows[at + pair];
-      const y = rows[at + pair + pairs];
-      rows[at + pair] = x * unit[pair] + y * unit[pair + pairs];
-      rows[at + pair + pairs] = y * unit[pair] - x * unit[pair + pairs];
-    }
-  }
-}
-
-/** Variance over rows of their mean squared unit deviation, beyond what normal channels of this number give. */
-export function spreadOf(
-  mean: Float64Array,
-  deviation: Float64Array,
-  blocks: readonly Float32Array[],
-): number {
-  const width = mean.length;
-  let [sum, squares, count] = [0, 0, 0];
-  for (const rows of blocks) {
-    for (let at = 0; at < rows.length; at += width) {
-      let energy = 0;
-      for (let c = 0; c < width; c++) energy += square((rows[at + c] - mean[c]) / deviation[c]) / width;
-      sum += energy;
-      squares += energy * energy;
-      count++;
-    }
-  }
-  const average = sum / count;
-  return Math.max(0, squares / count / (average * average) - 1 - 2 / width);
-}

@@ -1,11 +1,11 @@
 /**
- * The directions of one KV head in the channels of its keys. A profile leaves each rotary pair's own phase open: here the
- * mean key lies along the pair's first channel, and rotation does the rest.
+ * The directions of one KV head in the channels of its keys, and how these go together.
  */
 import { cos, sin } from '../../../sim/engine/math.ts';
 import type { Random } from '../../../sim/engine/random.ts';
 import type { HeadProfile } from '../presets/preset.ts';
 import { meanFarKey } from './rope.ts';
+import { logitWeights } from './roundness.ts';
 
 /** A direction, and what vectors tend to that have a component along it: deviations squared times direction. */
 export interface Axis {
@@ -19,10 +19,21 @@ export interface HeadGeometry {
   /** Mean and standard deviation of keys before rotation [headDim]. */
   readonly keyMean: Float64Array;
   readonly keyDeviation: Float64Array;
-  /** The group's mean query: logits of near keys along it vary less than channels say. */
-  readonly keyAxis: Axis;
+  /** How much logits hang on each channel of the deviation, mean 1 [headDim]. */
+  readonly logitWeights: Float64Array;
+  /** What each channel's unit deviation has of its own, and of the factors [headDim, factors]. */
+  readonly keyOwn: Float64Array;
+  readonly keyLoadings: Float64Array;
+  /** Where a channel's factors begin among all that a key draws, and how many those are. */
+  readonly factorFrom: Int32Array;
+  readonly drawnFactors: number;
   /** Key of the first token before rotation [headDim]. */
   readonly sinkKey: Float64Array;
+  /** What keys of the first tokens have more than others', and how far that lies on the way to the sink's key. */
+  readonly earlyShift: Float64Array;
+  readonly earlyShare: number;
+  /** The mean key's part that turns with distance: a salient token's key has less of it, as it is met anywhere alike. */
+  readonly turningMean: Float64Array;
   /** What a salient token's key has more than others', one nat of it [headDim]. */
   readonly salientAxis: Float64Array;
   /** What the keys of a question's and of an answer's tokens have more than others' [headDim]. */
@@ -41,16 +52,18 @@ export interface HeadGeometry {
   readonly valueMean: Float64Array;
 }
 
-/** `tokens` of the whole trace: how far salience has to reach. */
+/** `tokens` of the whole trace: how far salience has to reach; `spread` times the profile's is the size of keys' deviations. */
 export function drawGeometry(
   headDim: number,
   frequencies: Float64Array,
   tokens: number,
   profile: HeadProfile,
+  spread: number,
   random: Random,
 ): HeadGeometry {
-  const { keyDeviation, queries } = profile;
-  const keyMean = place(profile.keyMean, null);
+  const { queries } = profile;
+  const keyDeviation = profile.keyDeviation.map((x) => x * spread);
+  const keyMean = place(profile.keyMean, profile.keyPhase);
   const queryMean = new Float64Array(queries.length * headDim);
   const queryDeviation = new Float64Array(queries.length * headDim);
   for (const [head, query] of queries.entries()) {
@@ -60,19 +73,27 @@ export function drawGeometry(
   const meanQuery = groupMean(queryMean, headDim);
   const farKey = meanFarKey(keyMean, frequencies, tokens);
   const nearKey = keyMean.map((x, c) => x - farKey[c]);
-  const keyAxis = axisOf(meanQuery, keyDeviation);
+  const sinkKey = place(profile.sinkKey, profile.sinkPhase);
+  const earlyShift = place(profile.earlyKey, profile.earlyPhase).map((x, c) => x - keyMean[c]);
   return {
     profile,
     keyMean,
     keyDeviation,
-    keyAxis,
-    sinkKey: place(profile.sinkKey, profile.sinkPhase),
-    questionShift: profile.question.shift.map((x, c) => x * keyDeviation[c]),
-    answerShift: profile.answer.shift.map((x, c) => x * keyDeviation[c]),
+    logitWeights: logitWeights(profile),
+    ...factorsOf(profile),
+    sinkKey,
+    earlyShift,
+    earlyShare: shareAlong(
+      earlyShift,
+      sinkKey.map((x, c) => x - keyMean[c]),
+    ),
+    questionShift: profile.question.shift.map((x, c) => x * profile.keyDeviation[c]),
+    answerShift: profile.answer.shift.map((x, c) => x * profile.keyDeviation[c]),
     landmarkAxis: slowAxis(meanQuery, keyDeviation, frequencies, landmarkReachTokens),
     promptShift: Float64Array.from(
       queries.flatMap(({ promptShift, deviation }) => Array.from(promptShift, (x, c) => x * deviation[c])),
     ),
+    turningMean: keyMean.map((x, c) => (isSlow(frequencies, tokens, c % frequencies.length) ? 0 : x)),
     salientAxis: slowAxis(meanQuery, keyDeviation, frequencies, tokens),
     queryMean,
     queryDeviation,
@@ -82,16 +103,36 @@ export function drawGeometry(
   };
 }
 
-/** Channels of pairs with these moduli and phases; without phases, along the first channel of each. */
-export function place(moduli: Float64Array, phases: Float64Array | null): Float64Array {
+/** Channels of pairs with these moduli and phases. */
+export function place(moduli: Float64Array, phases: Float64Array): Float64Array {
   const pairs = moduli.length;
   const channels = new Float64Array(2 * pairs);
   for (let pair = 0; pair < pairs; pair++) {
-    const phase = phases === null ? 0 : phases[pair];
-    channels[pair] = moduli[pair] * cos(phase);
-    channels[pair + pairs] = moduli[pair] * sin(phase);
+    channels[pair] = moduli[pair] * cos(phases[pair]);
+    channels[pair + pairs] = moduli[pair] * sin(phases[pair]);
   }
   return channels;
+}
+
+type Factors = Pick<HeadGeometry, 'keyOwn' | 'keyLoadings' | 'factorFrom' | 'drawnFactors'>;
+
+function factorsOf({ keyLoadings, keySets, keyDeviation }: HeadProfile): Factors {
+  const channels = keyDeviation.length;
+  const factors = keyLoadings.length / channels;
+  const factorFrom = Int32Array.from(keyDeviation, (_, c) => keySets[c % keySets.length] * factors);
+  const keyOwn = keyDeviation.map((_, c) => {
+    const row = keyLoadings.subarray(c * factors, (c + 1) * factors);
+    return Math.sqrt(Math.max(0, 1 - row.reduce((sum, x) => sum + x * x, 0)));
+  });
+  const drawnFactors = factorFrom.reduce((most, from) => Math.max(most, from), 0) + factors;
+  return { keyOwn, keyLoadings, factorFrom, drawnFactors };
+}
+
+/** How far a vector reaches along a way, 0 .. 1. */
+function shareAlong(vector: Float64Array, way: Float64Array): number {
+  const square = way.reduce((sum, x) => sum + x * x, 0);
+  const along = vector.reduce((sum, x, c) => sum + x * way[c], 0);
+  return square > 0 ? Math.min(1, Math.max(0, along / square)) : 0;
 }
 
 /** Mean over the rows of [group, width]. */
@@ -123,9 +164,13 @@ const mostDeviations = 3;
 /** Tokens over which a question or an answer is looked back at. */
 const landmarkReachTokens = 128;
 
+/** Whether a pair turns by less than an eighth over `tokens`, or is one of the four slowest. */
+const isSlow = (frequencies: Float64Array, tokens: number, pair: number): boolean =>
+  frequencies[pair] * tokens <= Math.PI / 4 || pair >= frequencies.length - 4;
+
 /**
  * What vectors of these deviations tend to when their logit with `towards` is one nat above the mean: keys under the
- * group's mean query, say. Of the pairs that turn by less than a quarter over `tokens` (four at least), so that it
+ * group's mean query, say. Of the slow pairs, so that it
  * stands out from anywhere in reach.
  */
 function slowAxis(
@@ -135,10 +180,7 @@ function slowAxis(
   tokens: number,
 ): Float64Array {
   const pairs = frequencies.length;
-  const slow = towards.map((x, c) => {
-    const pair = c % pairs;
-    return frequencies[pair] * tokens > Math.PI / 2 && pair < pairs - 4 ? 0 : x;
-  });
+  const slow = towards.map((x, c) => (isSlow(frequencies, tokens, c % pairs) ? x : 0));
   // Turned halfway, so that it stands out as much near by as far away.
   const turned = new Float64Array(slow.length);
   for (let pair = 0; pair < pairs; pair++) {

@@ -8,11 +8,11 @@ import { rotateRows } from '../../../sim/trace/rope.ts';
 import { groupQueries } from './queries.ts';
 import { blockTokens, fillKeys, type HeadScales, type RowSource } from './rows.ts';
 
-/** Steps looked at, in the middle of equal parts of `answerTokens`. */
-const probedSteps = [4, 12, 20, 28, 36, 44, 52, 60] as const;
+/** Steps looked at, in the middle of equal parts of `answerTokens`: shares differ more by step than by query head. */
+const probedSteps = Array.from({ length: 32 }, (_, i) => 2 * i + 1);
 const probedHeads = 8;
 
-/** Rotated queries [steps × heads, headDim]; those of a step lie together. */
+/** Rotated queries [count, headDim], of each step every second head in turn. */
 export interface ProbeQueries {
   readonly rows: Float32Array;
   readonly count: number;
@@ -23,14 +23,24 @@ export interface ProbeQueries {
 export function probeQueries(source: RowSource, scales: HeadScales): ProbeQueries {
   const { headDim, promptTokens, geometry, frequencies } = source;
   const heads = Math.min(probedHeads, geometry.profile.queries.length);
-  const rows = new Float32Array(probedSteps.length * heads * headDim);
+  const stride = Math.min(2, heads);
+  const rows: Float32Array[] = [];
+  const steps: number[] = [];
   for (const [i, step] of probedSteps.entries()) {
-    const group = groupQueries(source, promptTokens + step, scales).subarray(0, heads * headDim);
+    const group = groupQueries(source, promptTokens + step, scales);
     rotateRows(group, heads, frequencies, promptTokens + step, 0);
-    rows.set(group, i * heads * headDim);
+    for (let head = i % stride; head < heads; head += stride) {
+      rows.push(group.subarray(head * headDim, (head + 1) * headDim));
+      steps.push(step);
+    }
   }
-  const steps = probedSteps.flatMap((step) => new Array<number>(heads).fill(step));
-  return { rows, count: steps.length, steps };
+  return { rows: concatenate(rows, headDim), count: steps.length, steps };
+}
+
+function concatenate(rows: readonly Float32Array[], width: number): Float32Array {
+  const all = new Float32Array(rows.length * width);
+  for (const [i, row] of rows.entries()) all.set(row, i * width);
+  return all;
 }
 
 /** A run of keys at consecutive positions, and how many keys of the trace each of them stands for. */

@@ -5,7 +5,16 @@
  */
 import { createRandom } from '../../../sim/engine/random.ts';
 import { scaleAlong } from './geometry.ts';
-import { type HeadScales, mixtureOf, partOf, type RowSource, saltOf, windowAt } from './rows.ts';
+import {
+  type HeadScales,
+  joinFactors,
+  type Mixture,
+  mixtureOf,
+  partOf,
+  type RowSource,
+  saltOf,
+  windowAt,
+} from './rows.ts';
 
 /** Most of a query's deviation that may be its own token's key, and the least norm of what is known of that key. */
 const mostSelf = 0.95;
@@ -72,13 +81,17 @@ function groupDeviations(source: RowSource, position: number): Float32Array {
  */
 function ownKeyPart(source: RowSource, position: number): { norm: number; unit: Float64Array } {
   const { text, normals, geometry, headDim } = source;
-  const { identity, word } = mixtureOf(geometry.profile.keyCoherence);
-  const i = windowAt(source, partOf.identity, saltOf.key, text.types[position]);
-  const w = windowAt(source, partOf.word, saltOf.key, text.words[position]);
-  const norm = Math.max(leastNorm, Math.sqrt(identity * identity + word * word));
-  const unit = Float64Array.from(
-    { length: headDim },
-    (_, c) => (identity * normals[i + c] + word * normals[w + c]) / norm,
-  );
-  return { norm, unit };
+  const { profile, keyOwn, drawnFactors } = geometry;
+  const known = (salt: number, width: number, { identity, word }: Mixture): Float64Array => {
+    const i = windowAt(source, partOf.identity, salt, text.types[position]);
+    const w = windowAt(source, partOf.word, salt, text.words[position]);
+    return Float64Array.from({ length: width }, (_, c) => identity * normals[i + c] + word * normals[w + c]);
+  };
+  const [own, shared] = [mixtureOf(profile.ownCoherence), mixtureOf(profile.keyCoherence)];
+  const part = known(saltOf.key, headDim, own);
+  joinFactors(geometry, part, 0, known(saltOf.factor, drawnFactors, shared), 0);
+  const share = keyOwn.reduce((sum, x) => sum + x * x, 0) / headDim;
+  const squareOf = ({ identity, word }: Mixture): number => identity * identity + word * word;
+  const norm = Math.max(leastNorm, Math.sqrt(share * squareOf(own) + (1 - share) * squareOf(shared)));
+  return { norm, unit: part.map((x) => x / norm) };
 }

@@ -13,6 +13,10 @@ const evidenceTokens = 64;
 const mostEvidence = 0.25;
 /** What of the text counts as late: its last part, as a share. */
 export const lateRatio = 0.25;
+/** Steps between two queries of a head by which it is told how long choices stay: a few words. */
+export const keptSteps = 6;
+/** Share of the text's tokens that are its heaviest. */
+export const keptRatio = 0.01;
 
 /** Positions of a prompt; every part [from, to). The evidence, empty in a short prompt, lies in the text. */
 export interface RegionBounds {

@@ -3,15 +3,20 @@
  * the text under any strength of the parts, since logits are linear in them. Keys are taken by stride, with noise of
  * their own.
  */
+import { log } from '../../../sim/engine/math.ts';
 import { createRandom } from '../../../sim/engine/random.ts';
+import { logitsInto } from '../../../sim/quality/exact-attention.ts';
 import { rotateRows } from '../../../sim/trace/rope.ts';
 import { groupQueries } from './queries.ts';
-import { placeInText } from './regions.ts';
-import { mixRows, type RowSource, saltOf, spreadKeys } from './rows.ts';
+import { keptSteps, placeInText } from './regions.ts';
+import { lengthAt } from './roundness.ts';
+import { drawDeviations, type RowSource, roundKeys } from './rows.ts';
 
-const sampledKeys = 2048;
-const sampledSteps = 6;
-const sampledHeads = 4;
+/** Keys looked at: all of a text of 8K tokens, since a few tokens may have much of its mass. */
+const sampledKeys = 8192;
+/** Pairs of steps `keptSteps` apart. */
+const sampledPairs = 6;
+const sampledHeads = 2;
 
 /** Most keys that a sample can have: a stride of less than two is one. */
 export const maxSampleKeys = sampledKeys * 2;
@@ -19,31 +24,49 @@ export const maxSampleKeys = sampledKeys * 2;
 /** Logits of sampled queries (rows) over sampled keys (columns) [queries, keys]. */
 export interface Sample {
   readonly queries: number;
+  /** Queries of one step; those of every second step are held against those of the step before. */
+  readonly perStep: number;
   readonly keys: number;
-  /** Of the mean key where each key stands, of the key's own deviation from it, and of one nat of salience. */
-  readonly level: Float64Array;
-  readonly deviation: Float64Array;
-  readonly nat: Float64Array;
+  /**
+   * Of the mean key where each key stands, of its part that turns with distance, of the key's own deviation, and of one nat
+   * of salience.
+   */
+  readonly level: Float32Array;
+  readonly turning: Float32Array;
+  readonly deviation: Float32Array;
+  readonly nat: Float32Array;
+  /** Logarithm of the length of each key's deviation, as roundness takes it away [keys]. */
+  readonly lengths: Float64Array;
   /** Rank of each key's token in salience, as in SyntheticText, and its place in the text [keys]. */
   readonly ranks: Float64Array;
   readonly places: Float64Array;
 }
 
-/** Steps in the middle of equal parts of the run. */
+/** Steps in the middle of equal parts of the run, each followed by the one that it is held against. */
 function sampledStepsOf(steps: number): readonly number[] {
-  const count = Math.min(sampledSteps, steps);
-  return Array.from({ length: count }, (_, i) => Math.floor(((i + 0.5) * steps) / count));
+  const count = Math.min(sampledPairs, steps);
+  return Array.from({ length: count }, (_, i) => Math.floor(((i + 0.5) * steps) / count)).flatMap((step) => [
+    step,
+    step + keptSteps,
+  ]);
 }
 
-/** Rotated queries of some steps and heads. */
-function sampleQueries(source: RowSource, steps: number): readonly Float32Array[] {
+/** Rotated queries of some steps, of each pair some heads in turn [queries, headDim]. */
+function sampleQueries(source: RowSource, steps: number): Float32Array {
   const { headDim, frequencies, geometry, promptTokens } = source;
-  const heads = Math.min(sampledHeads, geometry.profile.queries.length);
-  return sampledStepsOf(steps).flatMap((step) => {
+  const heads = geometry.profile.queries.length;
+  const taken = Math.min(sampledHeads, heads);
+  const sampled = sampledStepsOf(steps);
+  const rows = new Float32Array(sampled.length * taken * headDim);
+  for (const [i, step] of sampled.entries()) {
     const group = groupQueries(source, promptTokens + step);
-    rotateRows(group, group.length / headDim, frequencies, promptTokens + step, 0);
-    return Array.from({ length: heads }, (_, head) => group.subarray(head * headDim, (head + 1) * headDim));
-  });
+    rotateRows(group, heads, frequencies, promptTokens + step, 0);
+    for (let j = 0, at = i * taken; j < taken; j++, at++) {
+      const head = ((i >> 1) * taken + j) % heads;
+      rows.set(group.subarray(head * headDim, (head + 1) * headDim), at * headDim);
+    }
+  }
+  return rows;
 }
 
 export function sampleLogits(source: RowSource, steps: number): Sample {
@@ -54,43 +77,33 @@ export function sampleLogits(source: RowSource, steps: number): Sample {
   const stride = Math.max(1, Math.floor(tokens / sampledKeys));
   const positions = Array.from({ length: Math.floor(tokens / stride) }, (_, i) => textFrom + i * stride);
   const queries = sampleQueries(source, steps);
-  const logitsOf = (fill: (keys: Float32Array) => void): Float64Array => {
+  const count = queries.length / headDim;
+  const logitsOf = (fill: (keys: Float32Array) => void): Float32Array => {
     const keys = new Float32Array(positions.length * headDim);
     fill(keys);
     rotateRows(keys, positions.length, frequencies, textFrom, stride);
-    return multiply(keys, queries);
+    const logits = new Float32Array(count * positions.length);
+    logitsInto(queries, count, keys, headDim, positions.length, logits, positions.length);
+    return logits;
   };
+  const lengths = new Float64Array(positions.length);
   const same = (key: Float64Array) => (keys: Float32Array) => {
     for (let at = 0; at < keys.length; at += headDim) keys.set(key, at);
   };
   return {
-    queries: queries.length,
+    queries: count,
+    perStep: Math.min(sampledHeads, profile.queries.length),
     keys: positions.length,
     level: logitsOf(same(keyMean)),
     deviation: logitsOf((keys) => {
-      createRandom(seed, `calibrate.${layer}.${kvHead}`).fillNormal(keys);
-      mixRows(source, profile.keyCoherence, saltOf.key, keys, textFrom, stride);
-      spreadKeys(source, keys, textFrom, stride);
+      drawDeviations(source, createRandom(seed, `calibrate.${layer}.${kvHead}`), keys, textFrom, stride);
+      for (const i of positions.keys()) lengths[i] = log(lengthAt(geometry.logitWeights, keys, i * headDim));
+      roundKeys(geometry, 0, keys);
     }),
+    turning: logitsOf(same(geometry.turningMean)),
     nat: logitsOf(same(salientAxis)),
+    lengths,
     ranks: Float64Array.from(positions, (token) => text.salience[text.types[token]]),
     places: Float64Array.from(positions, (token) => placeInText(text.bounds, token)),
   };
-}
-
-/** Logits [queries, keys]. */
-function multiply(keys: Float32Array, queries: readonly Float32Array[]): Float64Array {
-  const headDim = queries[0].length;
-  const count = keys.length / headDim;
-  const scale = 1 / Math.sqrt(headDim);
-  const logits = new Float64Array(queries.length * count);
-  let out = 0;
-  for (const query of queries) {
-    for (let key = 0, at = 0; key < count; key++) {
-      let sum = 0;
-      for (let c = 0; c < headDim; c++, at++) sum += query[c] * keys[at];
-      logits[out++] = sum * scale;
-    }
-  }
-  return logits;
 }
