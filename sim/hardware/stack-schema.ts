@@ -11,6 +11,8 @@ export const STACK_FORMAT = 'kvtier.stack/1';
 const kernelLaw = z.strictObject({
   startNs: time,
   ...ramp,
+  /** What a row takes beside its bytes, as weights that each row reads again from a cache; absent = nothing. */
+  rowNs: time.optional(),
   rateRatio: quantity,
   flopsRatio: quantity,
   /** Of the tensor cores' rate; absent = 1. */

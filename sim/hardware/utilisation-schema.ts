@@ -13,7 +13,6 @@ export const SIZE_NAMES = [
   'chosenOf',
   'way',
   'slice',
-  'swept',
   'rowBytes',
   'parts',
   'turns',

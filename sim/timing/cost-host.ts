@@ -25,6 +25,7 @@ const lawOf = (machine: Machine, names: readonly string[]): KernelLaw & { readon
     table: '',
     ...ROOFLINE_TRUST,
     startNs,
+    rowNs: 0,
     rampNs: 0,
     rampBytes: 1,
     rateRatio: 1,

@@ -151,6 +151,7 @@ const lawOf = (
     ...ROOFLINE_TRUST,
     name: '',
     startNs: kernelStartNs(machine),
+    rowNs: 0,
     rampNs: 0,
     rampBytes: 1,
     rateRatio,
@@ -160,13 +161,19 @@ const lawOf = (
   };
 };
 
+/** Time over what the law says: by its table, and where a kernel follows the law of others, by its own on top of theirs. */
+const tabulatedRatio = (machine: Machine, names: readonly string[], law: string, sizes: Sizes): number => {
+  const { utilisation } = machine;
+  const ratio = timeRatioOf(utilisation[law], sizes);
+  const own = names.slice(0, names.indexOf(law)).find((name) => Object.hasOwn(utilisation, name));
+  return own === undefined ? ratio : ratio * timeRatioOf(utilisation[own], sizes);
+};
+
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 export const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
   const { readBytes, writeBytes, flops, matrixFlops = 0, farBytes = 0, timeRatio = 1, names } = work;
   const law = lawOf(machine, names, timeRatio);
-  // A table of the kernel itself goes before that of the law it follows.
-  const tabulated = names.find((name) => Object.hasOwn(machine.utilisation, name)) ?? '';
   const kernels = work.fused === true && law.name !== '' && law.name !== GENERAL ? 1 : work.kernels;
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
@@ -174,9 +181,10 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
   const computeNs = flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs;
   return toCost(machine, {
     fixedNs:
+      law.rowNs * (work.sizes?.rows ?? 0) +
       kernels * (law.startNs + rampNsOf(law, takenBytes / Math.max(1, kernels))) +
       (farBytes > 0 ? uva.roundTripNs : 0),
-    timeRatio: timeRatioOf(machine.utilisation[tabulated], {
+    timeRatio: tabulatedRatio(machine, names, law.name, {
       ...streamingSizes({ ...work, kernels }),
       ...work.sizes,
     }),

@@ -61,8 +61,7 @@ const blockSpread = (
   const blocks = selectBlocks(operation, clusters);
   const { turns, few, overflows, shared } = blocks;
   const sweeps = select.passes * (overflows ? 2 : 1);
-  const scanned =
-    select.passes * (blocks.swept + (overflows ? overflowSwept(blocks) : 0)) + (few ? blocks.slice : 0);
+  const scanned = select.passes * (blocks.swept + (overflows ? overflowSwept(blocks) : 0)) + blocks.slice;
   const fixedNs = sweeps * select.passNs + (few ? select.listNs : 0) + (shared ? select.joinNs : 0);
   return {
     fixedNs: select.startNs + turns * fixedNs,

@@ -107,10 +107,14 @@ const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => 
 const onlySizes = ([first, second]: readonly Gemm[]): Sizes =>
   first !== undefined && second === undefined ? gemmSizes(first) : {};
 
-/** Partial outputs to merge. */
+/** Parts whose loads are on their way at once: kernels/cuda/merge.cu. */
+export const MERGED_AT_ONCE = 8;
+
+/** Partial outputs to merge; bytes are those of one part of all rows, turns those of parts that are loaded at once. */
 export const mergeSizes = ({ bytes, parts }: MergeOperation): Sizes => ({
-  ...streamingSizes({ readBytes: bytes, writeBytes: 0, flops: 0, kernels: 1 }),
+  ...streamingSizes({ readBytes: bytes / parts, writeBytes: 0, flops: 0, kernels: 1 }),
   parts,
+  turns: Math.ceil(parts / MERGED_AT_ONCE),
 });
 
 /** Rows to select from; `chosenOf` = candidates for one that is chosen. */
@@ -122,7 +126,7 @@ export const selectSizes = (
   const chosenOf = of / Math.max(1, k);
   if (selectClusters !== null) {
     const blocks = selectBlocks(operation, selectClusters);
-    return { rows, chosenOf, way: blocks.way, slice: blocks.slice, swept: blocks.swept };
+    return { rows, chosenOf, way: blocks.way, slice: blocks.slice };
   }
   return { rows, candidates: selectDoubles ? 2 ** Math.ceil(log2(of)) : of, chosenOf };
 };

@@ -32,6 +32,7 @@ export const rampNsOf = ({ rampNs, rampBytes }: Ramp, bytes: number): number =>
 /** A kernel's own law: what it takes to start, and its shares of the rates of memory and of plain cores. */
 export interface KernelLaw extends Trust, Ramp {
   readonly startNs: number;
+  readonly rowNs: number;
   readonly rateRatio: number;
   readonly flopsRatio: number;
   readonly matrixRatio: number;
@@ -55,6 +56,7 @@ export const kernelsOf = (
       {
         ...trustOf([law], law.errorRatio),
         startNs: law.startNs.value,
+        rowNs: law.rowNs?.value ?? 0,
         ...rampOf(law),
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,

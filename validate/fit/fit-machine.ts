@@ -216,6 +216,7 @@ export const fitMachine = (
     ...shownLaws.flatMap(({ parameters }) => parameters),
   ]);
   const leftOut = new Map<SiteSamples, Pair>();
+  const finishing: (() => void)[] = [];
   const laws = shownLaws.map((law): FittedLaw => {
     const shown = predictable.filter((site) => law.shows(site));
     for (const path of [...law.parameters, ...(law.errorPath === undefined ? [] : [law.errorPath])]) {
@@ -250,9 +251,11 @@ export const fitMachine = (
       fit: residualsOf(pairsOf(description, kept)),
       heldOut: left.length > 0 ? errors : null,
     };
-    tabulate(shown, axes);
+    // A codec's law stands on that of all codecs, whose table must not know yet what was left out.
+    finishing.push(() => tabulate(shown, axes));
     return fitted;
   });
+  for (const finish of finishing) finish();
   if (!isProcessor(machine)) keepShares(description, base, measured);
   return {
     hardware: loadProfile({ ...description.hardware, name }, `fit of ${name}`),

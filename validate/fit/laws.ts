@@ -146,7 +146,7 @@ const MACHINE_LAWS: readonly Law[] = [
       (name) => `${ACCELERATOR}.select.${name}`,
     ),
     errorPath: `${ACCELERATOR}.select.errorRatio`,
-    table: { name: 'select', sizes: ['way', 'slice', 'swept', 'rows', 'chosenOf', 'candidates'] },
+    table: { name: 'select', sizes: ['way', 'slice', 'rows', 'chosenOf', 'candidates'] },
     shows: of('select'),
   },
 ];
@@ -158,7 +158,6 @@ const KERNEL_SIZES = [
   'candidates',
   'way',
   'slice',
-  'swept',
   'chosenOf',
   'headDim',
   'queryRows',
@@ -169,6 +168,9 @@ const KERNEL_SIZES = [
   'writeShare',
   'parts',
 ] as const;
+
+/** Laws of single codecs, and of all with a dot behind. */
+const CODED = /^(?:en|de)code\./;
 
 /** Kernels whose law a site shows: one for all codecs, where no codec's own is known, and the codec's own. */
 const kernelsOf = (site: SiteSamples): readonly string[] => {
@@ -185,7 +187,7 @@ const kernelsOf = (site: SiteSamples): readonly string[] => {
 const codecLaw = (name: string): Law => ({
   name: `kernel ${name}`,
   parameters: [],
-  table: { name, sizes: KERNEL_SIZES },
+  table: { name, sizes: KERNEL_SIZES, chosen: true },
   shows: (site) => kernelsOf(site).includes(name),
 });
 
@@ -193,12 +195,23 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   const path = `stack.kernels[${name}]`;
   const shows = (site: SiteSamples): boolean => kernelsOf(site).includes(name);
   const multiplies = sites.some((site) => shows(site) && multipliesIn(site));
-  const numbers = ['startNs', 'rampNs', 'rampBytes', 'rateRatio', 'flopsRatio'];
+  const hasRows = sites.some(
+    (site) => shows(site) && site.operations[0].kind === 'score' && site.operations[0].rows !== undefined,
+  );
+  const numbers = [
+    'startNs',
+    'rampNs',
+    'rampBytes',
+    'rateRatio',
+    'flopsRatio',
+    ...(hasRows ? ['rowNs'] : []),
+  ];
   return {
     name: `kernel ${name}`,
     parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
     errorPath: `${path}.errorRatio`,
-    table: { name, sizes: KERNEL_SIZES },
+    // What all codecs have in common; their own tables stand on it.
+    table: CODED.test(`${name}.`) ? { name, sizes: ['bytes'] } : { name, sizes: KERNEL_SIZES, chosen: true },
     shows,
   };
 };
@@ -224,6 +237,6 @@ export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const hostKernels = benchmarks.filter((name) => name.startsWith(HOST_KERNEL)).map(hostKernelLaw);
   const kernels = [...new Set(sites.flatMap(kernelsOf))]
     .sort()
-    .map((name) => (/^(?:en|de)code\./.test(name) ? codecLaw(name) : kernelLaw(name, sites)));
+    .map((name) => (CODED.test(name) ? codecLaw(name) : kernelLaw(name, sites)));
   return [...MACHINE_LAWS, ...kernels, ...hostKernels].filter((law) => sites.some((site) => law.shows(site)));
 };

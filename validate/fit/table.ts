@@ -14,6 +14,8 @@ import { type AxisChoice, axesOf, fitGrid, placesOf, type Shown } from './grid.t
 export interface TableShape {
   readonly name: string;
   readonly sizes: readonly SizeName[];
+  /** True where only those sizes matter that help to predict sites from others: it isn't known which do. */
+  readonly chosen?: boolean;
 }
 
 const SIGNIFICANT = 4;
@@ -44,7 +46,7 @@ export const fitTable = (
   { value: _, ...provenance }: Constant,
   choices?: readonly AxisChoice[],
 ): readonly AxisChoice[] => {
-  // No other table stands in for this one: a codec's own takes the place of that of all codecs.
+  // The one that stands there must not count.
   put(description, shape.name, { axes: [], shares: [1], ...provenance });
   const machine = resolveMachine(description.hardware, description.stack);
   const sizes = (site: SiteSamples) => sizesOf(site.operations[0], machine.tiling);
@@ -55,7 +57,8 @@ export const fitTable = (
       logShare: Math.log(predictNs(site.operations, machine) / measuredNs(site)),
     }),
   );
-  const chosen = choices ?? chooseAxes(shape.sizes, known, all);
+  const whole = shape.sizes.map((of): AxisChoice => ({ of, apart: 'fine' }));
+  const chosen = choices ?? (shape.chosen === true ? chooseAxes(shape.sizes, known, all) : whole);
   const axes = axesOf(chosen, all);
   const logShares = fitGrid(axes, placesOf(axes, known));
   const table = {
