@@ -25,15 +25,16 @@ export interface Panel {
 
 const PANEL = { width: 380, height: 340, left: 54, right: 12, top: 34, bottom: 40 };
 /** Room that a label takes, px. */
-const LABEL = { width: 80, height: 12 };
+const LABEL = { width: 80, height: 13 };
 
 const STYLE = `
   text { font: 11px system-ui, sans-serif; fill: #333; }
   .title { font-weight: 600; font-size: 12px; }
+  .name { paint-order: stroke; stroke: #fff; stroke-opacity: 0.8; stroke-width: 3px; } .leader { stroke: #777; stroke-width: 0.7; }
   .axis { stroke: #999; } .grid { stroke: #e4e4e4; } .front { stroke: #1668b8; fill: none; stroke-width: 1.5; }
   .point { fill: #9a9a9a; } .best { fill: #1668b8; } .own { fill-opacity: 0.25; stroke: #9a9a9a; } .best.own { stroke: #1668b8; }
   @media (prefers-color-scheme: dark) {
-    text { fill: #ddd; } .axis { stroke: #888; } .grid { stroke: #333; } .front { stroke: #6db3f2; } .best { fill: #6db3f2; } .best.own { stroke: #6db3f2; }
+    text { fill: #ddd; } .name { stroke: #0d1117; } .leader { stroke: #999; } .axis { stroke: #888; } .grid { stroke: #333; } .front { stroke: #6db3f2; } .best { fill: #6db3f2; } .best.own { stroke: #6db3f2; }
   }`;
 
 /** Powers of ten, and twice and five times those, within a range. */
@@ -48,19 +49,38 @@ const logTicks = (from: number, to: number): readonly number[] => {
   return ticks.length > 7 ? ticks.filter((tick) => /^[0.]*1/.test(String(tick))) : ticks;
 };
 
+const at = (n: number): string => n.toFixed(1);
+
 /** Heights of one panel's labels, so that no two overlap: each at its point or at the next free height above. */
 const labelHeights = (places: readonly { readonly x: number; readonly y: number }[]): readonly number[] => {
   const order = places.map((_, i) => i).sort((a, b) => places[b].y - places[a].y);
   const placed: { readonly x: number; readonly y: number; readonly i: number }[] = [];
   for (const i of order) {
     let { x, y } = places[i];
-    for (const other of placed) {
-      if (Math.abs(other.x - x) < LABEL.width && Math.abs(other.y - y) < LABEL.height)
-        y = other.y - LABEL.height;
-    }
+    const inTheWay = () =>
+      placed.find((other) => Math.abs(other.x - x) < LABEL.width && Math.abs(other.y - y) < LABEL.height);
+    // Each move is up, so it ends.
+    for (let other = inTheWay(); other !== undefined; other = inTheWay()) y = other.y - LABEL.height;
     placed.push({ x, y, i });
   }
   return placed.sort((a, b) => a.i - b.i).map(({ y }) => y);
+};
+
+/** Names beside their points, px; one that had to move further than its own height is tied to its point by a line. */
+const drawNames = (
+  points: readonly { readonly name: string; readonly x: number; readonly y: number }[],
+): readonly string[] => {
+  const heights = labelHeights(points.map(({ x, y }) => ({ x, y: y - 6 })));
+  return points.flatMap(({ name, x, y }, i) => {
+    const side = x > PANEL.width - 110 ? -1 : 1;
+    const isFar = y - 6 - heights[i] > LABEL.height;
+    const textX = x + side * (isFar ? 14 : 7);
+    const leader = `<line class="leader" x1="${at(x)}" y1="${at(y)}" x2="${at(textX - 2 * side)}" y2="${at(heights[i] - 4)}"/>`;
+    return [
+      ...(isFar ? [leader] : []),
+      `<text class="name" x="${at(textX)}" y="${at(heights[i])}"${side < 0 ? ' text-anchor="end"' : ''}>${escapeHtml(name)}</text>`,
+    ];
+  });
 };
 
 /** Errors span decades: their axis is logarithmic, and what is below its foot lies on it. */
@@ -77,7 +97,6 @@ const drawPanel = ({ title, points }: Panel, yMax: number, offset: number): stri
   const errorSpan = Math.log10(yMax / FOOT);
   const py = (y: number): number =>
     height - bottom - (Math.log10(Math.max(FOOT, y) / FOOT) / errorSpan) * (height - top - bottom);
-  const at = (n: number): string => n.toFixed(1);
   const parts = [`<text class="title" x="${left}" y="${top - 16}">${escapeHtml(title)}</text>`];
   for (const tick of logTicks(from, to)) {
     parts.push(
@@ -103,14 +122,13 @@ const drawPanel = ({ title, points }: Panel, yMax: number, offset: number): stri
       `<circle class="${kind}" cx="${at(px(x))}" cy="${at(py(y))}" r="4"><title>${escapeHtml(name)}</title></circle>`,
     );
   }
-  const named = points.filter(({ onFront, best }) => onFront || best);
-  const heights = labelHeights(named.map(({ x, y }) => ({ x: px(x), y: py(y) - 6 })));
-  named.forEach(({ name, x }, i) => {
-    const isRight = px(x) > width - 110;
-    parts.push(
-      `<text x="${at(px(x) + (isRight ? -7 : 7))}" y="${at(heights[i])}"${isRight ? ' text-anchor="end"' : ''}>${escapeHtml(name)}</text>`,
-    );
-  });
+  parts.push(
+    ...drawNames(
+      points
+        .filter(({ onFront, best }) => onFront || best)
+        .map((one) => ({ name: one.name, x: px(one.x), y: py(one.y) })),
+    ),
+  );
   return `<g transform="translate(${offset} 0)">\n${parts.join('\n')}\n</g>`;
 };
 
