@@ -12,19 +12,13 @@ constexpr float kLn2 = 0.693147180559945f;
 // Parts that a block can have: of the rows where its own tokens begin and end, and of those with free tokens.
 constexpr uint32_t kParts = 2 + kFreeRows + 1;
 
-template <typename T>
-__device__ __forceinline__ uint32_t query_pair(uint32_t pair, int f16) {
-  if (std::is_same_v<T, F16> == (f16 != 0)) return pair;
-  return f16 ? T::pack(F16::low(pair), F16::high(pair)) : T::pack(Bf16::low(pair), Bf16::high(pair));
-}
-
 // Sums of a block's warps in shared memory. Maxima have two places that rows take in turn: warps that are done with a row
 // write the next one's while others still read.
 template <int Dim, int Heads, int Warps>
 struct BlockSums {
   // Rows are 4 longer than needed, so that heads fall into different banks.
   static constexpr int kRow = Dim + 4;
-  static constexpr int kFloats = Warps * (Heads * (kRow + 3) + 2);
+  static constexpr int kFloats = (Warps * (Heads * (kRow + 3) + 2) + 3) / 4 * 4;
   float* const memory;
   float* const maxima;
   uint32_t* const counts;

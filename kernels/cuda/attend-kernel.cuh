@@ -5,7 +5,9 @@
 #ifndef KVTIER_ATTEND_KERNEL_CUH
 #define KVTIER_ATTEND_KERNEL_CUH
 
+#include "attend-ahead.cuh"
 #include "attend-finish.cuh"
+#include "attend-queries.cuh"
 #include "attend-weights.cuh"
 #include "launch.h"
 
@@ -27,33 +29,44 @@ class Attend {
   uint32_t part = 0;
 
   Store store;
-  uint32_t q[HeadTiles][kDim / 32][4];
+  Queries<Store, HeadTiles, Warps> queries;
   float o[HeadTiles][kDim / 16][4];
   Weights<kTiles, HeadTiles, kDim / 16> weights;
 
  public:
-  __device__ explicit Attend(const AttendArguments& arguments)
-      : a(arguments), lane(threadIdx.x % 32), warp(threadIdx.x / 32), g(lane / 4), c(lane % 4), rows(a, lane) {}
+  __device__ Attend(const AttendArguments& arguments, float* shared)
+      : a(arguments),
+        lane(threadIdx.x % 32),
+        warp(threadIdx.x / 32),
+        g(lane / 4),
+        c(lane % 4),
+        rows(a, lane),
+        queries(shared + BlockSums<kDim, kHeads, Warps>::kFloats) {}
 
-  __device__ __forceinline__ void run(float* shared) {
+  // `guess`: where the warp's first tile probably lies.
+  __device__ __forceinline__ void run(float* shared, const Where& guess) {
+    load_keys(guess);
+    load_values(guess);
     split.first_head = blockIdx.y * kHeads;
     uint32_t row;
     RowRange range;
-    if (split.cut(a, rows, kTile, Warps, row, range)) run(shared, row, range);
+    if (split.cut(a, rows, kTile, Warps, row, range)) run(shared, guess, row, range);
     zero_empty_rows<kHeads>(a);
     if (Free && threadIdx.x == 0) split.leave(a);
   }
 
  private:
   // Two tiles ahead, where the tokens lie; one ahead, keys and values in registers.
-  __device__ __forceinline__ void run(float* shared, uint32_t row, RowRange range) {
+  __device__ __forceinline__ void run(float* shared, const Where& guess, uint32_t row, RowRange range) {
     Stretch now{row, 0, 0, split.limit};
     if (Free && split.begin >= split.limit) take(now);
     else if (!enter(now, split.begin, kTile * warp)) take(now);
     Where where, next_where;
     locate(now, where);
-    load_keys(where);
-    load_values(where);
+    if (!same(where, guess)) {
+      load_keys(where);
+      load_values(where);
+    }
     Stretch next = now;
     advance(next);
     locate(next, next_where);
@@ -145,6 +158,13 @@ class Attend {
     }
   }
 
+  __device__ __forceinline__ bool same(const Where& x, const Where& y) {
+    bool equal = x.some == y.some;
+#pragma unroll
+    for (int t = 0; t < (Store::kOnePage ? 1 : kTiles); t++) equal &= x.page[t] == y.page[t] && x.place[t] == y.place[t];
+    return __all_sync(~0u, equal);
+  }
+
   __device__ __forceinline__ Slot slot_at(const Where& where, int t, int token) {
     const uint32_t page = __shfl_sync(~0u, where.page[t], token);
     const uint32_t place = __shfl_sync(~0u, where.place[t], token);
@@ -183,23 +203,11 @@ class Attend {
 
   __device__ __forceinline__ void start(uint32_t row) {
     weights.clear();
+    queries.load(a, row, split.first_head, g, c);
 #pragma unroll
-    for (int ht = 0; ht < HeadTiles; ht++) {
-      const int head = split.first_head + 8 * ht + g;
-      const uint16_t* from = a.q + (static_cast<int64_t>(row) * a.group + head) * a.shape.dim;
-#pragma unroll
-      for (int i = 0; i < kDim / 32; i++) {
-        const int chunk = Store::key_chunk(i, c);
-        uint4 words = {0, 0, 0, 0};
-        if (head < a.group && Store::has(chunk, a.shape)) words = *reinterpret_cast<const uint4*>(from + 8 * chunk);
-        q[ht][i][0] = query_pair<T>(words.x, a.q_f16);
-        q[ht][i][1] = query_pair<T>(words.y, a.q_f16);
-        q[ht][i][2] = query_pair<T>(words.z, a.q_f16);
-        q[ht][i][3] = query_pair<T>(words.w, a.q_f16);
-      }
+    for (int ht = 0; ht < HeadTiles; ht++)
 #pragma unroll
       for (int m = 0; m < kDim / 16; m++) o[ht][m][0] = o[ht][m][1] = o[ht][m][2] = o[ht][m][3] = 0;
-    }
   }
 
   // One tile; loads of the next go out as soon as the registers are free.
@@ -208,7 +216,7 @@ class Attend {
     constexpr bool kFolds = Store::kFolds && HeadTiles == 1;
     uint32_t folded[kDim / 32][4];
     float offsets[2];
-    if constexpr (kFolds) store.fold(q[0], folded, offsets);
+    if constexpr (kFolds) store.fold(queries.held[0], folded, offsets);
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
       Slot slots[2] = {};
@@ -220,7 +228,11 @@ class Attend {
         store.template keys<!kFolds>(t, 1, i, slots[1], c, a.shape, high);
 #pragma unroll
         for (int ht = 0; ht < HeadTiles; ht++) {
-          const uint32_t (&by)[4] = kFolds ? folded[i] : q[ht][i];
+          uint32_t by[4];
+          if constexpr (kFolds)
+#pragma unroll
+            for (int w = 0; w < 4; w++) by[w] = folded[i][w];
+          else queries.at(ht, i, by);
           // Folded queries lie in pairs as fold() left them.
           constexpr int x = kFolds ? 1 : 2, y = 3 - x;
           mma<T>(s[t][ht], low[0], high[0], low[y], high[y], by[0], by[y]);
@@ -315,10 +327,11 @@ class Attend {
 // One block a multiprocessor, so that rows fall into few parts.
 template <typename Store, int HeadTiles, int Warps, bool Free>
 __global__ __launch_bounds__(32 * Warps, 1) void attend_kernel(const __grid_constant__ AttendArguments a) {
+  const auto guess = fetch_ahead<Store, Warps, Free>(a);
   begin_kernel();
   extern __shared__ float shared[];
-  Attend<Store, HeadTiles, Warps, Free> attend(a);
-  attend.run(shared);
+  Attend<Store, HeadTiles, Warps, Free> attend(a, shared);
+  attend.run(shared, guess);
 }
 
 }  // namespace kvt

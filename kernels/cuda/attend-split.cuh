@@ -52,6 +52,9 @@ struct AttendArguments {
   int parts;
   int part;
   PageShape shape;
+  // How many entries the table and pages the pool have for attend-ahead.cuh; 0 entries: nothing is fetched ahead.
+  uint32_t ahead_entries;
+  uint32_t ahead_pages;
 };
 
 // A row on the line: its first token, and one past its last.
@@ -100,6 +103,34 @@ class Rows {
   }
 };
 
+// The tiles that are a block's own from the start, [edge(block), edge(block + 1)), and (Free) those of its pool, [low, high)
+// of which the last are free from `middle` on.
+template <bool Free>
+struct Portion {
+  uint32_t per;  // tiles a block, without pools
+  bool pooled = false;
+  uint32_t pools, pool, first, size;
+  uint64_t low, middle, high;
+
+  __device__ __forceinline__ Portion(const AttendArguments& a, uint32_t total, uint32_t tile, uint32_t warps) {
+    const uint32_t blocks = gridDim.x, block = blockIdx.x;
+    const uint32_t tiles = total / tile + (total % tile != 0);
+    per = max(1u, (tiles + blocks - 1) / blocks);
+    if constexpr (!Free) return;
+    pooled = per >= kLeastRounds * warps;
+    pools = min(min(a.rows, max(1u, blocks / kBlocksOfPool)), static_cast<uint32_t>(kMostPools));
+    pool = ((block + 1) * pools - 1) / blocks;
+    first = blocks * pool / pools, size = blocks * (pool + 1) / pools - first;
+    low = static_cast<uint64_t>(tiles) * first / blocks;
+    high = static_cast<uint64_t>(tiles) * (first + size) / blocks;
+    middle = high - (high - low) * kFreeShare / 32;
+  }
+  __device__ __forceinline__ uint64_t edge(uint32_t block) const {
+    if (Free && pooled) return low + (middle - low) * (block - first) / size;
+    return static_cast<uint64_t>(block) * per;
+  }
+};
+
 // The block's own tokens [begin, limit) and (Free) the free ones [free, free_limit) of its pool. Without free ones all
 // blocks' are `per` tokens long.
 template <bool Free>
@@ -111,35 +142,26 @@ struct Split {
   // False when nothing is there for this block; else the row where its tokens begin.
   __device__ __forceinline__ bool cut(const AttendArguments& a, const Rows& rows, uint32_t tile, uint32_t warps,
                                       uint32_t& row, RowRange& range) {
-    const uint32_t blocks = gridDim.x, block = blockIdx.x;
     const uint32_t total = __ldg(a.offsets + a.rows) * a.page_tokens;
-    const uint32_t tiles = total / tile + (total % tile != 0);
-    per = max(1u, (tiles + blocks - 1) / blocks) * tile;
+    Portion<Free> portion(a, total, tile, warps);
+    per = portion.per * tile;
     free = free_limit = 0;
     taken = nullptr;
-    uint64_t from = static_cast<uint64_t>(block) * per;
-    uint64_t to = from + per;
-    if (Free && per >= kLeastRounds * warps * tile) {
-      const uint32_t pools = min(min(a.rows, max(1u, blocks / kBlocksOfPool)), static_cast<uint32_t>(kMostPools));
-      const uint32_t pool = ((block + 1) * pools - 1) / blocks;
-      const uint32_t first = blocks * pool / pools, size = blocks * (pool + 1) / pools - first;
-      const uint64_t low = static_cast<uint64_t>(tiles) * first / blocks;
-      const uint64_t high = static_cast<uint64_t>(tiles) * (first + size) / blocks;
+    if (Free && portion.pooled) {
       // Free are the last tiles of the pool, in its last rows.
       RowRange last;
-      const uint32_t last_row = rows.at(static_cast<uint32_t>(min(high * tile, static_cast<uint64_t>(total))) - 1, last);
+      const uint32_t last_row =
+          rows.at(static_cast<uint32_t>(min(portion.high * tile, static_cast<uint64_t>(total))) - 1, last);
       const uint32_t first_free = last_row + 1 > kFreeRows ? last_row + 1 - kFreeRows : 0;
       const uint64_t start = (rows[first_free].start + static_cast<uint64_t>(tile) - 1) / tile;
-      uint64_t middle = high - (high - low) * kFreeShare / 32;
-      middle = min(high, max(middle, start));
-      from = (low + (middle - low) * (block - first) / size) * tile;
-      to = (low + (middle - low) * (block - first + 1) / size) * tile;
-      if (middle < high) {
-        free = static_cast<uint32_t>(middle * tile);
-        free_limit = static_cast<uint32_t>(min(high * tile, static_cast<uint64_t>(total)));
+      portion.middle = min(portion.high, max(portion.middle, start));
+      if (portion.middle < portion.high) {
+        free = static_cast<uint32_t>(portion.middle * tile);
+        free_limit = static_cast<uint32_t>(min(portion.high * tile, static_cast<uint64_t>(total)));
       }
-      taken = a.taken + blockIdx.y * pools + pool;
+      taken = a.taken + blockIdx.y * portion.pools + portion.pool;
     }
+    const uint64_t from = portion.edge(blockIdx.x) * tile, to = portion.edge(blockIdx.x + 1) * tile;
     if (from >= total) return false;
     begin = static_cast<uint32_t>(from);
     limit = static_cast<uint32_t>(min(static_cast<uint64_t>(total), to));

@@ -66,6 +66,8 @@ struct RawStore {
   static constexpr bool kOnePage = false;
   // Whether scales of keys may go into the queries.
   static constexpr bool kFolds = false;
+  // Whether attend-ahead.cuh fetches its first pages.
+  static constexpr bool kAhead = true;
   static constexpr int kKeyChunks = Dim / 32;
   static constexpr int kValueChunks = Dim / 64;
   uint32_t k[2][kKeyChunks][4];

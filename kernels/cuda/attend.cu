@@ -1,4 +1,6 @@
 // Decode attention over paged KV; arguments in calls/attend.ts, the kernel in attend-kernel.cuh.
+#include <algorithm>
+
 #include "attend-launch.cuh"
 
 namespace {
@@ -43,6 +45,7 @@ kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units)
     return launch_attend<RawStore<Number, 128, true>, 1, 12, true>(call, a, units);
   if (dim == 128) return launch_attend<RawStore<Number, 128, true>, 1, 12>(call, a, units);
   if (dim < 128) return launch_attend<RawStore<Number, 128, false>, 1, 12>(call, a, units);
+  if (dim == 256) return launch_attend<RawStore<Number, 256, true>, 1, 8>(call, a, units);
   return launch_attend<RawStore<Number, 256, false>, 1, 8>(call, a, units);
 }
 
@@ -77,6 +80,11 @@ kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
   a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
   a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));
   a.part = static_cast<int>(call.integer(KVT_ATTEND_INT_PART));
+  if (call.behind_kernel && call.tiers[KVT_ATTEND_REF_POOL] == KVT_HBM) {
+    const auto number = [](uint64_t count) { return static_cast<uint32_t>(std::min<uint64_t>(count, UINT32_MAX)); };
+    a.ahead_pages = number(call.bytes[KVT_ATTEND_REF_POOL] / a.page_stride);
+    a.ahead_entries = a.ahead_pages > 0 ? number(call.bytes[KVT_ATTEND_REF_TABLE] / sizeof(uint32_t)) : 0;
+  }
   return KVT_OK;
 }
 

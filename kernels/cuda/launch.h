@@ -60,5 +60,13 @@ __device__ __forceinline__ void begin_kernel() {
 #endif
 }
 
+// Brings bytes of device memory (multiples of 16) into the L2 cache. May stand before begin_kernel(): all processors share
+// that cache, so what is written behind the fetch is what is read.
+__device__ __forceinline__ void fetch_to_cache(const void* from, uint32_t bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#endif
+}
+
 }  // namespace kvt
 #endif

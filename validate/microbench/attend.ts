@@ -40,6 +40,9 @@ const GROUPS: readonly Heads[] = [
   [8, 4, 256],
 ].map(([heads, kvHeads, headDim]) => ({ heads, kvHeads, headDim }));
 const ELEMENT_BYTES = 2;
+/** Calls of a GPU's graph at least, while they stay quick: in a step, first pages come while the kernel before ends. */
+const LEAST_CALLS = 8;
+const QUICK_BYTES = 2 ** 32;
 /** Pages of a power of two of them, of one page more, and of half as many more: rows then end within a block's share. */
 const PAGE_TOKENS = 64;
 const even = (from: number, to: number): readonly number[] => powers(from, to, 2);
@@ -133,15 +136,22 @@ const nameOf = ({ batch, context, heads, kvHeads, headDim, pageTokens, form }: C
 
 const siteOf = (bounds: Bounds, one: Case): Site => {
   const operation = operationOf(one);
-  const passes = passesFor(operation.readBytes.hbm ?? 1, bounds, 32);
+  const bytes = operation.readBytes.hbm ?? 1;
+  const copies = passesFor(bytes, bounds, 32);
+  const chain = bounds.backend === 'cuda' ? Math.min(LEAST_CALLS, Math.floor(QUICK_BYTES / bytes)) : 1;
+  const passes = Math.max(chain, copies);
   return {
     id: nameOf(one),
     operations: [operation],
     passes,
     options: { graph: true },
     build: (layout) => {
-      const all = Array.from({ length: passes }, () => refsOf(layout, one));
-      return repeated(passes, (pass) => ({ kernel: 'attend', ...all[pass], reals: { scale: 0 } }), 'compute');
+      const all = Array.from({ length: copies }, () => refsOf(layout, one));
+      return repeated(
+        passes,
+        (pass) => ({ kernel: 'attend', ...all[pass % copies], reals: { scale: 0 } }),
+        'compute',
+      );
     },
   };
 };
