@@ -116,6 +116,9 @@ struct Portion {
     const uint32_t blocks = gridDim.x, block = blockIdx.x;
     const uint32_t tiles = total / tile + (total % tile != 0);
     per = max(1u, (tiles + blocks - 1) / blocks);
+    // Whole rows where they are equally long and blocks end little further apart: nothing is left to merge.
+    const uint32_t whole = (a.rows + blocks - 1) / blocks * (total / a.rows);
+    if (!Free && whole % tile == 0 && whole / tile - per <= per / 16) per = whole / tile;
     if constexpr (!Free) return;
     pooled = per >= kLeastRounds * warps;
     pools = min(min(a.rows, max(1u, blocks / kBlocksOfPool)), static_cast<uint32_t>(kMostPools));
