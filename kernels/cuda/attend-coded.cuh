@@ -5,6 +5,7 @@
 #define KVTIER_ATTEND_CODED_CUH
 
 #include "attend-store.cuh"
+#include "launch.h"
 
 namespace kvt {
 
@@ -159,6 +160,19 @@ struct CodedStore {
                                     value_scale(Values::chunk(u * Values::kUnitChunks, g), shape)));
       }
     }
+  }
+
+  // Asks for a tile to be brought into the L2 cache: a lane each for keys, values and the scales of both.
+  static __device__ __forceinline__ void fetch_tile(const char* page, uint32_t place, int lane, const PageShape& shape) {
+    constexpr int kTokens = 16 * kTiles, kKeyScales = kSigned ? 2 * Dim : 4 * Dim;
+    const uint32_t group = place >> (kKnown ? kKeyShift : shape.key_group_shift);
+    int64_t from = place * Keys::kRow;
+    int bytes = kTokens * Keys::kRow;
+    if (lane == 1) from = shape.values + place * Values::kRow, bytes = kTokens * Values::kRow;
+    if (lane == 2) from = shape.key_scales + group * kKeyScales, bytes = kKeyScales;
+    const int row = value_scale_row(shape);
+    if (lane == 3) from = shape.value_scales + place * row, bytes = kTokens * row;
+    if (lane < 4) fetch_to_cache(page + from, bytes);
   }
 
   // Tokens from `count` of the tile on are none of the row's: their scales may be anything.

@@ -89,6 +89,8 @@ class Attend {
           Where after_where;
           locate(after, after_where);
           attend_tile(now, where, next_where);
+          if constexpr (Store::kOnePage)
+            if (after_where.some) Store::fetch_tile(page_of(after_where), after_where.place[0], lane, a.shape);
           now = next;
           next = after;
           where = next_where;
