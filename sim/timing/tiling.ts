@@ -42,6 +42,9 @@ export interface Attended {
   readonly isCoded: boolean;
 }
 
+/** Blocks get whole rows where that makes them longer by at most one part in so many: kernels/cuda/attend-split.cuh. */
+const WHOLE_ROWS = 16;
+
 /**
  * How blocks share rows, where each takes an even stretch of all rows' tokens in whole tiles: rows that a block attends to
  * in turn, and blocks that attend to a row, both at most. Turns are 1 where each row is that of whole blocks.
@@ -55,7 +58,10 @@ export const splitOf = (
   const tile = isCoded ? attendTiles?.coded : attendTiles?.raw;
   if (tile === undefined) return { turns: 1, parts: Math.max(1, Math.ceil(sms / rows)) };
   const each = Math.max(1, Math.ceil(tokens / pageTokens) * pageTokens);
-  const stretch = Math.ceil((rows * each) / sms / tile) * tile;
+  const equal = Math.ceil((rows * each) / sms / tile);
+  const whole = (Math.ceil(rows / sms) * each) / tile;
+  const isWhole = Number.isInteger(whole) && whole - equal <= Math.floor(equal / WHOLE_ROWS);
+  const stretch = (isWhole ? whole : equal) * tile;
   const off = stretch - commonDivisor(stretch, each);
   return {
     turns: Math.ceil(off / each) + 1,
