@@ -43,7 +43,7 @@ export interface Attended {
 }
 
 /** Blocks get whole rows where that makes them longer by at most one part in so many: kernels/cuda/attend-split.cuh. */
-const WHOLE_ROWS = 16;
+export const WHOLE_ROWS = 16;
 
 /**
  * How blocks share rows, where each takes an even stretch of all rows' tokens in whole tiles: rows that a block attends to

@@ -155,6 +155,16 @@ describe('tiles', () => {
     expect(split(28, 4, 2050)).toEqual({ parts: 33, rounds: 5 });
   });
 
+  it('of KV: blocks take whole rows where those are little longer than even stretches', () => {
+    const split = (batch: number) => {
+      const one = attendOf({ batch, context: 512, heads: 32, kvHeads: 8, headDim: 128, elementBytes: 2 });
+      return splitOf(one, { bytes: 0, tokens: 512, isCoded: false }, machine.tiling);
+    };
+    // 256 rows over 132 multiprocessors: 64 tiles, not 63; 160 rows would take 64 instead of 39.
+    expect(split(32)).toEqual({ turns: 2, parts: 1 });
+    expect(split(20).parts).toBe(2);
+  });
+
   it('of KV: further turns and rounds take their time', () => {
     const { accelerator } = loadProfile('h100-sxm');
     const [turnNs, mergeNs, mergeRoundNs] = [3000, 2000, 1000].map((value) => ({ value, ...stated }));

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { WHOLE_ROWS } from '../../sim/timing/tiling.ts';
 import { ATTEND_MERGE } from './fit-machine.ts';
 
 const source = (name: string): string =>
@@ -19,6 +20,11 @@ test('blocks that attend to raw KV', () => {
   }));
   const stated = new Set(ATTEND_MERGE.blocks.map((block) => JSON.stringify(block)));
   expect(new Set(blocks.map((block) => JSON.stringify(block)))).toEqual(stated);
+});
+
+test('how much longer whole rows may be', () => {
+  const shares = [...source('attend-split.cuh').matchAll(/whole \/ tile - per <= per \/ (\d+)\)/g)];
+  expect(shares.map(([, share]) => Number(share))).toEqual([WHOLE_ROWS]);
 });
 
 test('parts that a thread has in flight', () => {
