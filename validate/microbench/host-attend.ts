@@ -10,9 +10,10 @@ const GROUP = 4;
 const ELEMENT_BYTES = 2;
 /** Tokens of the context for each one that a head reads: policies that attend on the CPU read 2 to 5 % of it. */
 const SPREAD = 24;
-/** Tokens that the passes of a site choose together: enough that the processor's caches keep none. */
-const TOKENS_CHOSEN = 2 ** 19;
-const passesOf = (tokens: number): number => Math.max(4, Math.min(32, Math.ceil(TOKENS_CHOSEN / tokens)));
+/** Bytes that the passes of a large site choose together: more than last-level caches keep (300 MiB on hosts of H100s). */
+const BYTES_CHOSEN = 2 ** 30;
+const passesOf = (tokens: number, headDim: number): number =>
+  Math.max(4, Math.min(32, Math.ceil(BYTES_CHOSEN / (2 * tokens * headDim * ELEMENT_BYTES))));
 
 /** `heads` query heads, each over tokens of its own. */
 const attendOf = (heads: number, tokens: number, headDim: number): Operation => ({
@@ -32,7 +33,7 @@ const attendOf = (heads: number, tokens: number, headDim: number): Operation => 
 });
 
 const siteOf = (heads: number, tokens: number, headDim: number, regionBytes: number): Site => {
-  const passes = passesOf(heads * tokens);
+  const passes = passesOf(heads * tokens, headDim);
   return {
     id: `${heads} heads x ${tokens} tokens of ${headDim}`,
     operations: [attendOf(heads, tokens, headDim), emptyOperation],
