@@ -204,9 +204,8 @@ export const verb = {
     const name =
       given.name ?? (given.out === undefined ? slug(samples.machine.name) : basename(given.out, '.json'));
     const progress = context.progress('fitting', Math.max(1, given.intervals));
-    let fits = 0;
     const names = { name, title: samples.machine.name, stack: `${name}-kernels` };
-    const fitted = calibrate(samples, base, names, given.intervals, () => progress.update(++fits));
+    const fitted = await calibrate(samples, base, names, given.intervals, (fits) => progress.update(fits));
     progress.end();
     if (given.out !== undefined) {
       writeProfile(given.out, fitted.hardware, context);

@@ -3,12 +3,12 @@
  * measurements, and 95 % intervals of its numbers from fits of resampled restarts (percentile bootstrap; restarts are
  * resampled and not repeats, because repeats of one process share its luck).
  */
-import { createRandom } from '../../sim/engine/random.ts';
 import { quantileOfSorted } from '../../sim/engine/stats.ts';
 import { loadProfile } from '../../sim/hardware/load.ts';
 import type { MachineDescription } from '../overlay.ts';
-import type { Samples, SiteSamples } from '../samples.ts';
+import type { Samples } from '../samples.ts';
 import { type FittedMachine, fitMachine } from './fit-machine.ts';
+import { drawsOf, fitDraws } from './resample.ts';
 
 export interface CalibrationNames {
   /** Name and title of the profile, and name of the stack of its kernels. */
@@ -17,31 +17,34 @@ export interface CalibrationNames {
   readonly stack: string;
 }
 
-const resampled = (site: SiteSamples, picks: readonly number[]): SiteSamples => {
-  const { restartNs } = site;
-  return { ...site, restartNs: picks.map((pick) => restartNs[pick % restartNs.length]) };
-};
-
 /** 2.5th and 97.5th percentile of each fitted number over `fits` fits; empty with fewer than two restarts. */
-const intervalsOf = (
+const intervalsOf = async (
   samples: Samples,
   base: MachineDescription,
   name: string,
   fits: number,
-  onFit: () => void,
-): Record<string, [number, number]> => {
+  onFit: (fits: number) => void,
+): Promise<Record<string, [number, number]>> => {
   const restarts = Math.max(0, ...samples.sites.map(({ restartNs }) => restartNs.length));
   if (restarts < 2) return {};
+  const draws = drawsOf(samples, restarts, fits);
+  let done = 0;
+  const found = await fitDraws(
+    samples,
+    base,
+    name,
+    draws.map(({ picks }) => picks),
+    (draw) => {
+      done += draws[draw].count;
+      onFit(done);
+    },
+  );
   const values = new Map<string, number[]>();
-  for (let fit = 0; fit < fits; fit++) {
-    const random = createRandom(1, `bootstrap-${fit}`);
-    const picks = Array.from({ length: restarts }, () => Math.floor(random.uniform() * restarts));
-    const sites = samples.sites.map((site) => resampled(site, picks));
-    for (const law of fitMachine({ ...samples, sites }, base, name, { tables: false }).laws)
-      for (const [path, value] of Object.entries(law.values))
-        values.set(path, [...(values.get(path) ?? []), value]);
-    onFit();
-  }
+  found.forEach((one, draw) => {
+    const { count } = draws[draw];
+    for (const [path, value] of one)
+      values.set(path, [...(values.get(path) ?? []), ...Array.from({ length: count }, () => value)]);
+  });
   return Object.fromEntries(
     [...values].map(([path, all]) => {
       const sorted = Float64Array.from(all).sort();
@@ -50,18 +53,21 @@ const intervalsOf = (
   );
 };
 
-/** Profile and stack of a machine from its samples. `fits`: resampled fits for the intervals. */
-export const calibrate = (
+/**
+ * Profile and stack of a machine from its samples. `fits`: resampled fits for the intervals; `onFit` hears how many are
+ * done.
+ */
+export const calibrate = async (
   samples: Samples,
   base: MachineDescription,
   { name, title, stack }: CalibrationNames,
   fits: number,
-  onFit: () => void = () => {},
-): FittedMachine => {
+  onFit: (fits: number) => void = () => {},
+): Promise<FittedMachine> => {
   const fitted = fitMachine(samples, base, name);
   const { machine, sites } = samples;
   const { driver, runtime, date, emulated } = machine;
-  const intervals = intervalsOf(samples, base, name, fits, onFit);
+  const intervals = await intervalsOf(samples, base, name, fits, onFit);
   const hardware = loadProfile(
     {
       ...fitted.hardware,
