@@ -41,18 +41,6 @@ export interface Work {
 /** Beyond what a law was fitted on, its error is taken to be this much larger. */
 const EXTRAPOLATION = 1.5;
 
-const labelOf = (machine: Machine, name: ResourceName): string =>
-  machine.resources.find((resource) => resource.name === name)?.label ?? name;
-
-const capacityBounds = (machine: Machine, takes: ResourceBytes): readonly Bound[] =>
-  machine.resources.map(({ name, rateBytesPerNs }) => ({
-    label: labelOf(machine, name),
-    ns: (takes[name] ?? 0) / rateBytesPerNs,
-  }));
-
-const slowestOf = (bounds: readonly Bound[]): Bound =>
-  bounds.reduce((a, b) => (b.ns > a.ns ? b : a), { label: 'latency', ns: 0 });
-
 const intervalOf = ({ trust, inDomain, widen = [1, 1] }: Work): readonly [number, number] => {
   const error = trust.errorRatio * (inDomain ? 1 : EXTRAPOLATION);
   return [Math.min(1, widen[0]) / (1 + error), Math.max(1, widen[1]) * (1 + error)];
@@ -63,26 +51,54 @@ const takenOf = ({ link }: Machine, takes: ResourceBytes): ResourceBytes =>
   isProcessor(link) ? { ...takes, hbm: (takes.hbm ?? 0) + (takes.dram ?? 0) } : takes;
 
 /** What a flow of `amount` that takes `ns` alone demands of each resource, a unit of the amount. */
-const demandsOf = (machine: Machine, amount: number, ns: number, work: Work): readonly Demand[] => {
-  const takes = {
-    ...takenOf(machine, work.takes),
-    cores: ns * Math.min(machine.sms, work.cores ?? machine.sms),
-  };
-  return machine.resources
-    .map(({ name }) => ({ resource: name, bytesPerAmount: (takes[name] ?? 0) / amount }))
-    .filter(({ bytesPerAmount }) => bytesPerAmount > 0);
+const demandsOf = (
+  { resources, sms }: Machine,
+  amount: number,
+  ns: number,
+  taken: ResourceBytes,
+  cores: number = sms,
+): readonly Demand[] => {
+  const demands: Demand[] = [];
+  for (const { name } of resources) {
+    const bytes = name === 'cores' ? ns * Math.min(sms, cores) : (taken[name] ?? 0);
+    const bytesPerAmount = bytes / amount;
+    if (bytesPerAmount > 0) demands.push({ resource: name, bytesPerAmount });
+  }
+  return demands;
+};
+
+/** The slowest of a work's bounds, and of what resources allow; and how long it would last by its own bounds alone. */
+const slowestOf = (
+  { resources }: Machine,
+  bounds: readonly Bound[],
+  timeRatio: number,
+  taken: ResourceBytes,
+): Bound & { readonly lasting: number } => {
+  let ns = 0;
+  let label = 'latency';
+  for (const bound of bounds) {
+    const ownNs = bound.ns * timeRatio;
+    if (ownNs > ns) [ns, label] = [ownNs, bound.label];
+  }
+  const lasting = ns;
+  for (const resource of resources) {
+    const takenNs = (taken[resource.name] ?? 0) / resource.rateBytesPerNs;
+    if (takenNs > ns) [ns, label] = [takenNs, resource.label];
+  }
+  return { ns, label, lasting };
 };
 
 /** The cost of a piece of work: its slowest bound rules; ties go to the first. */
 export const toCost = (machine: Machine, work: Work): OperationCost => {
   const { timeRatio = 1 } = work;
-  const own = work.bounds.map(({ label, ns }) => ({ label, ns: ns * timeRatio }));
-  const lasting = slowestOf(own).ns;
-  const slowest = slowestOf([...own, ...capacityBounds(machine, takenOf(machine, work.takes))]);
+  const taken = takenOf(machine, work.takes);
+  const slowest = slowestOf(machine, work.bounds, timeRatio, taken);
   const amount = slowest.ns > 0 ? work.amount : 0;
   // What a table takes off a flow that a resource holds up comes off the start instead: the two overlapped.
   const ownNs =
-    timeRatio < 1 ? Math.max(0, work.fixedNs * timeRatio - (slowest.ns - lasting)) : work.fixedNs * timeRatio;
+    timeRatio < 1
+      ? Math.max(0, work.fixedNs * timeRatio - (slowest.ns - slowest.lasting))
+      : work.fixedNs * timeRatio;
   const { hostNs = 0 } = work;
   const ahead = machine.launch.ahead === true && hostNs > 0;
   const fixedNs = ahead ? ownNs : Math.max(ownNs, hostNs - slowest.ns);
@@ -92,7 +108,7 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
     fixedNs,
     amount,
     soloRatePerNs,
-    demands: amount > 0 ? demandsOf(machine, amount, slowest.ns, work) : [],
+    demands: amount > 0 ? demandsOf(machine, amount, slowest.ns, taken, work.cores) : [],
     // Threads get equal time, so whatever runs on the cores slows down alike.
     ...(isProcessor(machine.link) ? { weight: soloRatePerNs } : {}),
     ...(ahead ? { hostNs } : {}),

@@ -13,6 +13,7 @@ import { keepShares } from './carry.ts';
 import type { AxisChoice } from './grid.ts';
 import { type Law, lawsOf } from './laws.ts';
 import { regress } from './least-squares.ts';
+import { movingMachine } from './moving-machine.ts';
 import { describeProcessor, isProcessor, processorLaw } from './processor.ts';
 import { type Pair, type Residuals, residualsOf } from './residuals.ts';
 import { dropTable, fitTable } from './table.ts';
@@ -95,6 +96,7 @@ const fitLaw = (
     });
   };
   const measured = sites.map((site) => Math.log(measuredNs(site)));
+  const resolve = movingMachine(description, law.parameters);
   apply(
     regress({
       start: law.parameters.map((path) => Math.log(valueAt(description, path) ?? 1)),
@@ -103,11 +105,11 @@ const fitLaw = (
       leastSpread: LEAST_SPREAD,
       residuals: (at) => {
         apply(at);
-        const machine = resolveMachine(description.hardware, description.stack);
-        return Float64Array.from(
-          sites,
-          (site, i) => Math.log(predictNs(site.operations, machine)) - measured[i],
-        );
+        const machine = resolve();
+        const residuals = new Float64Array(sites.length);
+        for (let i = 0; i < sites.length; i++)
+          residuals[i] = Math.log(predictNs(sites[i].operations, machine)) - measured[i];
+        return residuals;
       },
     }),
   );

@@ -83,7 +83,11 @@ const edgesOf = (axes: readonly Axis[]): readonly Edge[] => {
   return edges;
 };
 
-const dot = (a: Float64Array, b: Float64Array): number => a.reduce((sum, x, i) => sum + x * b[i], 0);
+const dot = (a: Float64Array, b: Float64Array): number => {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
+};
 
 /** Solves matrix · x = right for a positive definite matrix given by its product. */
 const conjugateGradients = (
@@ -93,7 +97,7 @@ const conjugateGradients = (
 ): Float64Array => {
   const x = new Float64Array(right.length);
   const rest = Float64Array.from(right);
-  let way = Float64Array.from(rest);
+  const way = Float64Array.from(rest);
   let size = dot(rest, rest);
   const enough = tolerance * tolerance * size;
   for (let turn = 0; turn < 4 * right.length && size > enough; turn++) {
@@ -104,7 +108,7 @@ const conjugateGradients = (
       rest[i] -= step * moved[i];
     }
     const next = dot(rest, rest);
-    way = way.map((value, i) => rest[i] + (next / size) * value);
+    for (let i = 0; i < way.length; i++) way[i] = rest[i] + (next / size) * way[i];
     size = next;
   }
   return x;
