@@ -41,6 +41,12 @@ test.each([
   expect(schema.safeParse(path).error?.issues[0]?.message).toContain(message);
 });
 
+// Where a file system makes no folders, Node's recursive mkdir never returns.
+test.skipIf(!existsSync('/proc/self'))('a folder that a file system refuses is told', () => {
+  expect(() => writeOutput('/proc/kvtier/out', 'file', ['text'])).toThrow(/--out .*: cannot write file: /);
+  expect(() => writeGzipJson('/proc/kvtier/file', {})).toThrow('/proc/kvtier/file: cannot be written: ');
+});
+
 test('a full disk leaves what was there and nothing else', () => {
   // Writes to /dev/full fail as on a full disk.
   symlinkSync('/dev/full', `${file}.new`);

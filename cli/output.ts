@@ -7,7 +7,6 @@ import {
   closeSync,
   constants,
   existsSync,
-  mkdirSync,
   openSync,
   renameSync,
   rmSync,
@@ -16,6 +15,7 @@ import {
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import * as z from 'zod';
+import { makeFolder } from '../validate/make-folder.ts';
 import { UsageError } from './verb.ts';
 
 /** The path itself, or the nearest folder above it that exists. */
@@ -56,7 +56,7 @@ export const writeOutput = (directory: string, name: string, pieces: Iterable<st
   const path = join(directory, name);
   const temporary = `${path}.${process.pid}.partial`;
   try {
-    mkdirSync(directory, { recursive: true });
+    makeFolder(directory);
     const file = openSync(temporary, 'w');
     try {
       for (const piece of pieces) writeSync(file, piece);

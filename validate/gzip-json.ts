@@ -1,10 +1,11 @@
 /** JSON files in gzip: how evidence and workloads are kept. Written whole or not at all. */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import type * as z from 'zod';
 import { SimError } from '../sim/error.ts';
 import { firstIssue } from '../sim/near-names.ts';
+import { makeFolder } from './make-folder.ts';
 
 const GZIP_MAGIC = 0x1f;
 
@@ -29,7 +30,7 @@ export const readGzipJson = <T>(path: string, schema: z.ZodType<T>, what: string
 export const writeGzipJson = (path: string, value: unknown): void => {
   const temporary = `${path}.new`;
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     writeFileSync(temporary, gzipSync(JSON.stringify(value), { level: 9 }));
     renameSync(temporary, path);
   } catch (error) {
