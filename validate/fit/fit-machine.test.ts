@@ -6,8 +6,9 @@ import type { Operation } from '../../sim/program/operation.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
 import { attendOf, gatherOf } from '../../sim/timing/cost-cases.ts';
 import { predictNs } from '../predict-site.ts';
-import type { Samples, SiteSamples } from '../samples.ts';
+import type { SiteSamples } from '../samples.ts';
 import { fitMachine, isHeldOut } from './fit-machine.ts';
+import { samplesOf } from './sample-cases.ts';
 
 const copyOf = (rows: number, rowBytes: number, mode: 'dma' | 'dma-batch'): Operation => ({
   kind: 'fetch',
@@ -51,21 +52,6 @@ const sitesOf = (machine: ReturnType<typeof resolveMachine>, noise: number): Sit
     ),
   ];
 };
-
-const samplesOf = (sites: readonly SiteSamples[]): Samples => ({
-  format: 'kvtier.samples/1',
-  machine: {
-    backend: 'cuda',
-    name: 'a card',
-    driver: '1',
-    runtime: '2',
-    units: 108,
-    date: '2026-11-22',
-    emulated: [],
-  },
-  senses: [],
-  sites: [...sites],
-});
 
 describe('fitMachine', () => {
   const truth = resolveMachine(loadProfile('a100-80-sxm'), loadStack());

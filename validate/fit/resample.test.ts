@@ -7,8 +7,9 @@ import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
 import { gatherOf } from '../../sim/timing/cost-cases.ts';
 import { predictNs } from '../predict-site.ts';
-import type { Samples, SiteSamples } from '../samples.ts';
+import type { SiteSamples } from '../samples.ts';
 import { drawsOf, fitDraws, fitResampled } from './resample.ts';
+import { samplesOf } from './sample-cases.ts';
 
 const BUILT = join(import.meta.dirname, '../../dist/validate/fit/resample.js');
 const base = { hardware: loadProfile('h100-sxm'), stack: loadStack() };
@@ -33,20 +34,7 @@ const sites = (): SiteSamples[] => {
   );
 };
 
-const samples: Samples = {
-  format: 'kvtier.samples/1',
-  machine: {
-    backend: 'cuda',
-    name: 'a card',
-    driver: '1',
-    runtime: '2',
-    units: 108,
-    date: '2026-11-22',
-    emulated: [],
-  },
-  senses: [],
-  sites: sites(),
-};
+const samples = samplesOf(sites());
 
 describe('drawsOf', () => {
   const draws = drawsOf(samples, 3, 200);
