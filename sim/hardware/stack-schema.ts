@@ -88,13 +88,11 @@ export const stackSchema = z.strictObject({
   /** Else: it sends pieces of at least `bytes`, at most `most` of them; absent = as little as it likes. */
   gatherPieces: z.strictObject({ most: quantity, bytes: quantity }).optional(),
   /**
-   * `doubles`: blocks, threads and their keys double as rows grow, so that a row takes what the next power of two does.
    * `clusters`: of 1, 2, … blocks that run at once; stated where the top-k is kvtier's own, whose blocks sim/timing/select-blocks.ts knows.
    */
   select: z.strictObject({
     timeRatio: quantity,
     errorRatio: error,
-    doubles: z.strictObject({ value: z.boolean(), ...provenance }).optional(),
     clusters: z.strictObject({ values: z.array(z.int().nonnegative()).min(1), ...provenance }).optional(),
   }),
   /**

@@ -1,5 +1,4 @@
 /** Sizes of work by which the speed of a kernel was measured: what the axes of a table of utilisation can be. */
-import { log2 } from '../engine/math.ts';
 import type { SizeName } from '../hardware/utilisation-schema.ts';
 import type {
   AttendOperation,
@@ -120,7 +119,7 @@ export const mergeSizes = ({ bytes, parts }: MergeOperation): Sizes => ({
 /** Rows to select from; `chosenOf` = candidates for one that is chosen. */
 export const selectSizes = (
   operation: Pick<SelectOperation, 'rows' | 'of' | 'k' | 'keys'>,
-  { selectDoubles, selectClusters }: Tiling,
+  { selectClusters }: Tiling,
 ): Sizes => {
   const { rows, of, k } = operation;
   const chosenOf = of / Math.max(1, k);
@@ -128,7 +127,7 @@ export const selectSizes = (
     const blocks = selectBlocks(operation, selectClusters);
     return { rows, chosenOf, way: blocks.way, slice: blocks.slice };
   }
-  return { rows, candidates: selectDoubles ? 2 ** Math.ceil(log2(of)) : of, chosenOf };
+  return { rows, candidates: of, chosenOf };
 };
 
 /** Sizes of one operation; those of a product where it is a single kernel. */

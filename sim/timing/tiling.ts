@@ -13,8 +13,6 @@ export interface Tiling {
   readonly attendTiles: { readonly raw: number; readonly coded: number } | null;
   /** Query rows of a KV head that attention takes at a time, and whether it takes one alone. */
   readonly attendRows: { readonly value: number; readonly alone: boolean };
-  /** Whether rows to select from take what the next power of two does. */
-  readonly selectDoubles: boolean;
   /** Clusters of 1, 2, … blocks of a multiprocessor each that run at once; null = not known. */
   readonly selectClusters: readonly number[] | null;
   /** How one block joins the parts of a row; null = not known. See the stack's schema. */
@@ -99,6 +97,5 @@ export const tilingOf = ({ gemm, decodeAttention, select }: Stack, sms: number):
   attendTiles: decodeAttention.tileTokens ?? null,
   attendRows: decodeAttention.tileRows ?? TENSOR_ROWS,
   attendMerge: decodeAttention.merge ?? null,
-  selectDoubles: select.doubles?.value ?? false,
   selectClusters: select.clusters?.values ?? null,
 });

@@ -156,7 +156,6 @@ const describeTiles = (
   delete attention.tileTokens;
   delete attention.tileRows;
   delete attention.merge;
-  delete select.doubles;
   delete select.clusters;
   if (backend !== 'cuda') {
     attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
@@ -164,9 +163,8 @@ const describeTiles = (
   }
   gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
-  const how = 'kernels/cuda/select.h';
-  if (clusters === undefined) select.doubles = { value: true, ...stated, how };
-  else select.clusters = { values: [...clusters], ...stated, how };
+  if (clusters !== undefined)
+    select.clusters = { values: [...clusters], ...stated, how: 'kernels/cuda/select.h' };
   attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
 };
 
