@@ -144,6 +144,8 @@ export interface AttendOperation extends OperationBase {
   readonly where: 'gpu' | 'cpu';
   /** Tokens of a page of KV, to which rows are filled up; absent = 64, as where all of it lies in one piece. */
   readonly pageTokens?: number;
+  /** Tokens of each row of a sequence, one row a KV head, in the order in which kernels read them; absent = all alike. */
+  readonly rowTokens?: readonly number[];
   /** What of it is coded, by stored form: a kernel reads one form at a time. Absent = raw KV alone. */
   readonly coded?: readonly CodedKv[];
   /** Which of the layer's chosen tokens it reads: those that lie ready, and a share of those outside HBM; absent = all. */

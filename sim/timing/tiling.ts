@@ -43,23 +43,66 @@ export interface Attended {
 /** Blocks get whole rows where that makes them longer by at most one part in so many: kernels/cuda/attend-split.cuh. */
 export const WHOLE_ROWS = 16;
 
+/** How rows are cut: rows that a block attends to in turn, and blocks that attend to a row, both at most. */
+interface Split {
+  readonly turns: number;
+  readonly parts: number;
+}
+
+const wholePages = (tokens: number, pageTokens: number): number =>
+  Math.max(1, Math.ceil(tokens / pageTokens) * pageTokens);
+
+/** Tokens of a block of `rows` rows, which take `total` with their pages filled up: kernels/cuda/attend-split.cuh. */
+const stretchOf = (rows: number, total: number, sms: number, tile: number): number => {
+  const equal = Math.ceil(total / sms / tile);
+  const whole = (Math.ceil(rows / sms) * Math.floor(total / rows)) / tile;
+  const isWhole = Number.isInteger(whole) && whole - equal <= Math.floor(equal / WHOLE_ROWS);
+  return (isWhole ? whole : equal) * tile;
+};
+
+/** Rows of other lengths: laid one behind the other, cut at every stretch, and counted. */
+const unevenSplit = (
+  lengths: readonly number[],
+  sequences: number,
+  pageTokens: number,
+  sms: number,
+  tile: number,
+): Split => {
+  const places = lengths.map((tokens) => wholePages(tokens, pageTokens));
+  const each = places.reduce((sum, place) => sum + place, 0);
+  const stretch = stretchOf(sequences * lengths.length, sequences * each, sms, tile);
+  const turnsOf = new Map<number, number>();
+  let [turns, parts] = [1, 1];
+  let start = 0;
+  for (let row = 0; row < sequences * lengths.length; row++) {
+    const at = row % lengths.length;
+    const [first, last] = [start, start + Math.max(1, lengths[at]) - 1].map((t) => Math.floor(t / stretch));
+    parts = Math.max(parts, last - first + 1);
+    for (const block of first === last ? [first] : [first, last]) {
+      const taken = (turnsOf.get(block) ?? 0) + 1;
+      turnsOf.set(block, taken);
+      turns = Math.max(turns, taken);
+    }
+    start += places[at];
+  }
+  return { turns, parts };
+};
+
 /**
- * How blocks share rows, where each takes an even stretch of all rows' tokens in whole tiles: rows that a block attends to
- * in turn, and blocks that attend to a row, both at most. Turns are 1 where each row is that of whole blocks.
+ * How blocks share rows, where each takes an even stretch of all rows' tokens in whole tiles. Turns are 1 where each row is
+ * that of whole blocks.
  */
 export const splitOf = (
-  { sequences, kvHeads, pageTokens = PAGE_TOKENS }: AttendOperation,
+  { sequences, kvHeads, pageTokens = PAGE_TOKENS, rowTokens }: AttendOperation,
   { tokens, isCoded }: Attended,
   { sms, attendTiles }: Tiling,
-): { readonly turns: number; readonly parts: number } => {
+): Split => {
   const rows = sequences * kvHeads;
   const tile = isCoded ? attendTiles?.coded : attendTiles?.raw;
   if (tile === undefined) return { turns: 1, parts: Math.max(1, Math.ceil(sms / rows)) };
-  const each = Math.max(1, Math.ceil(tokens / pageTokens) * pageTokens);
-  const equal = Math.ceil((rows * each) / sms / tile);
-  const whole = (Math.ceil(rows / sms) * each) / tile;
-  const isWhole = Number.isInteger(whole) && whole - equal <= Math.floor(equal / WHOLE_ROWS);
-  const stretch = (isWhole ? whole : equal) * tile;
+  if (rowTokens !== undefined) return unevenSplit(rowTokens, sequences, pageTokens, sms, tile);
+  const each = wholePages(tokens, pageTokens);
+  const stretch = stretchOf(rows, rows * each, sms, tile);
   const off = stretch - commonDivisor(stretch, each);
   return {
     turns: Math.ceil(off / each) + 1,

@@ -8,6 +8,7 @@ import { PIECE_BYTES } from '../../sim/program/operation.ts';
 import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
 import { bindStep } from './bind.ts';
 import { allocateFor, timeStep, writeTables } from './execute.ts';
+import { laidOut } from './laid-out.ts';
 import { programBytes, sumOfBytes } from './program-bytes.ts';
 import { pageTablesOf, pageTokensFor } from './segments.ts';
 import { checkOutput } from './verify.ts';
@@ -125,6 +126,22 @@ describe('a selection in stages', () => {
     expect(calls[at].refs.scores).toEqual(calls[at - 1].refs.scores);
     expect(calls[at + 1].kernel).toBe('topk');
     expect(calls[at + 1].refs.scores).toEqual(calls[at].refs.mass);
+  });
+});
+
+describe('attention as it is laid out', () => {
+  it.each(Object.entries(POLICIES))('of %s has the pages and rows of its calls', (name, config) => {
+    const { bound } = stepOf(name, config);
+    const { calls, operationOf } = bound.binding;
+    const operations = laidOut(bound);
+    calls.forEach(({ kernel, ints, stream }, at) => {
+      const operation = operations[operationOf[at]];
+      if (kernel !== 'attend' || stream !== 'compute' || operation.kind !== 'attend') return;
+      expect(ints.pageTokens).toBeGreaterThanOrEqual(operation.pageTokens ?? Infinity);
+      expect(ints.rows).toBe(operation.kvHeads * operation.sequences);
+      expect(operation.rowTokens?.length ?? operation.kvHeads).toBe(operation.kvHeads);
+    });
+    expect(operations).toHaveLength(bound.workload.program.operations.length);
   });
 });
 

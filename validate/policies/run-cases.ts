@@ -6,6 +6,7 @@ import { type Backend, KernelError } from '../../kernels/backend.ts';
 import { createRandom } from '../../kernels/random.ts';
 import { bindStep } from '../execute/bind.ts';
 import { runOnce, type Timing, timeStep, writeTables } from '../execute/execute.ts';
+import { laidOut } from '../execute/laid-out.ts';
 import type { Memory } from '../execute/memory.ts';
 import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
 import { medianOf } from '../samples.ts';
@@ -170,7 +171,7 @@ const samplesOf = ({ prepared, bound, timings, check: output, jaccard }: Running
     budget,
     layers: program.layers.length,
     modelLayers: dimensions.modelLayers,
-    operations: [...program.operations],
+    operations: [...laidOut(bound)],
     rounds: timings.map(({ totalNs }) => [...totalNs]),
     operationNs: timings[0].operationNs.map(({ at, startNs, endNs }) => [at, startNs, endNs]),
     graph: timings[0].graph,
