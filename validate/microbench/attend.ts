@@ -168,8 +168,8 @@ const casesOf = (): readonly Case[] => {
       ...[1, 4, 16].flatMap((batch) => raw(shape, batch, halfMore(256, 2 ** 16))),
     ]),
     ...GROUPS.flatMap((shape) => [
-      ...raw(shape, 1, [256, 576, 1088, 2048, 2112, 4160, 16_448, 65_600]),
-      ...raw(shape, 6, [320, 1024, 1088, 4160, 16_448]),
+      ...raw(shape, 1, [256, 576, 832, 1088, 1536, 2048, 2112, 3008, 4160, 8256, 16_448, 32_832, 65_600]),
+      ...raw(shape, 6, [320, 576, 1024, 1088, 2112, 4160, 8256, 16_448]),
     ]),
     ...[1, 8].flatMap((batch) => raw(LLAMA, batch, [100, 371, 837, 1250, 3305], 1)),
     ...[1, 6].flatMap((batch) => raw(GROUPS[0], batch, [100, 371, 837, 1250, 3305], 1)),
@@ -177,7 +177,7 @@ const casesOf = (): readonly Case[] => {
       ...coded(form, 1, even(512, 2 ** 17)),
       ...coded(form, 1, halfMore(512, 2 ** 14)),
       ...coded(form, 8, oneMore(512, 2 ** 17)),
-      ...[320, 1088, 4160].map(
+      ...[320, 576, 1088, 2112, 4160, 8256].map(
         (context): Case => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
       ),
     ]),

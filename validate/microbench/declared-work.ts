@@ -30,10 +30,10 @@ const world: World = {
 const { groupSize, headDim, kBytesPerToken, vBytesPerToken } = world;
 /** KV heads and sequences: rows of a small model, of one sequence and of several. */
 const ROWS = [
-  { kvHeads: 4, batch: 1, step: 4 },
-  { kvHeads: 8, batch: 1, step: 2 },
-  { kvHeads: 8, batch: 8, step: 4 },
-  { kvHeads: 8, batch: 32, step: 4 },
+  { kvHeads: 4, batch: 1 },
+  { kvHeads: 8, batch: 1 },
+  { kvHeads: 8, batch: 8 },
+  { kvHeads: 8, batch: 32 },
 ];
 type Rows = (typeof ROWS)[number];
 /** Bytes that a site may read, and so that its tables may have. */
@@ -41,11 +41,8 @@ const MOST_BYTES = 2 ** 28;
 /** Sizes are no powers of two, as those of a growing cache hardly ever are. */
 const UNEVEN = 17 / 16;
 
-type Counts = (from: number, to: number) => readonly number[];
-const countsBy =
-  (step: number): Counts =>
-  (from, to) =>
-    powers(from * UNEVEN, to * UNEVEN, step).map(Math.round);
+const counts = (from: number, to: number): readonly number[] =>
+  powers(from * UNEVEN, to * UNEVEN, 2).map(Math.round);
 
 const bytes = (hbm: number) => ({ hbm });
 
@@ -132,7 +129,7 @@ const executionBuffer = (rows: number): Work => {
   return last;
 };
 
-const worksOf = (counts: Counts): readonly Work[] => [
+const works: readonly Work[] = [
   ...counts(64, 2 ** 16).map(dotShares),
   ...counts(1024, 2 ** 17).map((tokens) =>
     columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
@@ -222,7 +219,7 @@ export const microbench = {
     'scatter',
   ],
   sites: (bounds) =>
-    ROWS.flatMap((rows) => worksOf(countsBy(rows.step)).map((work) => siteOf(bounds, work, rows))).filter(
+    ROWS.flatMap((rows) => works.map((work) => siteOf(bounds, work, rows))).filter(
       ({ operations: [operation] }) =>
         operation.kind === 'score' &&
         (operation.readBytes.hbm ?? 0) <= Math.min(bounds.hbmBytes / 16, MOST_BYTES),

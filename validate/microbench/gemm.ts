@@ -15,6 +15,19 @@ const SHAPES: readonly (readonly [number, number])[] = [
   [2048, 2048],
   [1024, 4096],
 ];
+/** Tokens of those: full tiles, and some that fill none. */
+const TOKENS = [1, 4, 8, 9, 12, 16, 17, 24, 32, 33, 48, 64, 65, 128];
+/** Shapes between those, of models of 3 to 32 billion weights: how blocks share a product goes by both sides of it. */
+const MORE_SHAPES: typeof SHAPES = [
+  [3584, 3584],
+  [2560, 9728],
+  [3072, 8192],
+  [5120, 8192],
+  [10_240, 5120],
+  [16_384, 3072],
+  [18_944, 3584],
+];
+const MORE_TOKENS = [1, 8, 16, 32, 64];
 const ELEMENT_BYTES = 2;
 
 const siteOf = (bounds: Bounds, m: number, n: number, k: number): Site => {
@@ -58,9 +71,10 @@ export const microbench = {
   title: 'projections of a few tokens',
   kernels: ['gemm'],
   sites: (bounds) =>
-    SHAPES.flatMap(([n, k]) =>
-      [1, 4, 8, 9, 12, 16, 17, 24, 32, 33, 48, 64, 65, 128].map((m) => siteOf(bounds, m, n, k)),
-    ).filter(
+    [
+      ...SHAPES.flatMap(([n, k]) => TOKENS.map((m) => siteOf(bounds, m, n, k))),
+      ...MORE_SHAPES.flatMap(([n, k]) => MORE_TOKENS.map((m) => siteOf(bounds, m, n, k))),
+    ].filter(
       ({ operations: [operation] }) =>
         operation.kind === 'dense' && operation.gemms[0].weightBytes <= bounds.hbmBytes / 2,
     ),

@@ -10,7 +10,7 @@ export const microbench = {
   title: 'merging partial attention',
   kernels: ['merge'],
   sites: (bounds) =>
-    [8, 32, 128, 256, 512, 1024, 2048].flatMap((rows) =>
+    [8, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048].flatMap((rows) =>
       [2, 3, 4, 5, 6, 8, 9, 12, 16].map((parts) => {
         const bytes = rows * parts * (HEAD_DIM + 2) * 4;
         return kernelSite(
