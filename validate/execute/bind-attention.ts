@@ -7,7 +7,7 @@ import { type Format, pageStrideOf } from '../../kernels/formats.ts';
 import type { AttendOperation } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
 import { plus } from './memory.ts';
-import { type PageTables, pageTablesOf, type Segment } from './segments.ts';
+import { type PageTables, pageTablesOf, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 
 /** What one attention reads of one stored form. */
 export interface FormRows {
@@ -19,7 +19,7 @@ export interface FormRows {
   readonly pool: Ref;
   readonly slotBytes: number;
   /** Per (sequence, head). */
-  readonly rows: readonly (readonly Segment[])[];
+  readonly rows: readonly Row[];
 }
 
 /** One attention operation with the rows of each form that it reads. */
@@ -50,20 +50,35 @@ export const isEmpty = ({ rows }: FormRows): boolean => rows.every((row) => row.
 
 export const partialBytes = (headDim: number): number => 4 * (headDim + 2);
 
-const placeTables = (binding: Binding, tables: PageTables, area: 'tables' | 'hostTables') => ({
-  table: binding.layout.table(area, tables.table),
-  offsets: binding.layout.table(area, tables.offsets),
-  tokens: binding.layout.table(area, tables.tokens),
-  ...(tables.mask === null ? {} : { mask: binding.layout.table(area, tables.mask) }),
+const placeTables = (
+  { layout }: Binding,
+  { entries, offsets, tokens, isMasked, table, mask }: PageTables,
+  area: 'tables' | 'hostTables',
+) => ({
+  table: layout.numbers(area, entries, table),
+  offsets: layout.table(area, offsets),
+  tokens: layout.table(area, tokens),
+  ...(isMasked ? { mask: layout.numbers(area, entries, mask) } : {}),
 });
+
+/** What one query head reads of spans, shared as the spans are. */
+const readBy = new WeakMap<Spans, Spans[]>();
+const spansOfQuery = (spans: Spans, query: number): Spans => {
+  const known = readBy.get(spans) ?? [];
+  readBy.set(spans, known);
+  known[query] ??= spansOf(
+    spans.segments
+      .filter(({ queries }) => ((queries >> query) & 1) === 1)
+      .map(({ slot, count }) => ({ slot, count, queries: -1 })),
+  );
+  return known[query];
+};
 
 /** One row a query head, of the tokens that it reads: as programs declare the reads of heads that choose for themselves. */
 const rowsOfQueries = (rows: FormRows['rows'], group: number): FormRows['rows'] =>
   rows.flatMap((row) =>
     Array.from({ length: group }, (_, query) =>
-      row
-        .filter(({ queries }) => ((queries >> query) & 1) === 1)
-        .map(({ slot, count }) => ({ slot, count, queries: -1 })),
+      row.flatMap(({ base, spans }) => rowAt(base, spansOfQuery(spans, query))),
     ),
   );
 
@@ -77,7 +92,7 @@ const attendForm = (
   const { headDim, parts } = group;
   const { format, pageTokens, pool } = form;
   const onCpu = operation.where === 'cpu';
-  const apart = onCpu && form.rows.some((row) => row.some(({ queries }) => queries !== -1));
+  const apart = onCpu && form.rows.some((row) => row.some(({ spans }) => spans.isMasked));
   const [attendedRows, heads] = apart ? [rowsOfQueries(form.rows, group.group), 1] : [form.rows, group.group];
   const tables = pageTablesOf(attendedRows, pageTokens);
   const pageStride = pageStrideOf(format, headDim, pageTokens);
@@ -120,7 +135,7 @@ const standIn = (
 ): void => {
   let bytes = 0;
   for (const { rows, slotBytes } of forms)
-    for (const row of rows) for (const { count } of row) bytes += count * slotBytes;
+    for (const row of rows) for (const { spans } of row) bytes += spans.tokens * slotBytes;
   for (const { form } of forms) binding.standIn(`attention over ${formNames[form]}`);
   const names = forms.map(({ form }) => formNames[form]);
   const { coded = [], where, flops } = operation;

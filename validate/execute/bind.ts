@@ -258,7 +258,7 @@ class StepBinder {
     this.binding.add('scatter', {
       refs: {
         source: layout.place('kv', rows * bytes),
-        index: layout.table('hostTables', spreadRows(rows, rows)),
+        index: layout.numbers('hostTables', rows, spreadRows(rows, rows)),
         target: layout.place('host', rows * bytes),
         staging: layout.shared('landing', rows * bytes),
       },

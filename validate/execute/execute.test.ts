@@ -10,7 +10,6 @@ import { bindStep } from './bind.ts';
 import { allocateFor, timeStep, writeTables } from './execute.ts';
 import { laidOut } from './laid-out.ts';
 import { programBytes, sumOfBytes } from './program-bytes.ts';
-import { pageTablesOf, pageTokensFor } from './segments.ts';
 import { checkOutput } from './verify.ts';
 import { workloadsOf } from './workload.ts';
 
@@ -168,30 +167,4 @@ describe('a copy of chosen rows', () => {
       }
     },
   );
-});
-
-describe('page tables', () => {
-  it('take the largest page that leaves one partial page a row, last', () => {
-    const rows = [
-      [
-        { slot: 64, count: 5, queries: 3 },
-        { slot: 128, count: 32, queries: -1 },
-      ],
-    ];
-    expect(pageTokensFor(rows, 64)).toBe(32);
-    expect(pageTokensFor(rows, 16)).toBe(16);
-    const { table, offsets, tokens, mask } = pageTablesOf(rows, 32);
-    expect([...table]).toEqual([4, 2]);
-    expect([...offsets]).toEqual([0, 2]);
-    expect([...tokens]).toEqual([37]);
-    expect([...(mask ?? [])]).toEqual([0xffffffff, 3]);
-  });
-
-  it('fall back to single tokens where two runs end within a page', () => {
-    const row = [
-      { slot: 0, count: 3, queries: -1 },
-      { slot: 64, count: 5, queries: -1 },
-    ];
-    expect(pageTokensFor([row], 64)).toBe(1);
-  });
 });

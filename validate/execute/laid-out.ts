@@ -9,7 +9,9 @@ import { type Attended, type FormRows, isEmpty } from './bind-attention.ts';
 
 /** Tokens of each row of the first sequence; all sequences are alike. */
 const lengthsOf = ({ rows }: FormRows, sequences: number): readonly number[] =>
-  rows.slice(0, rows.length / sequences).map((row) => row.reduce((tokens, { count }) => tokens + count, 0));
+  rows
+    .slice(0, rows.length / sequences)
+    .map((row) => row.reduce((tokens, { spans }) => tokens + spans.tokens, 0));
 
 const attendLaidOut = ({ operation, forms }: Attended): AttendOperation => {
   const read = forms.filter((form) => form.format !== null && !isEmpty(form));

@@ -29,12 +29,12 @@ export const sliceOf = (count: number, [from, to]: Share): number => bound(count
 export const shareOf = <T>(list: readonly T[], [from, to]: Share): readonly T[] =>
   list.slice(bound(list.length, from), bound(list.length, to));
 
-/** Where attended runs of blocks lie once the blocks have landed; `landing(n)` = first slot of the n-th of them. */
+/** Where attended runs of blocks lie once the blocks have landed, one every `stride` slots. */
 export const landedSegments = (
   runs: readonly Segment[],
   blocks: readonly number[],
   rowTokens: number,
-  landing: (n: number) => number,
+  stride: number,
 ): readonly Segment[] => {
   const places = new Map(blocks.map((block, n) => [block, n]));
   const out: Segment[] = [];
@@ -44,7 +44,7 @@ export const landedSegments = (
       const end = Math.min(slot + count, (block + 1) * rowTokens);
       const n = places.get(block);
       if (n !== undefined)
-        out.push({ slot: landing(n) + (at - block * rowTokens), count: end - at, queries });
+        out.push({ slot: n * stride + (at - block * rowTokens), count: end - at, queries });
       at = end;
     }
   }

@@ -38,7 +38,6 @@ const ALIGNMENT = 256;
 /** A place in an area; its `buffer` is the area's position in AREA_NAMES until the area is allocated. */
 export const areaOf = ({ buffer }: Ref): AreaName => AREA_NAMES[buffer];
 
-/** Bytes laid out so far by area, and what is to be written into them. */
 /** 32-bit numbers by their positions, in a plain loop: tables have millions. */
 export const numbered = (count: number, of: (i: number) => number): Uint32Array => {
   const out = new Uint32Array(count);
@@ -46,6 +45,10 @@ export const numbered = (count: number, of: (i: number) => number): Uint32Array 
   return out;
 };
 
+const bytesOf = ({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
+/** Bytes laid out so far by area, and what is to be written into them. */
 export class Layout {
   readonly sizes: Record<AreaName, number>;
   readonly writes: { readonly ref: Ref; readonly data: () => Uint8Array }[] = [];
@@ -67,11 +70,16 @@ export class Layout {
     return { buffer: AREA_NAMES.indexOf(area), offset: 0 };
   }
 
-  /** 32-bit numbers, in a table of either tier. */
+  /** 32-bit numbers, in a table of either tier; they must not change afterwards. */
   table(area: 'tables' | 'hostTables', values: ArrayLike<number>): Ref {
-    const data = new Uint8Array(new Uint32Array(values).buffer);
-    const ref = this.place(area, Math.max(4, data.length));
-    this.writes.push({ ref, data: () => data });
+    const numbers = values instanceof Uint32Array ? values : new Uint32Array(values);
+    return this.numbers(area, numbers.length, () => numbers);
+  }
+
+  /** `count` 32-bit numbers that are made when they are written, and not kept. */
+  numbers(area: 'tables' | 'hostTables', count: number, make: () => Uint32Array): Ref {
+    const ref = this.place(area, 4 * Math.max(1, count));
+    this.writes.push({ ref, data: () => bytesOf(make()) });
     return ref;
   }
 

@@ -6,28 +6,25 @@
 import { FORMATS, type Format, layoutOf, pageStrideOf } from '../../kernels/formats.ts';
 import type { HeadChoice } from '../../sim/decode/head-choice.ts';
 import type { Share } from '../../sim/program/operation.ts';
-import { blocksOf, landedSegments, landingSlots, runsAt, shareOf, sliceOf, tokensIn } from './landing.ts';
+import { byHead, type CopyPlan, hostHead, planCopy } from './copy-plan.ts';
+import { landingSlots, runsAt } from './landing.ts';
 import { rebuiltRows, scratchSlots } from './scratch.ts';
-import { alignSlots, joined, type Segment, WHOLE_ALIGNMENT } from './segments.ts';
+import { alignSlots, joined, type Laid, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 import { headsOf, type LayerHeads, type Workload } from './workload.ts';
 
-/** Rows of host memory that a copy brings, and where their slots land. */
-export interface FetchPlan {
+/** A planned copy in its place. */
+export interface FetchPlan extends Pick<CopyPlan, 'rows' | 'slotsPerRow' | 'slots'> {
   /** Positions of the rows in the layer's region; null = everything in one piece a sequence. */
-  readonly index: Uint32Array | null;
-  readonly rows: number;
-  /** Slots of a row; a row that holds keys or values only counts half. */
-  readonly slotsPerRow: number;
+  readonly index: (() => Uint32Array) | null;
   /** First slot of the landing, in the form's pool; of the source, where everything is in one piece. */
   readonly firstSlot: number;
   readonly sourceSlot: number;
-  readonly slots: number;
 }
 
 interface Landing {
   readonly share: Share;
-  /** Per row of attention (sequence, head). */
-  readonly segments: readonly (readonly Segment[])[];
+  readonly firstSlot: number;
+  readonly plan: CopyPlan;
 }
 
 /** The format in which kernels read a stored form; null = no kernel reads it. */
@@ -44,6 +41,25 @@ export const poolBytes = (format: Format, headDim: number, pageTokens: number, s
 export const slotBytes = (format: Format, headDim: number, pageTokens: number): number =>
   layoutOf(format, headDim, pageTokens).bytes / pageTokens;
 
+/** What `make` gives, once a key. */
+const once = <K, T>(known: Map<K, T>, key: K, make: () => T): T => {
+  const old = known.get(key);
+  if (old !== undefined) return old;
+  const made = make();
+  known.set(key, made);
+  return made;
+};
+
+/** The rows of every layer; layers whose choice is the same one are the same object. */
+const layersOf = (workload: Workload): readonly LayerHeads[] => {
+  const known = new Map<string, LayerHeads>();
+  return workload.program.layers.map(({ replayedLayer, denseTokens }, layer) =>
+    once(known, replayedLayer === null ? `dense ${denseTokens}` : `${replayedLayer}`, () =>
+      headsOf(workload, layer),
+    ),
+  );
+};
+
 export class Placement {
   readonly layers: readonly LayerHeads[];
   /** Slots that each form's pool needs, staging included. */
@@ -55,11 +71,15 @@ export class Placement {
   private readonly landings = new Map<string, Landing[]>();
   private readonly staged = new Map<string, number>();
   private readonly scratchSlot: number;
+  /** What layers of the same choice share, by what it depends on besides. */
+  private readonly spans = new Map<LayerHeads, Map<string, readonly Spans[]>>();
+  private readonly copies = new Map<LayerHeads, Map<string, CopyPlan>>();
+  private readonly rebuiltOf = new Map<LayerHeads, readonly Row[]>();
 
   constructor(workload: Workload) {
     this.workload = workload;
     const { program, batch } = workload;
-    this.layers = program.layers.map((_, layer) => headsOf(workload, layer));
+    this.layers = layersOf(workload);
     this.poolSlots = program.forms.map(() => 0);
     const take = (form: number, slots: number): number => {
       const at = this.poolSlots[form];
@@ -71,13 +91,14 @@ export class Placement {
     );
     const { buffers = 1, leadLayers = 0, overlap } = program.transfer;
     const sets = Math.max(buffers, leadLayers + 1, overlap === 'stream' ? 2 : 1);
+    const choices = [...new Set(this.layers)];
     const largest = program.forms.map(
       (_, form) =>
         batch *
         Math.max(
-          ...this.layers.map(({ heads }) =>
+          ...choices.map(({ heads }) =>
             landingSlots(
-              heads.map((head) => runsAt(head, 'fetched', form)),
+              byHead(heads, (head) => runsAt(head, 'fetched', form)).map(({ made }) => made),
               program.transfer,
             ),
           ),
@@ -85,13 +106,16 @@ export class Placement {
     );
     const areas = Array.from({ length: sets }, () => largest.map((slots, form) => take(form, slots)));
     this.stagingSlots = this.layers.map((_, layer) => areas[layer % sets]);
-    this.scratchSlot = take(0, batch * scratchSlots(this.layers, program.forms));
+    this.scratchSlot = take(0, batch * scratchSlots(choices, program.forms));
   }
 
   /** Where a layer's rebuilt rows lie side by side, among the raw ones, per (sequence, head). */
-  rebuilt(layer: number): readonly (readonly Segment[])[] {
+  rebuilt(layer: number): readonly Row[] {
     const { program, batch } = this.workload;
-    return rebuiltRows(this.layers[layer].heads, program.forms, batch, this.scratchSlot);
+    const choice = this.layers[layer];
+    return once(this.rebuiltOf, choice, () =>
+      rebuiltRows(choice.heads, program.forms, batch, this.scratchSlot),
+    );
   }
 
   /** Slots that one head holds of a form, the same for all heads of a layer so that they stand at equal distances. */
@@ -102,22 +126,27 @@ export class Placement {
     return alignSlots(Math.max(0, ...held));
   }
 
+  /** What a head reads at a place, from the first slot that it has there on; one list a head. */
+  private spansAt(layer: number, place: 'hbm' | 'cpu', form: number): readonly Spans[] {
+    const choice = this.layers[layer];
+    const known = once(this.spans, choice, () => new Map<string, readonly Spans[]>());
+    return once(known, `${place} ${form}`, () =>
+      byHead(choice.heads, (head) => {
+        const estimated = place === 'hbm' && form === 0 ? head.estimatedRows : 0;
+        const standing = { slot: head.hbmTokens[form], count: estimated, queries: -1 };
+        return spansOf(joined([...runsAt(head, place, form), standing]));
+      }).map(({ made }) => made),
+    );
+  }
+
   /** Slots that the layer's heads attend to where they lie in HBM, per (sequence, head). */
-  resident(layer: number, form: number): readonly (readonly Segment[])[] {
+  resident(layer: number, form: number): readonly Row[] {
     const { heads } = this.layers[layer];
     const held = this.heldSlots(heads, form);
     const first = this.residentSlots[layer][form];
+    const spans = this.spansAt(layer, 'hbm', form);
     return this.perSequence((sequence) =>
-      heads.map((head, at) => {
-        const base = first + (sequence * heads.length + at) * held;
-        const own = runsAt(head, 'hbm', form).map(({ slot, count, queries }) => ({
-          slot: base + slot,
-          count,
-          queries,
-        }));
-        const estimated = form === 0 ? head.estimatedRows : 0;
-        return joined([...own, { slot: base + head.hbmTokens[form], count: estimated, queries: -1 }]);
-      }),
+      spans.map((one, at) => rowAt(first + (sequence * heads.length + at) * held, one)),
     );
   }
 
@@ -137,20 +166,12 @@ export class Placement {
   }
 
   /** Slots that the CPU attends to, in the layer's host region. */
-  onHost(layer: number, form: number): readonly (readonly Segment[])[] {
-    const { heads, copies } = this.layers[layer];
+  onHost(layer: number, form: number): readonly Row[] {
+    const choice = this.layers[layer];
     const held = this.hostSlotsPerHead(layer, form);
+    const spans = this.spansAt(layer, 'cpu', form);
     return this.perSequence((sequence) =>
-      heads.map((head, at) => {
-        const base = this.hostHead(sequence, at, heads.length, copies) * held;
-        return joined(
-          runsAt(head, 'cpu', form).map(({ slot, count, queries }) => ({
-            slot: base + slot,
-            count,
-            queries,
-          })),
-        );
-      }),
+      spans.map((one, at) => rowAt(hostHead(choice, sequence, at) * held, one)),
     );
   }
 
@@ -168,20 +189,28 @@ export class Placement {
 
   /** Plans one copy of chosen tokens and remembers where they land. */
   fetch(layer: number, form: number, share: Share): FetchPlan {
-    const { rowTokens, joinHeads } = this.workload.program.transfer;
     const key = `${layer} ${form}`;
-    const firstSlot = this.stagingSlots[layer][form] + (this.staged.get(key) ?? 0);
-    const plan =
-      rowTokens === Infinity
-        ? this.fetchWhole(layer, form, share, firstSlot)
-        : joinHeads
-          ? this.fetchJoined(layer, form, share, firstSlot, rowTokens)
-          : this.fetchRows(layer, form, share, firstSlot, rowTokens);
-    this.staged.set(key, (this.staged.get(key) ?? 0) + alignSlots(plan.slots));
-    const landings = this.landings.get(key) ?? [];
-    landings.push({ share, segments: plan.segments });
-    this.landings.set(key, landings);
-    return plan;
+    const staged = this.staged.get(key) ?? 0;
+    const firstSlot = this.stagingSlots[layer][form] + staged;
+    const plan = this.planOf(layer, form, share);
+    const { index, rows, slotsPerRow, slots } = plan;
+    this.staged.set(key, staged + alignSlots(slots));
+    once(this.landings, key, () => []).push({ share, firstSlot, plan });
+    // Rows are numbered in the region; what comes in one piece comes in the order in which it lands.
+    return index === null
+      ? { index, rows, slotsPerRow, slots, firstSlot, sourceSlot: staged }
+      : { index: () => index, rows, slotsPerRow, slots, firstSlot, sourceSlot: 0 };
+  }
+
+  private planOf(layer: number, form: number, share: Share): CopyPlan {
+    const { program, batch } = this.workload;
+    const { transfer } = program;
+    const choice = this.layers[layer];
+    const known = once(this.copies, choice, () => new Map<string, CopyPlan>());
+    return once(known, `${form} ${share}`, () => {
+      const blocksPerHead = this.hostSlotsPerHead(layer, form) / transfer.rowTokens;
+      return planCopy({ layer: choice, batch, form, share, transfer, blocksPerHead });
+    });
   }
 
   /** Whether copies of chosen tokens were planned. */
@@ -190,110 +219,19 @@ export class Placement {
   }
 
   /** Slots where the tokens of a share landed, per (sequence, head). */
-  landed(layer: number, form: number, [from, to]: Share): readonly (readonly Segment[])[] {
+  landed(layer: number, form: number, [from, to]: Share): readonly Row[] {
     const { heads } = this.layers[layer];
-    const out: Segment[][] = Array.from({ length: this.workload.batch * heads.length }, () => []);
-    for (const { share, segments } of this.landings.get(`${layer} ${form}`) ?? []) {
+    const out: Laid[][] = Array.from({ length: this.workload.batch * heads.length }, () => []);
+    for (const { share, firstSlot, plan } of this.landings.get(`${layer} ${form}`) ?? []) {
       if (share[0] < from - 1e-9 || share[1] > to + 1e-9) continue;
-      segments.forEach((row, at) => {
-        out[at].push(...row);
+      plan.landed.forEach((row, at) => {
+        for (const { base, spans } of row) out[at].push({ base: firstSlot + base, spans });
       });
     }
-    return out.map(joined);
-  }
-
-  /** Position of an entry's KV head among all of the batch in host memory. */
-  private hostHead(sequence: number, at: number, heads: number, copies: number): number {
-    return (sequence * heads) / copies + Math.floor(at / copies);
+    return out;
   }
 
   private perSequence<T>(of: (sequence: number) => readonly T[]): readonly T[] {
     return Array.from({ length: this.workload.batch }, (_, sequence) => of(sequence)).flat();
-  }
-
-  private fetchWhole(layer: number, form: number, share: Share, firstSlot: number) {
-    let slots = 0;
-    const segments = this.perSequence(() =>
-      this.layers[layer].heads.map((head) => {
-        const count = sliceOf(tokensIn(runsAt(head, 'fetched', form)), share);
-        const at = firstSlot + slots;
-        slots += Math.ceil(count / WHOLE_ALIGNMENT) * WHOLE_ALIGNMENT;
-        return [{ slot: at, count, queries: -1 }];
-      }),
-    );
-    return {
-      index: null,
-      rows: this.workload.batch,
-      slotsPerRow: slots / this.workload.batch,
-      firstSlot,
-      slots,
-      sourceSlot: firstSlot - this.stagingSlots[layer][form],
-      segments,
-    };
-  }
-
-  /** Rows of one head each; keys and values of a block in two rows where they lie apart. */
-  private fetchRows(layer: number, form: number, share: Share, firstSlot: number, rowTokens: number) {
-    const halves = this.workload.program.transfer.joinKv ? 1 : 2;
-    const blocksPerHead = this.hostSlotsPerHead(layer, form) / rowTokens;
-    const { heads, copies } = this.layers[layer];
-    const index: number[] = [];
-    let slots = 0;
-    const segments = this.perSequence((sequence) =>
-      heads.map((head, at) => {
-        const runs = runsAt(head, 'fetched', form);
-        const blocks = shareOf(blocksOf(runs, rowTokens), share);
-        const first = this.hostHead(sequence, at, heads.length, copies) * blocksPerHead * halves;
-        const landing = firstSlot + slots;
-        for (const block of blocks)
-          for (let half = 0; half < halves; half++) index.push(first + half * blocksPerHead + block);
-        slots += blocks.length * rowTokens;
-        return landedSegments(runs, blocks, rowTokens, (n) => landing + n * rowTokens);
-      }),
-    );
-    return {
-      index: Uint32Array.from(index),
-      rows: index.length,
-      slotsPerRow: rowTokens / halves,
-      firstSlot,
-      slots,
-      sourceSlot: 0,
-      segments,
-    };
-  }
-
-  /** Rows that hold a block of all heads: what any head asks for comes for all. */
-  private fetchJoined(layer: number, form: number, share: Share, firstSlot: number, rowTokens: number) {
-    const { heads } = this.layers[layer];
-    const blocksPerHead = this.hostSlotsPerHead(layer, form) / rowTokens;
-    const asked = new Set(heads.flatMap((head) => [...blocksOf(runsAt(head, 'fetched', form), rowTokens)]));
-    const blocks = shareOf(
-      [...asked].sort((a, b) => a - b),
-      share,
-    );
-    const index: number[] = [];
-    const rowSlots = rowTokens * heads.length;
-    const segments = this.perSequence((sequence) => {
-      const landing = firstSlot + index.length * rowSlots;
-      for (const block of blocks) index.push(sequence * blocksPerHead + block);
-      return heads.map((head, at) =>
-        landedSegments(
-          runsAt(head, 'fetched', form),
-          blocks,
-          rowTokens,
-          (n) => landing + n * rowSlots + at * rowTokens,
-        ),
-      );
-    });
-    const rows = index.length;
-    return {
-      index: Uint32Array.from(index),
-      rows,
-      slotsPerRow: rowSlots,
-      firstSlot,
-      slots: rows * rowSlots,
-      sourceSlot: 0,
-      segments,
-    };
   }
 }

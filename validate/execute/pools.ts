@@ -6,7 +6,7 @@ import type { Ref } from '../../kernels/calls.ts';
 import type { AttendOperation, Operation } from '../../sim/program/operation.ts';
 import type { Layout } from './memory.ts';
 import { formatOfForm, type Placement, poolBytes, slotBytes } from './placement.ts';
-import { pageTokensFor, type Segment } from './segments.ts';
+import { pageTokensFor, type Row } from './segments.ts';
 import type { Workload } from './workload.ts';
 
 const whole = [0, 1] as const;
@@ -16,7 +16,7 @@ const SMALL_PAGE = 16;
 
 /** Rows of an attention with the page in which they can be addressed. */
 export interface Piece {
-  readonly rows: readonly (readonly Segment[])[];
+  readonly rows: readonly Row[];
   readonly pageTokens: number;
 }
 

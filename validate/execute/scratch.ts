@@ -1,8 +1,9 @@
 /** Rows that declared work rebuilds before attention: they lie side by side in one place among the raw rows, which layers share. */
 import type { HeadChoice } from '../../sim/decode/head-choice.ts';
 import type { StoredForm } from '../../sim/memory/head-cache.ts';
+import { byHead } from './copy-plan.ts';
 import { tokensIn } from './landing.ts';
-import { alignSlots, type Segment } from './segments.ts';
+import { alignSlots, type Row, rowAt, spansOf } from './segments.ts';
 import type { LayerHeads } from './workload.ts';
 
 const rebuiltTokens = ({ runs }: HeadChoice, forms: readonly StoredForm[]): number =>
@@ -22,14 +23,16 @@ export const rebuiltRows = (
   forms: readonly StoredForm[],
   batch: number,
   first: number,
-): readonly (readonly Segment[])[] => {
+): readonly Row[] => {
+  const pieces = byHead(heads, (head) =>
+    spansOf([{ slot: 0, count: rebuiltTokens(head, forms), queries: -1 }]),
+  );
+  const rows: Row[] = [];
   let slot = first;
-  return Array.from({ length: batch }, () =>
-    heads.map((head): readonly Segment[] => {
-      const count = rebuiltTokens(head, forms);
-      const row = { slot, count, queries: -1 };
-      slot += alignSlots(count);
-      return count === 0 ? [] : [row];
-    }),
-  ).flat();
+  for (let sequence = 0; sequence < batch; sequence++)
+    for (const { made } of pieces) {
+      rows.push(rowAt(slot, made));
+      slot += alignSlots(made.tokens);
+    }
+  return rows;
 };

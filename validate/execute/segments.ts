@@ -10,7 +10,7 @@ export interface Segment {
   readonly queries: number;
 }
 
-const PAGE_TOKENS = [64, 32, 16, 8, 4, 2, 1] as const;
+const PAGE_TOKENS: readonly number[] = [64, 32, 16, 8, 4, 2, 1];
 /** Pools begin at multiples of this many slots. */
 export const SLOT_ALIGNMENT = PAGE_TOKENS[0];
 
@@ -18,6 +18,37 @@ export const SLOT_ALIGNMENT = PAGE_TOKENS[0];
 export const WHOLE_ALIGNMENT = 16;
 
 export const alignSlots = (count: number): number => Math.ceil(count / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+
+/** What pages of one size hold of segments. */
+interface PageFit {
+  /** Where in a page the segments begin; null where they differ. */
+  readonly start: number | null;
+  readonly pages: number;
+  /** Segments that end within a page. */
+  readonly partial: number;
+}
+
+/**
+ * Segments counted from a base that others lie at: made once and shared by all sequences, heads and layers that chose
+ * alike, of which a long step has thousands.
+ */
+export interface Spans {
+  readonly segments: readonly Segment[];
+  readonly tokens: number;
+  /** Whether some query heads read only a part of it. */
+  readonly isMasked: boolean;
+  /** In the order of PAGE_TOKENS. */
+  readonly fits: readonly PageFit[];
+}
+
+/** Spans from slot `base` of the pool on. */
+export interface Laid {
+  readonly base: number;
+  readonly spans: Spans;
+}
+
+/** What a row of attention reads, in order; empty = nothing. */
+export type Row = readonly Laid[];
 
 /** Segments that follow each other become one. */
 export const joined = (segments: readonly Segment[]): readonly Segment[] => {
@@ -31,52 +62,103 @@ export const joined = (segments: readonly Segment[]): readonly Segment[] => {
   return out;
 };
 
-/** Whether a row can be addressed in pages of `pageTokens`: only its last page may be partly filled. */
-const fits = (row: readonly Segment[], pageTokens: number): boolean => {
+const fitOf = (segments: readonly Segment[], size: number): PageFit => {
+  let start: number | null = segments.length === 0 ? 0 : segments[0].slot % size;
+  let pages = 0;
   let partial = 0;
-  for (const { slot, count } of row) {
-    if (slot % pageTokens !== 0) return false;
-    if (count % pageTokens !== 0) partial++;
+  for (const { slot, count } of segments) {
+    if (slot % size !== start) start = null;
+    if (count % size !== 0) partial++;
+    pages += Math.ceil(count / size);
+  }
+  return { start, pages, partial };
+};
+
+export const spansOf = (segments: readonly Segment[]): Spans => {
+  let tokens = 0;
+  for (const { count } of segments) tokens += count;
+  return {
+    segments,
+    tokens,
+    isMasked: segments.some(({ queries }) => queries !== -1),
+    fits: PAGE_TOKENS.map((size) => fitOf(segments, size)),
+  };
+};
+
+export const rowAt = (base: number, spans: Spans): Row => (spans.tokens === 0 ? [] : [{ base, spans }]);
+
+/** Whether a row can be addressed in pages of a size: only its last page may be partly filled. */
+const fits = (row: Row, at: number): boolean => {
+  let partial = 0;
+  for (const { base, spans } of row) {
+    const { start, partial: more } = spans.fits[at];
+    if (start === null || (base + start) % PAGE_TOKENS[at] !== 0) return false;
+    partial += more;
   }
   return partial <= 1;
 };
 
 /** The largest page, of at most `limit` tokens and dividing it, in which all rows can be addressed. */
-export const pageTokensFor = (rows: readonly (readonly Segment[])[], limit: number): number =>
-  PAGE_TOKENS.find((size) => limit % size === 0 && rows.every((row) => fits(row, size))) ?? 1;
+export const pageTokensFor = (rows: readonly Row[], limit: number): number =>
+  PAGE_TOKENS.find((size, at) => limit % size === 0 && rows.every((row) => fits(row, at))) ?? 1;
 
 export interface PageTables {
-  readonly table: Uint32Array;
+  /** Entries of the table and of the mask. */
+  readonly entries: number;
   readonly offsets: Uint32Array;
   readonly tokens: Uint32Array;
-  /** Query heads that read each entry; null = all read all. */
-  readonly mask: Uint32Array | null;
+  readonly isMasked: boolean;
+  /** Made anew by each call: tables of a long step would fill memory. */
+  table(): Uint32Array;
+  /** Query heads that read each entry. */
+  mask(): Uint32Array;
 }
 
+/** Calls `put` with each run of pages of a row: its partly filled page comes last. */
+const eachRun = (
+  row: Row,
+  pageTokens: number,
+  put: (page: number, pages: number, queries: number) => void,
+) => {
+  for (const isPartial of [false, true])
+    for (const { base, spans } of row)
+      for (const { slot, count, queries } of spans.segments)
+        if ((count % pageTokens !== 0) === isPartial)
+          put((base + slot) / pageTokens, Math.ceil(count / pageTokens), queries);
+};
+
 /** Page tables of rows; a row's partly filled page comes last. */
-export const pageTablesOf = (rows: readonly (readonly Segment[])[], pageTokens: number): PageTables => {
-  const table: number[] = [];
-  const mask: number[] = [];
+export const pageTablesOf = (rows: readonly Row[], pageTokens: number): PageTables => {
+  const size = PAGE_TOKENS.indexOf(pageTokens);
   const offsets = new Uint32Array(rows.length + 1);
   const tokens = new Uint32Array(rows.length);
-  let masked = false;
   rows.forEach((row, at) => {
-    const whole = row.filter(({ count }) => count % pageTokens === 0);
-    const rest = row.filter(({ count }) => count % pageTokens !== 0);
-    for (const { slot, count, queries } of [...whole, ...rest]) {
-      for (let t = 0; t < count; t += pageTokens) {
-        table.push((slot + t) / pageTokens);
-        mask.push(queries >>> 0);
-      }
-      masked ||= queries !== -1;
-      tokens[at] += count;
+    offsets[at + 1] = offsets[at];
+    for (const { spans } of row) {
+      offsets[at + 1] += spans.fits[size].pages;
+      tokens[at] += spans.tokens;
     }
-    offsets[at + 1] = table.length;
   });
-  return {
-    table: Uint32Array.from(table),
-    offsets,
-    tokens,
-    mask: masked ? Uint32Array.from(mask) : null,
+  const entries = offsets[rows.length];
+  const table = (): Uint32Array => {
+    const out = new Uint32Array(entries);
+    let at = 0;
+    for (const row of rows)
+      eachRun(row, pageTokens, (page, pages) => {
+        for (let n = 0; n < pages; n++) out[at++] = page + n;
+      });
+    return out;
   };
+  const mask = (): Uint32Array => {
+    const out = new Uint32Array(entries);
+    let at = 0;
+    for (const row of rows)
+      eachRun(row, pageTokens, (_page, pages, queries) => {
+        out.fill(queries, at, at + pages);
+        at += pages;
+      });
+    return out;
+  };
+  const isMasked = rows.some((row) => row.some(({ spans }) => spans.isMasked));
+  return { entries, offsets, tokens, isMasked, table, mask };
 };

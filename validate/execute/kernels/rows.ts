@@ -10,29 +10,31 @@ const LOOKED_UP_EVERY = 4;
 
 const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
 
-/** All row numbers once, neighbours far apart. */
-const scattered = (rows: number): Uint32Array => {
-  let step = Math.max(1, Math.floor(0.618 * rows));
-  while (commonDivisor(step, rows) > 1) step++;
-  const out = new Uint32Array(rows);
-  for (let i = 0, at = 0; i < rows; i++) {
-    out[i] = at;
-    at += step;
-    if (at >= rows) at -= rows;
-  }
-  return out;
-};
+/** All row numbers once, neighbours far apart, each times `stride`. */
+const scattered =
+  (rows: number, stride = 1) =>
+  (): Uint32Array => {
+    let step = Math.max(1, Math.floor(0.618 * rows));
+    while (commonDivisor(step, rows) > 1) step++;
+    const out = new Uint32Array(rows);
+    for (let i = 0, at = 0; i < rows; i++) {
+      out[i] = stride * at;
+      at += step;
+      if (at >= rows) at -= rows;
+    }
+    return out;
+  };
 
 const moveRows = (
   { binding }: KernelUse,
   kernel: 'gather' | 'scatter',
   rows: number,
   rowBytes: number,
-  index: Uint32Array,
+  index: () => Uint32Array,
   places: { readonly source: Ref; readonly target: Ref },
 ): void => {
   binding.add(kernel, {
-    refs: { ...places, index: binding.layout.table('tables', index) },
+    refs: { ...places, index: binding.layout.numbers('tables', rows, index) },
     ints: {
       rows,
       rowBytes,
@@ -85,7 +87,7 @@ export const gather: KernelBinder = (use) => {
   const rows = use.rows * each;
   if (distinct === 0) return collect(use, rows, rowBytes);
   const read = use.rows * distinct * rowBytes;
-  const index = numbered(rows, (i) => Math.floor((i * distinct) / each));
+  const index = (): Uint32Array => numbered(rows, (i) => Math.floor((i * distinct) / each));
   moveRows(use, 'gather', rows, rowBytes, index, {
     source: binding.layout.place('kv', read),
     target: binding.layout.place('outputs', rows * rowBytes),
@@ -116,8 +118,7 @@ export const tokenIds: KernelBinder = (use) => {
   const { read, write } = collect(use, use.rows * lists, ID_BYTES * clusterTokens);
   if (shapeOf(use, 'lookUp') === 0) return { read, write };
   const ids = use.rows * lists * clusterTokens;
-  const slots = scattered(ids).map((id) => LOOKED_UP_EVERY * id);
-  moveRows(use, 'gather', ids, ID_BYTES, slots, {
+  moveRows(use, 'gather', ids, ID_BYTES, scattered(ids, LOOKED_UP_EVERY), {
     source: binding.layout.place('kv', LOOKED_UP_EVERY * ids * ID_BYTES),
     target: binding.layout.place('outputs', ids * ID_BYTES),
   });
