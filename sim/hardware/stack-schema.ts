@@ -104,7 +104,8 @@ export const stackSchema = z.strictObject({
     .optional(),
   /**
    * What single kernels of this stack were measured to do, by name: `merge`, `append`, `encode`, `decode`, `score`
-   * (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone), `attend.CODEC` over coded KV. Period = start + the larger of bytes at `rateRatio` of the
+   * (`score.INDEX`, `encode.CODEC`, `decode.CODEC` for one alone), `attend.CODEC` over coded KV
+   * (`attend.CODEC.small` where pages hold no multiple of 32 tokens). Period = start + the larger of bytes at `rateRatio` of the
    * HBM's rate and flops at `flopsRatio` of the plain cores' rate. A kernel that is not named follows the profile.
    * `select.KEYS` (`select.counts`): a top-k that gives each row one block; `rateRatio` is of what one SM reads in the profile's law.
    */

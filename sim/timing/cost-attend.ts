@@ -100,9 +100,17 @@ const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pa
   };
 };
 
+/** Pages of fewer tokens are read by kernels that look up each token's scales: kernels/cuda/attend-coded.cu. */
+const UNIFORM_PAGE = 32;
+
+/** The law of a form's kernel that reads pages of so many tokens, beside which the form's own may stand. */
+export const smallPageLaw = (codec: string, pageTokens: number | undefined): string | undefined =>
+  pageTokens !== undefined && pageTokens % UNIFORM_PAGE !== 0 ? `attend.${codec}.small` : undefined;
+
 /** By the kernel of the form; where the stack was measured without one, as declared work without a kernel of its own. */
 const codedPass = (machine: Machine, operation: AttendOperation, codec: string, share: Share): Pass => {
-  const name = [`attend.${codec}`, 'score'].find((one) => Object.hasOwn(machine.kernels, one));
+  const names = [smallPageLaw(codec, operation.pageTokens), `attend.${codec}`, 'score'];
+  const name = names.find((one) => one !== undefined && Object.hasOwn(machine.kernels, one));
   if (name === undefined) return rawPass(machine, operation, share);
   const law = machine.kernels[name];
   const { bytes, matrixFlops, decodeFlops } = share;

@@ -2,6 +2,7 @@
  * The laws that calibration fits, each on the microbenchmarks that show it and in an order in which a law needs only
  * those before it. A law's formula is the cost model itself (sim/timing/); here stand the numbers that it may move.
  */
+import { smallPageLaw } from '../../sim/timing/cost-attend.ts';
 import { hostTableOf } from '../../sim/timing/cost-host.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
@@ -180,7 +181,9 @@ const kernelsOf = (site: SiteSamples): readonly string[] => {
     const name = benchmark.slice(KERNEL.length);
     return codec === undefined ? [name] : [name, `${name}.${codec}`];
   }
-  return benchmark === 'attend' && codec !== undefined ? [`attend.${codec}`] : [];
+  const [operation] = site.operations;
+  if (benchmark !== 'attend' || codec === undefined || operation.kind !== 'attend') return [];
+  return [smallPageLaw(codec, operation.pageTokens) ?? `attend.${codec}`];
 };
 
 /** A kernel's share of what the law of all codecs says. */

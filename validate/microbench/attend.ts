@@ -45,11 +45,15 @@ const LEAST_CALLS = 8;
 const QUICK_BYTES = 2 ** 32;
 /** Pages of a power of two of them, of one page more, and of half as many more: rows then end within a block's share. */
 const PAGE_TOKENS = 64;
+/** What budgets leave: some tokens more than whole pages, tails of a few; of batches between the powers of two. */
+const BUDGETS = [70, 516, 1228, 2050, 3200, 4098];
 const even = (from: number, to: number): readonly number[] => powers(from, to, 2);
 const oneMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => size + PAGE_TOKENS);
 const halfMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
+/** A page of few tokens, as small budgets leave them in codecs whose pages may have any number. */
+const SMALL_PAGE = 8;
 /** Formats that are codecs with a law of attention of their own. */
 const CODED: readonly FormatName[] = [
   'int8',
@@ -171,7 +175,10 @@ const casesOf = (): readonly Case[] => {
       ...raw(shape, 1, [256, 576, 832, 1088, 1536, 2048, 2112, 3008, 4160, 8256, 16_448, 32_832, 65_600]),
       ...raw(shape, 6, [320, 576, 1024, 1088, 2112, 4160, 8256, 16_448]),
     ]),
+    ...[1, 8, 32].flatMap((batch) => raw(LLAMA, batch, [2, 70])),
+    ...[24, 64].flatMap((heads) => [2, 3, 12].flatMap((batch) => raw({ ...LLAMA, heads }, batch, BUDGETS))),
     ...[1, 8].flatMap((batch) => raw(LLAMA, batch, [100, 371, 837, 1250, 3305], 1)),
+    ...[1, 3].flatMap((batch) => raw({ ...LLAMA, heads: 64 }, batch, [643, 2077, 5115], 1)),
     ...[1, 6].flatMap((batch) => raw(GROUPS[0], batch, [100, 371, 837, 1250, 3305], 1)),
     ...CODED.flatMap((form) => [
       ...coded(form, 1, even(512, 2 ** 17)),
@@ -181,6 +188,11 @@ const casesOf = (): readonly Case[] => {
         (context): Case => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
       ),
     ]),
+    ...[1, 8].flatMap((batch) =>
+      [40, 80, 320, 1280].map(
+        (context): Case => ({ ...LLAMA, batch, context, pageTokens: SMALL_PAGE, form: 'k8v4' }),
+      ),
+    ),
     // Never more than what waits to be coded.
     ...[1, 2, 4, 8, 16, 64].flatMap((batch) => coded('int2-keys', batch, [64, 128, 256])),
   ];

@@ -9,7 +9,7 @@ export const microbench = {
   kernels: ['gather', 'empty'],
   sites: ({ dramBytes }) => {
     const regionBytes = Math.min(2 ** 30, dramBytes / 4);
-    return powers(16, 4096, 4).flatMap((rows) =>
+    return powers(4, 4096, 4).flatMap((rows) =>
       [...powers(512, 2 ** 19, 4), 3 * 2 ** 16]
         .filter((rowBytes) => rows * rowBytes <= regionBytes / 8)
         .map((rowBytes) => hostRows({ rows, rowBytes, regionBytes }, 'dma-batch')),
