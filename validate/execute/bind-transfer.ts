@@ -2,7 +2,7 @@
 import { COPY_MODES, type Ref, ROW_MODES } from '../../kernels/calls.ts';
 import type { FetchOperation, SpillOperation, TransferMode } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
-import { numbered, plus } from './memory.ts';
+import { byPosition, type FillTable, plus } from './memory.ts';
 import type { FetchPlan } from './placement.ts';
 
 type Transfer = FetchOperation | SpillOperation;
@@ -33,8 +33,8 @@ export interface FetchPlaces {
 }
 
 /** Rows in even steps over a region, where no choice says which: a cache's refill. */
-export const spreadRows = (rows: number, of: number) => (): Uint32Array =>
-  numbered(rows, (i) => Math.floor((i * of) / rows));
+export const spreadRows = (rows: number, of: number): FillTable =>
+  byPosition((i) => Math.floor((i * of) / rows));
 
 export const bindFetch = (
   binding: Binding,

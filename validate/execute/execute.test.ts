@@ -9,6 +9,7 @@ import { createSyntheticTrace } from '../../traces/attention/synthetic.ts';
 import { bindStep } from './bind.ts';
 import { allocateFor, timeStep, writeTables } from './execute.ts';
 import { laidOut } from './laid-out.ts';
+import { imageOf } from './memory.ts';
 import { programBytes, sumOfBytes } from './program-bytes.ts';
 import { checkOutput } from './verify.ts';
 import { workloadsOf } from './workload.ts';
@@ -159,7 +160,7 @@ describe('a copy of chosen rows', () => {
         expect(rows * rowBytes).toBeCloseTo(operation.rows * operation.rowBytes, 0);
         const { buffer, offset } = call.refs.index;
         const table = layout.writes.find(({ ref }) => ref.buffer === buffer && ref.offset === offset);
-        const index = u32View(table?.data() ?? new Uint8Array());
+        const index = table === undefined ? [] : u32View(imageOf([table]));
         const pieces = new Set(Array.from(index, (row) => Math.floor((row * rowBytes) / PIECE_BYTES)));
         // Heads begin anywhere within a piece, and so few tokens make small regions.
         expect(pieces.size).toBeLessThanOrEqual(operation.pieces ?? 0);

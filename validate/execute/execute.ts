@@ -7,7 +7,7 @@ import type { Call } from '../../kernels/calls.ts';
 import { quantiles } from '../../sim/engine/stats.ts';
 import type { BoundStep } from './bind.ts';
 import { withRefs } from './binding.ts';
-import { AREA_NAMES, type AreaName, areaOf, Memory } from './memory.ts';
+import { AREA_NAMES, type AreaName, areaOf, imageOf, Memory } from './memory.ts';
 
 export interface Timing {
   /** One value a repeat, ns. */
@@ -29,21 +29,21 @@ export const allocateFor = async (
   seed: number,
 ): Promise<Memory> => await Memory.allocate(backend, areaSizes(steps), seed);
 
-/** Tables of up to this size are written in one piece an area, larger ones each by itself. */
+/** Tables are written in pieces of up to this size, larger ones each by itself. */
 const IMAGE_BYTES = 2 ** 26;
 
 /** Writes the page tables and row lists of a step. */
 export const writeTables = async (memory: Memory, { binding }: BoundStep): Promise<void> => {
   for (const name of ['tables', 'hostTables'] as const) {
     const writes = binding.layout.writes.filter(({ ref }) => areaOf(ref) === name);
-    if (writes.length === 0) continue;
-    if (binding.layout.sizes[name] > IMAGE_BYTES) {
-      for (const { ref, data } of writes) await memory.write(ref, data());
-      continue;
+    for (let first = 0, last = 0; first < writes.length; first = last) {
+      const { buffer, offset } = writes[first].ref;
+      const isNear = ({ ref, words }: (typeof writes)[number]): boolean =>
+        ref.offset + 4 * words - offset <= IMAGE_BYTES;
+      last = first + 1;
+      while (last < writes.length && isNear(writes[last])) last++;
+      await memory.write({ buffer, offset }, imageOf(writes.slice(first, last)));
     }
-    const image = new Uint8Array(binding.layout.sizes[name]);
-    for (const { ref, data } of writes) image.set(data(), ref.offset);
-    await memory.write({ buffer: writes[0].ref.buffer, offset: 0 }, image);
   }
 };
 

@@ -38,20 +38,42 @@ const ALIGNMENT = 256;
 /** A place in an area; its `buffer` is the area's position in AREA_NAMES until the area is allocated. */
 export const areaOf = ({ buffer }: Ref): AreaName => AREA_NAMES[buffer];
 
+/** Puts numbers where they are written; tables of a long step would fill memory if they were kept. */
+export type FillTable = (target: Uint32Array) => void;
+
 /** 32-bit numbers by their positions, in a plain loop: tables have millions. */
-export const numbered = (count: number, of: (i: number) => number): Uint32Array => {
-  const out = new Uint32Array(count);
-  for (let i = 0; i < count; i++) out[i] = of(i);
-  return out;
-};
+export const byPosition =
+  (of: (i: number) => number): FillTable =>
+  (target) => {
+    for (let i = 0; i < target.length; i++) target[i] = of(i);
+  };
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
 
+/** A table in its place. */
+interface TableWrite {
+  readonly ref: Ref;
+  readonly words: number;
+  readonly fill: FillTable;
+}
+
+/** Tables of one area that follow each other, as they lie. */
+export const imageOf = (writes: readonly TableWrite[]): Uint8Array => {
+  const from = writes[0].ref.offset;
+  const last = writes[writes.length - 1];
+  const image = new Uint32Array((last.ref.offset - from) / 4 + last.words);
+  for (const { ref, words, fill } of writes) {
+    const at = (ref.offset - from) / 4;
+    fill(image.subarray(at, at + words));
+  }
+  return bytesOf(image);
+};
+
 /** Bytes laid out so far by area, and what is to be written into them. */
 export class Layout {
   readonly sizes: Record<AreaName, number>;
-  readonly writes: { readonly ref: Ref; readonly data: () => Uint8Array }[] = [];
+  readonly writes: TableWrite[] = [];
 
   constructor() {
     this.sizes = Object.fromEntries(AREA_NAMES.map((name) => [name, 0])) as Record<AreaName, number>;
@@ -73,21 +95,19 @@ export class Layout {
   /** 32-bit numbers, in a table of either tier; they must not change afterwards. */
   table(area: 'tables' | 'hostTables', values: ArrayLike<number>): Ref {
     const numbers = values instanceof Uint32Array ? values : new Uint32Array(values);
-    return this.numbers(area, numbers.length, () => numbers);
+    return this.numbers(area, numbers.length, (target) => target.set(numbers));
   }
 
-  /** `count` 32-bit numbers that are made when they are written, and not kept. */
-  numbers(area: 'tables' | 'hostTables', count: number, make: () => Uint32Array): Ref {
-    const ref = this.place(area, 4 * Math.max(1, count));
-    this.writes.push({ ref, data: () => bytesOf(make()) });
+  /** `words` 32-bit numbers that are made when they are written, and not kept. */
+  numbers(area: 'tables' | 'hostTables', words: number, fill: FillTable): Ref {
+    const ref = this.place(area, 4 * Math.max(1, words));
+    this.writes.push({ ref, words, fill });
     return ref;
   }
 
-  /** `bytes` that are made when they are written, and not kept. */
+  /** As `numbers`, of `bytes` that are made somewhere else. */
   drawn(area: 'tables' | 'hostTables', bytes: number, make: () => Uint8Array): Ref {
-    const ref = this.place(area, 4 * Math.ceil(bytes / 4));
-    this.writes.push({ ref, data: make });
-    return ref;
+    return this.numbers(area, Math.ceil(bytes / 4), (target) => bytesOf(target).set(make()));
   }
 
   bytesIn(tier: Tier): number {

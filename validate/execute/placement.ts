@@ -8,6 +8,7 @@ import type { HeadChoice } from '../../sim/decode/head-choice.ts';
 import type { Share } from '../../sim/program/operation.ts';
 import { byHead, type CopyPlan, hostHead, planCopy } from './copy-plan.ts';
 import { landingSlots, runsAt } from './landing.ts';
+import type { FillTable } from './memory.ts';
 import { rebuiltRows, scratchSlots } from './scratch.ts';
 import { alignSlots, joined, type Laid, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 import { headsOf, type LayerHeads, type Workload } from './workload.ts';
@@ -15,7 +16,7 @@ import { headsOf, type LayerHeads, type Workload } from './workload.ts';
 /** A planned copy in its place. */
 export interface FetchPlan extends Pick<CopyPlan, 'rows' | 'slotsPerRow' | 'slots'> {
   /** Positions of the rows in the layer's region; null = everything in one piece a sequence. */
-  readonly index: (() => Uint32Array) | null;
+  readonly index: FillTable | null;
   /** First slot of the landing, in the form's pool; of the source, where everything is in one piece. */
   readonly firstSlot: number;
   readonly sourceSlot: number;
@@ -199,7 +200,7 @@ export class Placement {
     // Rows are numbered in the region; what comes in one piece comes in the order in which it lands.
     return index === null
       ? { index, rows, slotsPerRow, slots, firstSlot, sourceSlot: staged }
-      : { index: () => index, rows, slotsPerRow, slots, firstSlot, sourceSlot: 0 };
+      : { index: (target) => target.set(index), rows, slotsPerRow, slots, firstSlot, sourceSlot: 0 };
   }
 
   private planOf(layer: number, form: number, share: Share): CopyPlan {

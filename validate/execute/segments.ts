@@ -3,6 +3,8 @@
  * largest page in which a kernel may address them and the page tables that it is given.
  */
 
+import type { FillTable } from './memory.ts';
+
 /** `count` slots from `slot` on; `queries` as in a run: bits of the group's query heads, -1 = all. */
 export interface Segment {
   readonly slot: number;
@@ -102,32 +104,57 @@ const fits = (row: Row, at: number): boolean => {
 export const pageTokensFor = (rows: readonly Row[], limit: number): number =>
   PAGE_TOKENS.find((size, at) => limit % size === 0 && rows.every((row) => fits(row, at))) ?? 1;
 
+/** Pages of spans from the page that the first begins in, whole ones first, and the query heads that read each. */
+interface PageList {
+  readonly pages: Uint32Array;
+  readonly readers: Uint32Array;
+  readonly whole: number;
+}
+
+const listed = new WeakMap<Spans, Map<number, PageList>>();
+
+const makeList = ({ segments, fits }: Spans, pageTokens: number): PageList => {
+  const { start, pages: count } = fits[PAGE_TOKENS.indexOf(pageTokens)];
+  const [pages, readers] = [new Uint32Array(count), new Uint32Array(count)];
+  let at = 0;
+  const put = (isPartial: boolean): void => {
+    for (const { slot, count: tokens, queries } of segments) {
+      if ((tokens % pageTokens !== 0) !== isPartial) continue;
+      const first = (slot - (start ?? 0)) / pageTokens;
+      for (let n = 0; n * pageTokens < tokens; n++) {
+        pages[at] = first + n;
+        readers[at++] = queries;
+      }
+    }
+  };
+  put(false);
+  const whole = at;
+  put(true);
+  return { pages, readers, whole };
+};
+
+/** Spans are shared, so most rows of a step find theirs listed. */
+const listOf = (spans: Spans, pageTokens: number): PageList => {
+  const bySize = listed.get(spans) ?? new Map<number, PageList>();
+  listed.set(spans, bySize);
+  const list = bySize.get(pageTokens) ?? makeList(spans, pageTokens);
+  bySize.set(pageTokens, list);
+  return list;
+};
+
 export interface PageTables {
   /** Entries of the table and of the mask. */
   readonly entries: number;
   readonly offsets: Uint32Array;
   readonly tokens: Uint32Array;
   readonly isMasked: boolean;
-  /** Made anew by each call: tables of a long step would fill memory. */
-  table(): Uint32Array;
+  /** Page ids; a row's partly filled page comes last. */
+  readonly table: FillTable;
   /** Query heads that read each entry. */
-  mask(): Uint32Array;
+  readonly mask: FillTable;
 }
 
-/** Calls `put` with each run of pages of a row: its partly filled page comes last. */
-const eachRun = (
-  row: Row,
-  pageTokens: number,
-  put: (page: number, pages: number, queries: number) => void,
-) => {
-  for (const isPartial of [false, true])
-    for (const { base, spans } of row)
-      for (const { slot, count, queries } of spans.segments)
-        if ((count % pageTokens !== 0) === isPartial)
-          put((base + slot) / pageTokens, Math.ceil(count / pageTokens), queries);
-};
-
-/** Page tables of rows; a row's partly filled page comes last. */
+/** Page tables of rows that can be addressed in such pages. */
 export const pageTablesOf = (rows: readonly Row[], pageTokens: number): PageTables => {
   const size = PAGE_TOKENS.indexOf(pageTokens);
   const offsets = new Uint32Array(rows.length + 1);
@@ -139,26 +166,33 @@ export const pageTablesOf = (rows: readonly Row[], pageTokens: number): PageTabl
       tokens[at] += spans.tokens;
     }
   });
-  const entries = offsets[rows.length];
-  const table = (): Uint32Array => {
-    const out = new Uint32Array(entries);
-    let at = 0;
+  /** Calls `put` for every row's lists, whole pages first, with what its first page is counted from. */
+  const each = (put: (list: PageList, from: number, to: number, first: number) => void): void => {
     for (const row of rows)
-      eachRun(row, pageTokens, (page, pages) => {
-        for (let n = 0; n < pages; n++) out[at++] = page + n;
-      });
-    return out;
+      for (const isPartial of [false, true])
+        for (const { base, spans } of row) {
+          const list = listOf(spans, pageTokens);
+          const first = (base + (spans.fits[size].start ?? 0)) / pageTokens;
+          put(list, isPartial ? list.whole : 0, isPartial ? list.pages.length : list.whole, first);
+        }
   };
-  const mask = (): Uint32Array => {
-    const out = new Uint32Array(entries);
-    let at = 0;
-    for (const row of rows)
-      eachRun(row, pageTokens, (_page, pages, queries) => {
-        out.fill(queries, at, at + pages);
-        at += pages;
+  return {
+    entries: offsets[rows.length],
+    offsets,
+    tokens,
+    isMasked: rows.some((row) => row.some(({ spans }) => spans.isMasked)),
+    table: (target) => {
+      let at = 0;
+      each(({ pages }, from, to, first) => {
+        for (let n = from; n < to; n++) target[at++] = first + pages[n];
       });
-    return out;
+    },
+    mask: (target) => {
+      let at = 0;
+      each(({ readers }, from, to) => {
+        target.set(readers.subarray(from, to), at);
+        at += to - from;
+      });
+    },
   };
-  const isMasked = rows.some((row) => row.some(({ spans }) => spans.isMasked));
-  return { entries, offsets, tokens, isMasked, table, mask };
 };

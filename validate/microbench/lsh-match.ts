@@ -2,7 +2,7 @@
 import { samplingWorks } from '../../sim/policy/lsh-works.ts';
 import type { World } from '../../sim/policy/policy.ts';
 import type { Operation } from '../../sim/program/operation.ts';
-import { type Layout, numbered } from '../execute/memory.ts';
+import type { FillTable, Layout } from '../execute/memory.ts';
 import { chained, emptyOperation, type Microbench, powers, type Site, scatteredRows } from './microbench.ts';
 
 const KV_HEADS = 8;
@@ -49,41 +49,38 @@ const operationOf = ({ hashed, tables, hashes }: Tables): Operation => {
   };
 };
 
-const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
-
 /** Where the keys of each code begin: codes have equally many. */
-const startsOf = ({ hashed, tables, hashes }: Tables): Uint8Array => {
+const startsOf = ({ hashed, hashes }: Tables): FillTable => {
   const bounds = 2 ** hashes + 1;
-  return bytesOf(
-    numbered(KV_HEADS * tables * bounds, (i) => Math.floor(((i % bounds) * hashed) / (bounds - 1))),
-  );
+  return (starts) => {
+    for (let i = 0; i < bounds; i++) starts[i] = Math.floor((i * hashed) / (bounds - 1));
+    for (let at = bounds; at < starts.length; at += bounds) starts.copyWithin(at, 0, bounds);
+  };
 };
 
 /** Orders of keys in tables; drawing one for each would take longer than what is measured. */
 const ORDERS = 16;
 
 /** Each table holds every key once, in another order than its neighbours. */
-const postingsOf = ({ hashed, tables }: Tables): Uint8Array => {
-  const orders = Array.from({ length: ORDERS }, (_, seed) => scatteredRows(hashed, hashed, seed));
-  const postings = new Uint32Array(KV_HEADS * tables * hashed);
-  for (let table = 0; table < KV_HEADS * tables; table++)
-    postings.set(orders[table % ORDERS], table * hashed);
-  return bytesOf(postings);
+const postingsOf = ({ hashed, tables }: Tables): FillTable => {
+  let orders: readonly Uint32Array[] | null = null;
+  return (postings) => {
+    orders ??= Array.from({ length: ORDERS }, (_, seed) => scatteredRows(hashed, hashed, seed));
+    for (let table = 0; table < KV_HEADS * tables; table++)
+      postings.set(orders[table % ORDERS], table * hashed);
+  };
 };
 
 /** Lists of all tables, several times over in places of their own, since a layer finds none of its lists in a cache. */
 const listsOf = (layout: Layout, shape: Tables) => {
-  const { tables, hashes } = shape;
-  const [starts, postings] = [4 * KV_HEADS * tables * (2 ** hashes + 1), postingsBytes(shape)];
-  const times = Math.max(1, Math.min(PASSES, Math.floor(LIST_BYTES / (starts + postings))));
-  let made: { readonly starts: Uint8Array; readonly postings: Uint8Array } | null = null;
-  const lists = () => {
-    made ??= { starts: startsOf(shape), postings: postingsOf(shape) };
-    return made;
-  };
+  const { tables, hashes, hashed } = shape;
+  const starts = KV_HEADS * tables * (2 ** hashes + 1);
+  const postings = KV_HEADS * tables * hashed;
+  const times = Math.max(1, Math.min(PASSES, Math.floor(LIST_BYTES / (4 * (starts + postings)))));
+  const fillPostings = postingsOf(shape);
   return Array.from({ length: times }, () => ({
-    starts: layout.drawn('hostTables', starts, () => lists().starts),
-    postings: layout.drawn('hostTables', postings, () => lists().postings),
+    starts: layout.numbers('hostTables', starts, startsOf(shape)),
+    postings: layout.numbers('hostTables', postings, fillPostings),
   }));
 };
 

@@ -1,6 +1,6 @@
 /** Times one site: a probe, then as many repeats of a region of a millisecond as its share of the time allows. */
 import { type Backend, KernelError } from '../../kernels/backend.ts';
-import { Layout, type Memory } from '../execute/memory.ts';
+import { imageOf, Layout, type Memory } from '../execute/memory.ts';
 import type { Site } from './microbench.ts';
 
 const REPEATS = 9;
@@ -25,7 +25,7 @@ export const timeSite = async (
     ...call,
     refs: Object.fromEntries(Object.entries(call.refs).map(([name, ref]) => [name, memory.real(ref)])),
   }));
-  for (const { ref, data } of layout.writes) await memory.write(ref, data());
+  for (const write of layout.writes) await memory.write(write.ref, imageOf([write]));
   try {
     // What fills no more than a processor's caches is measured again below; what does needs no warm-up.
     const coldWarmups = backend.name === 'cuda' ? 1 : 0;

@@ -1,5 +1,5 @@
 /** MagicPIG's sampling: codes of the queries by sign hashes on the GPU, and the look-up of their keys on the CPU. */
-import { numbered } from '../memory.ts';
+import type { FillTable } from '../memory.ts';
 import { countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
 
 /** Host memory that one set of lists may take: fewer rows have lists of their own where all would take more. */
@@ -47,24 +47,26 @@ interface Lists {
   readonly sets: number;
 }
 
-const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
-
-const startsOf = ({ keys, size, tables, hashes, sets }: Lists): Uint8Array => {
-  const bounds = 2 ** hashes + 1;
-  return bytesOf(numbered(sets * tables * bounds, (i) => Math.min(keys, (i % bounds) * size)));
-};
+const startsOf =
+  ({ keys, size, tables, hashes, sets }: Lists): FillTable =>
+  (words) => {
+    const bounds = 2 ** hashes + 1;
+    for (let list = 0, at = 0; list < sets * tables; list++)
+      for (let i = 0; i < bounds; i++) words[at++] = Math.min(keys, i * size);
+  };
 
 /** Each bucket's keys lie evenly over all, from another first one in each table. */
-const postingsOf = ({ keys, size, tables, sets }: Lists): Uint8Array => {
-  const words = new Uint32Array(sets * tables * keys);
-  const stride = Math.floor(keys / size);
-  for (let list = 0, at = 0; list < sets * tables; list++)
-    for (let p = 0; p < keys; p++, at++) {
-      const first = (Math.imul(Math.floor(p / size) + 1, 0x9e3779b1) + Math.imul(list, 0x85ebca6b)) >>> 0;
-      words[at] = ((p % size) * stride + (first % stride)) % keys;
-    }
-  return bytesOf(words);
-};
+const postingsOf =
+  ({ keys, size, tables, sets }: Lists): FillTable =>
+  (words) => {
+    const stride = Math.floor(keys / size);
+    for (let list = 0, at = 0; list < sets * tables; list++)
+      for (let p = 0, bucket = 1; p < keys; bucket++) {
+        const drawn = (Math.imul(bucket, 0x9e3779b1) + Math.imul(list, 0x85ebca6b)) >>> 0;
+        const end = Math.min(keys, p + size);
+        for (let key = drawn % stride; p < end; p++, key += stride) words[at++] = key;
+      }
+  };
 
 /** Sizes of lists in quarter octaves, in whole ones where a set is large: so that layers share most of them. */
 const rounded = (size: number, setBytes: number): number => {
@@ -96,13 +98,13 @@ export const match: KernelBinder = (use) => {
   codes.forEach((_, i) => {
     codes[i] = (Math.imul(i + binding.calls.length, 0x9e3779b1) >>> 8) % used;
   });
-  const shared = (what: string, words: number, make: (of: Lists) => Uint8Array) =>
-    binding.once(`${what} ${name}`, () => layout.drawn('hostTables', 4 * words, () => make(lists)));
+  const shared = (what: string, words: number, fill: FillTable) =>
+    binding.once(`${what} ${name}`, () => layout.numbers('hostTables', words, fill));
   binding.add('lsh-match', {
     refs: {
       codes: layout.table('hostTables', new Uint32Array(codes.buffer)),
-      starts: shared('starts', sets * tables * (2 ** hashes + 1), startsOf),
-      postings: shared('postings', sets * tables * keys, postingsOf),
+      starts: shared('starts', sets * tables * (2 ** hashes + 1), startsOf(lists)),
+      postings: shared('postings', sets * tables * keys, postingsOf(lists)),
       // Read by the attention that follows, before the next layer writes them.
       ids: binding.once(`ids ${keys}`, () => layout.place('hostOutputs', 4 * rows * group * keys)),
       counts: layout.place('hostOutputs', 4 * rows * group),

@@ -1,7 +1,7 @@
 /** ParisKV's search: tiers of the query's sign patterns, collisions, and the rerank of those that collide most. */
 
 import { SUBSPACE } from '../../../kernels/paris.ts';
-import { numbered } from '../memory.ts';
+import { byPosition } from '../memory.ts';
 import {
   CANDIDATES,
   COUNTS,
@@ -61,9 +61,10 @@ export const rerank: KernelBinder = (use) => {
   const { layout } = binding;
   const decodedBytes = shapeOf(use, 'decoded') === 1 ? 2 * rows * count * dim : 0;
   const spread = () =>
-    layout.table(
+    layout.numbers(
       'tables',
-      numbered(rows * count, (i) => Math.floor(((i % count) * tokens) / count)),
+      rows * count,
+      byPosition((i) => Math.floor(((i % count) * tokens) / count)),
     );
   const estimates = layout.place('scores', 4 * rows * count);
   binding.add('paris-rerank', {

@@ -1,7 +1,7 @@
 /** Rebuilding of chosen tokens: DeltaKV's (the mean of their references and a product), ShadowKV's (keys from their factors). */
 
 import { latentBytes, scaleBytes } from '../../../kernels/delta.ts';
-import { numbered } from '../memory.ts';
+import { byPosition } from '../memory.ts';
 import { countOf, type KernelBinder, shapeOf } from './kernel-use.ts';
 
 /** Of so many stored tokens one is rebuilt, and as many references are there as tokens are rebuilt. */
@@ -17,16 +17,18 @@ export const rebuild: KernelBinder = (use) => {
   const { layout } = binding;
   const stored = CHOSEN_EVERY * tokens;
   const near = () =>
-    layout.table(
+    layout.numbers(
       'tables',
-      numbered(stored * neighbours, (i) => (Math.imul(i, 0x9e3779b1) >>> 8) % tokens),
+      stored * neighbours,
+      byPosition((i) => (Math.imul(i, 0x9e3779b1) >>> 8) % tokens),
     );
   binding.add('delta-rebuild', {
     refs: {
       chosen: binding.once(`chosen ${tokens}`, () =>
-        layout.table(
+        layout.numbers(
           'tables',
-          Uint32Array.from({ length: tokens }, (_, i) => CHOSEN_EVERY * i),
+          tokens,
+          byPosition((i) => CHOSEN_EVERY * i),
         ),
       ),
       latents: layout.place(bits === 16 ? 'kv' : 'codes', stored * latentBytes(latentDim, bits)),
@@ -56,9 +58,10 @@ export const lowRankRebuild: KernelBinder = (use) => {
   const tokens = CHOSEN_EVERY * chunks * chunkTokens;
   // Heads of a sequence choose different chunks of the same tokens.
   const chosen = () =>
-    layout.table(
+    layout.numbers(
       'tables',
-      numbered(rows * count, (i) => {
+      rows * count,
+      byPosition((i) => {
         const [row, at] = [Math.floor(i / count), i % count];
         const chunk = CHOSEN_EVERY * Math.floor(at / chunkTokens) + (row % CHOSEN_EVERY);
         return chunk * chunkTokens + (at % chunkTokens);

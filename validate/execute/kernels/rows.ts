@@ -1,7 +1,7 @@
 /** Rows laid side by side in device memory: runs of a window, rows of chosen clusters, lists of ids. */
 
 import { COPY_MODES, type Ref, ROW_MODES } from '../../../kernels/calls.ts';
-import { numbered } from '../memory.ts';
+import { byPosition, type FillTable } from '../memory.ts';
 import { type CallBytes, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
 
 const ID_BYTES = 4;
@@ -12,17 +12,15 @@ const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDiv
 
 /** All row numbers once, neighbours far apart, each times `stride`. */
 const scattered =
-  (rows: number, stride = 1) =>
-  (): Uint32Array => {
+  (rows: number, stride = 1): FillTable =>
+  (out) => {
     let step = Math.max(1, Math.floor(0.618 * rows));
     while (commonDivisor(step, rows) > 1) step++;
-    const out = new Uint32Array(rows);
     for (let i = 0, at = 0; i < rows; i++) {
       out[i] = stride * at;
       at += step;
       if (at >= rows) at -= rows;
     }
-    return out;
   };
 
 const moveRows = (
@@ -30,7 +28,7 @@ const moveRows = (
   kernel: 'gather' | 'scatter',
   rows: number,
   rowBytes: number,
-  index: () => Uint32Array,
+  index: FillTable,
   places: { readonly source: Ref; readonly target: Ref },
 ): void => {
   binding.add(kernel, {
@@ -87,7 +85,7 @@ export const gather: KernelBinder = (use) => {
   const rows = use.rows * each;
   if (distinct === 0) return collect(use, rows, rowBytes);
   const read = use.rows * distinct * rowBytes;
-  const index = (): Uint32Array => numbered(rows, (i) => Math.floor((i * distinct) / each));
+  const index = byPosition((i) => Math.floor((i * distinct) / each));
   moveRows(use, 'gather', rows, rowBytes, index, {
     source: binding.layout.place('kv', read),
     target: binding.layout.place('outputs', rows * rowBytes),
