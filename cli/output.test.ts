@@ -37,6 +37,7 @@ test.each([
     `expected a file that can be written (${folder} is a folder)`,
   ],
   ['no name', outputFile, '', 'expected a file that can be written'],
+  ['a device', outputFile, '/dev/null', '(/dev/null is neither a file nor a folder)'],
 ])('%s is refused', (_, schema, path, message) => {
   expect(schema.safeParse(path).error?.issues[0]?.message).toContain(message);
 });

@@ -29,7 +29,10 @@ const troubleAt = (path: string, kind: 'file' | 'folder'): string | null => {
   const whole = resolve(path);
   try {
     const nearest = nearestOf(whole);
-    const isFolder = statSync(nearest).isDirectory();
+    const stat = statSync(nearest);
+    const isFolder = stat.isDirectory();
+    // A file takes the place of what has its name: a device must not be lost to it.
+    if (!isFolder && !stat.isFile()) return `${nearest} is neither a file nor a folder`;
     if (nearest === whole && isFolder !== (kind === 'folder'))
       return `${nearest} is a ${isFolder ? 'folder' : 'file'}`;
     if (nearest !== whole && !isFolder) return `${nearest} is a file`;
