@@ -17,6 +17,12 @@ const scaled = (bytes: TierBytes | undefined, factor: number): TierBytes =>
 const withWeights = (bytes: TierBytes, weightBytes = 0): TierBytes =>
   weightBytes === 0 ? bytes : { ...bytes, hbm: (bytes.hbm ?? 0) + weightBytes };
 
+const LARGEST_PAGE = 64;
+
+/** Tokens of a page in which copied rows can be addressed: of the powers of two the largest that divides them. */
+const pageOf = (rowTokens: number): number =>
+  rowTokens === Infinity ? LARGEST_PAGE : Math.min(LARGEST_PAGE, rowTokens & -rowTokens);
+
 export class Emitter {
   readonly builder = new ProgramBuilder();
   private readonly input: LoweringInput;
@@ -83,13 +89,17 @@ export class Emitter {
     });
   }
 
-  /** Attention of one query token a sequence over tokens in HBM, or in DRAM on the CPU, by stored form (per KV head). */
+  /**
+   * Attention of one query token a sequence over tokens in HBM, or in DRAM on the CPU, by stored form (per KV head).
+   * `copied`: some of them have crossed the link in rows.
+   */
   attend(
     contextTokens: number,
     tokens: readonly number[],
     after: readonly number[],
     covers: NonNullable<AttendOperation['covers']>,
     where: 'gpu' | 'cpu' = 'gpu',
+    copied = where === 'gpu' && !covers.resident,
   ): number {
     const { model, batch, forms, policy } = this.input;
     const rows = model.kvHeads * batch;
@@ -121,6 +131,7 @@ export class Emitter {
       readBytes: where === 'gpu' ? { hbm: bytes } : { dram: bytes },
       flops,
       where,
+      ...(copied ? { pageTokens: pageOf(policy.transfer.rowTokens) } : {}),
       ...(coded.length > 0 ? { coded } : {}),
       covers,
       stream: where === 'gpu' ? 'compute' : 'cpu',

@@ -67,6 +67,15 @@ describe('the lowering of a step', () => {
     expect(fetch).toMatchObject({ rows: 2 * 100 * 8, rowBytes: 256, stream: 'compute' });
   });
 
+  test('copied rows are attended to in pages that divide them, all others in the largest', () => {
+    const pageOf = (rowTokens: number, fetched: number) =>
+      only(stepOf(loweringOf({ ...pages, rowTokens }), 0, demand(100, fetched)), 'attend')[0].pageTokens;
+    expect([1, 8, 24, 64, 128, Infinity].map((rowTokens) => pageOf(rowTokens, 100))).toEqual([
+      1, 8, 8, 64, 64, 64,
+    ]);
+    expect(pageOf(16, 0)).toBeUndefined();
+  });
+
   test('streamed pieces are attended one by one and merged; two staging buffers bound what runs ahead', () => {
     const stream: Transfer = { ...pages, mode: 'dma', overlap: 'stream', chunks: 4 };
     const lowering = loweringOf(stream);

@@ -250,16 +250,16 @@ export class Lowering {
   }
 
   private attendAfter(choice: LayerDemand, copies: readonly number[]): void {
-    const inHbm = choice.residentTokens.map((tokens, form) => tokens + choice.fetchTokens[form]);
-    this.attends.push(this.emit.attend(choice.attendTokens, inHbm, copies, EVERYTHING));
+    const { attendTokens, residentTokens, fetchTokens: fetched } = choice;
+    const inHbm = residentTokens.map((tokens, form) => tokens + fetched[form]);
+    this.attends.push(this.emit.attend(attendTokens, inHbm, copies, EVERYTHING, 'gpu', sumOf(fetched) > 0));
   }
 
   /** The CPU attends what lies in DRAM while the GPU attends what it holds; the parts are merged on the GPU. */
   private attendOnHost(choice: LayerDemand, ready: readonly number[], asked: readonly number[]): void {
     const { attendTokens, farAttendTokens, residentTokens, fetchTokens } = choice;
-    const answered = this.emit.outputsIn(
-      this.emit.attend(farAttendTokens, fetchTokens, asked, { resident: false, far: WHOLE }, 'cpu'),
-    );
+    const far = { resident: false, far: WHOLE } as const;
+    const answered = this.emit.outputsIn(this.emit.attend(farAttendTokens, fetchTokens, asked, far, 'cpu'));
     const near = sumOf(residentTokens) > 0;
     if (near) this.emit.attend(attendTokens - farAttendTokens, residentTokens, ready, RESIDENT);
     this.attends.push(this.emit.merge(near ? 2 : 1, [answered]));
