@@ -7,6 +7,7 @@ import { type Format, pageStrideOf } from '../../kernels/formats.ts';
 import type { AttendOperation } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
 import { plus } from './memory.ts';
+import { once } from './once.ts';
 import { type PageTables, pageTablesOf, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 
 /** What one attention reads of one stored form. */
@@ -62,16 +63,16 @@ const placeTables = (
 });
 
 /** What one query head reads of spans, shared as the spans are. */
-const readBy = new WeakMap<Spans, Spans[]>();
+const readBy = new WeakMap<Spans, Map<number, Spans>>();
 const spansOfQuery = (spans: Spans, query: number): Spans => {
-  const known = readBy.get(spans) ?? [];
-  readBy.set(spans, known);
-  known[query] ??= spansOf(
-    spans.segments
-      .filter(({ queries }) => ((queries >> query) & 1) === 1)
-      .map(({ slot, count }) => ({ slot, count, queries: -1 })),
+  const known = once(readBy, spans, () => new Map<number, Spans>());
+  return once(known, query, () =>
+    spansOf(
+      spans.segments
+        .filter(({ queries }) => ((queries >> query) & 1) === 1)
+        .map(({ slot, count }) => ({ slot, count, queries: -1 })),
+    ),
   );
-  return known[query];
 };
 
 /** One row a query head, of the tokens that it reads: as programs declare the reads of heads that choose for themselves. */

@@ -5,6 +5,7 @@
 import { type Call, MAX_AFTER, type Ref } from '../../kernels/calls.ts';
 import type { Operation, StreamName } from '../../sim/program/operation.ts';
 import { Layout } from './memory.ts';
+import { once } from './once.ts';
 
 /** Bytes by what they cross: HBM by kernels, the host link by direction, host memory by the CPU. */
 export interface TouchedBytes {
@@ -60,11 +61,7 @@ export class Binding {
 
   /** A place that all layers share, made by the first that asks. */
   once(name: string, make: () => Ref): Ref {
-    const known = this.shared.get(name);
-    if (known !== undefined) return known;
-    const ref = make();
-    this.shared.set(name, ref);
-    return ref;
+    return once(this.shared, name, make);
   }
 
   /** Calls that follow are those of operation `at`. */

@@ -6,6 +6,7 @@ import type { HeadChoice } from '../../sim/decode/head-choice.ts';
 import type { StepProgram } from '../../sim/decode/step-program.ts';
 import type { Share } from '../../sim/program/operation.ts';
 import { blocksOf, landedSegments, runsAt, shareOf, sliceOf, tokensIn } from './landing.ts';
+import { once } from './once.ts';
 import { type Row, rowAt, type Spans, spansOf, WHOLE_ALIGNMENT } from './segments.ts';
 import type { LayerHeads } from './workload.ts';
 
@@ -31,16 +32,9 @@ export interface CopyRequest {
 }
 
 /** What follows from each head's choice; heads that share one share what follows. */
-export const byHead = <T>(
-  heads: readonly HeadChoice[],
-  of: (head: HeadChoice) => T,
-): readonly { readonly head: HeadChoice; readonly made: T }[] => {
+export const byHead = <T>(heads: readonly HeadChoice[], of: (head: HeadChoice) => T): readonly T[] => {
   const known = new Map<HeadChoice, T>();
-  return heads.map((head) => {
-    const made = known.get(head) ?? of(head);
-    known.set(head, made);
-    return { head, made };
-  });
+  return heads.map((head) => once(known, head, () => of(head)));
 };
 
 /** Position of an entry's KV head among all of the batch in host memory. */
@@ -54,9 +48,9 @@ const planWhole = ({ layer, batch, form, share }: CopyRequest): CopyPlan => {
   const landed: Row[] = [];
   let slots = 0;
   for (let sequence = 0; sequence < batch; sequence++)
-    for (const { made } of pieces) {
-      landed.push(rowAt(slots, made));
-      slots += Math.ceil(made.tokens / WHOLE_ALIGNMENT) * WHOLE_ALIGNMENT;
+    for (const spans of pieces) {
+      landed.push(rowAt(slots, spans));
+      slots += Math.ceil(spans.tokens / WHOLE_ALIGNMENT) * WHOLE_ALIGNMENT;
     }
   return { index: null, rows: batch, slotsPerRow: slots / batch, slots, landed };
 };
@@ -70,13 +64,13 @@ const planRows = ({ layer, batch, form, share, transfer, blocksPerHead }: CopyRe
     const blocks = shareOf(blocksOf(runs, rowTokens), share);
     return { blocks, spans: spansOf(landedSegments(runs, blocks, rowTokens, rowTokens)) };
   });
-  const perSequence = pieces.reduce((sum, { made }) => sum + made.blocks.length, 0);
+  const perSequence = pieces.reduce((sum, { blocks }) => sum + blocks.length, 0);
   const index = new Uint32Array(batch * perSequence * halves);
   const landed: Row[] = [];
   let slots = 0;
   let rows = 0;
   for (let sequence = 0; sequence < batch; sequence++)
-    pieces.forEach(({ made: { blocks, spans } }, at) => {
+    pieces.forEach(({ blocks, spans }, at) => {
       const first = hostHead(layer, sequence, at) * blocksPerHead * halves;
       for (const block of blocks)
         for (let half = 0; half < halves; half++) index[rows++] = first + half * blocksPerHead + block;
@@ -91,10 +85,10 @@ const planJoined = ({ layer, batch, form, share, transfer, blocksPerHead }: Copy
   const { rowTokens } = transfer;
   const { heads } = layer;
   const asked = new Set<number>();
-  for (const { made } of byHead([...new Set(heads)], (head) =>
+  for (const touched of byHead([...new Set(heads)], (head) =>
     blocksOf(runsAt(head, 'fetched', form), rowTokens),
   ))
-    for (const block of made) asked.add(block);
+    for (const block of touched) asked.add(block);
   const blocks = shareOf(
     [...asked].sort((a, b) => a - b),
     share,
@@ -111,8 +105,8 @@ const planJoined = ({ layer, batch, form, share, transfer, blocksPerHead }: Copy
     blocks.forEach((block, n) => {
       index[first + n] = sequence * blocksPerHead + block;
     });
-    pieces.forEach(({ made }, at) => {
-      landed.push(rowAt(first * rowSlots + at * rowTokens, made));
+    pieces.forEach((spans, at) => {
+      landed.push(rowAt(first * rowSlots + at * rowTokens, spans));
     });
   }
   return { index, rows, slotsPerRow: rowSlots, slots: rows * rowSlots, landed };

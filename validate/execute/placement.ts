@@ -9,6 +9,7 @@ import type { Share } from '../../sim/program/operation.ts';
 import { byHead, type CopyPlan, hostHead, planCopy } from './copy-plan.ts';
 import { landingSlots, runsAt } from './landing.ts';
 import type { FillTable } from './memory.ts';
+import { once } from './once.ts';
 import { rebuiltRows, scratchSlots } from './scratch.ts';
 import { alignSlots, joined, type Laid, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 import { headsOf, type LayerHeads, type Workload } from './workload.ts';
@@ -42,22 +43,11 @@ export const poolBytes = (format: Format, headDim: number, pageTokens: number, s
 export const slotBytes = (format: Format, headDim: number, pageTokens: number): number =>
   layoutOf(format, headDim, pageTokens).bytes / pageTokens;
 
-/** What `make` gives, once a key. */
-const once = <K, T>(known: Map<K, T>, key: K, make: () => T): T => {
-  const old = known.get(key);
-  if (old !== undefined) return old;
-  const made = make();
-  known.set(key, made);
-  return made;
-};
-
 /** The rows of every layer; layers whose choice is the same one are the same object. */
 const layersOf = (workload: Workload): readonly LayerHeads[] => {
   const known = new Map<string, LayerHeads>();
   return workload.program.layers.map(({ replayedLayer, denseTokens }, layer) =>
-    once(known, replayedLayer === null ? `dense ${denseTokens}` : `${replayedLayer}`, () =>
-      headsOf(workload, layer),
-    ),
+    once(known, `${replayedLayer} ${denseTokens}`, () => headsOf(workload, layer)),
   );
 };
 
@@ -99,7 +89,7 @@ export class Placement {
         Math.max(
           ...choices.map(({ heads }) =>
             landingSlots(
-              byHead(heads, (head) => runsAt(head, 'fetched', form)).map(({ made }) => made),
+              byHead(heads, (head) => runsAt(head, 'fetched', form)),
               program.transfer,
             ),
           ),
@@ -136,7 +126,7 @@ export class Placement {
         const estimated = place === 'hbm' && form === 0 ? head.estimatedRows : 0;
         const standing = { slot: head.hbmTokens[form], count: estimated, queries: -1 };
         return spansOf(joined([...runsAt(head, place, form), standing]));
-      }).map(({ made }) => made),
+      }),
     );
   }
 

@@ -30,9 +30,9 @@ export const rebuiltRows = (
   const rows: Row[] = [];
   let slot = first;
   for (let sequence = 0; sequence < batch; sequence++)
-    for (const { made } of pieces) {
-      rows.push(rowAt(slot, made));
-      slot += alignSlots(made.tokens);
+    for (const spans of pieces) {
+      rows.push(rowAt(slot, spans));
+      slot += alignSlots(spans.tokens);
     }
   return rows;
 };

@@ -4,6 +4,7 @@
  */
 
 import type { FillTable } from './memory.ts';
+import { once } from './once.ts';
 
 /** `count` slots from `slot` on; `queries` as in a run: bits of the group's query heads, -1 = all. */
 export interface Segment {
@@ -135,11 +136,8 @@ const makeList = ({ segments, fits }: Spans, pageTokens: number): PageList => {
 
 /** Spans are shared, so most rows of a step find theirs listed. */
 const listOf = (spans: Spans, pageTokens: number): PageList => {
-  const bySize = listed.get(spans) ?? new Map<number, PageList>();
-  listed.set(spans, bySize);
-  const list = bySize.get(pageTokens) ?? makeList(spans, pageTokens);
-  bySize.set(pageTokens, list);
-  return list;
+  const bySize = once(listed, spans, () => new Map<number, PageList>());
+  return once(bySize, pageTokens, () => makeList(spans, pageTokens));
 };
 
 export interface PageTables {
