@@ -101,7 +101,7 @@ export class Layout {
   /** `words` 32-bit numbers that are made when they are written, and not kept. */
   numbers(area: 'tables' | 'hostTables', words: number, fill: FillTable): Ref {
     const ref = this.place(area, 4 * Math.max(1, words));
-    this.writes.push({ ref, words, fill });
+    if (words > 0) this.writes.push({ ref, words, fill });
     return ref;
   }
 
