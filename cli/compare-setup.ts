@@ -107,7 +107,10 @@ const fromFile = (path: string, flags: CompareFlags) => {
 };
 
 const fromGenerator = (preset: string, flags: CompareFlags) => {
-  const { source, shape } = modelOfFlag(flags.model ?? preset, 'model');
+  const { source, shape } = modelOfFlag(
+    flags.model ?? preset,
+    flags.model === undefined ? 'synthetic' : 'model',
+  );
   const promptTokens = flags.context ?? SYNTHETIC_CONTEXT_TOKENS;
   const spec = {
     // A model file has no preset of its own: the generic one takes its shape.

@@ -6,7 +6,7 @@ import { setUpCompare } from './compare-setup.ts';
 import { renderComparison } from './compare-table.ts';
 import { machineFlags } from './machine.ts';
 import { outputFolder, writeOutput } from './output.ts';
-import { choosePolicies } from './policy-choices.ts';
+import { budgetTokens, choosePolicies } from './policy-choices.ts';
 import { renderQuality } from './quality-table.ts';
 import type { Verb } from './verb.ts';
 
@@ -45,9 +45,7 @@ const flags = z.object({
     .array(z.string())
     .default([])
     .describe('policy.param=value, repeatable; value @FILE = JSON or a table of numbers'),
-  budget: z
-    .int()
-    .min(16)
+  budget: budgetTokens
     .optional()
     .meta({ suffix: true })
     .describe('tokens that a query head attends to, for all policies that take such a budget'),

@@ -51,7 +51,9 @@ const issuesOf = (error: Shape): readonly Issue[] =>
 
 /** zod says `Invalid input: expected number, received string`; the place goes in front, the rest stays short. */
 const issueText = (place: string, issue: Issue): string => {
-  const text = oneLine(issue.message).replace(/^Invalid (?:input|option): /, '');
+  const text = oneLine(issue.message)
+    .replace(/^Invalid (?:input|option): /, '')
+    .replace(/^expected int, received number$/, 'expected a whole number');
   if (/received undefined$/.test(text))
     return `${place}: is required (${text.replace(/, received undefined$/, '')})`;
   return `${place}: ${text}`;
@@ -88,8 +90,9 @@ export const flagIssues = (
   const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
   if (first.values !== undefined) return `${place}: ${choiceText(first.values, value)}${more}`;
   const scalar = ['number', 'string', 'boolean'].includes(typeof value);
-  const got = scalar && !first.message.includes('received') ? `, got ${value}` : '';
-  return `${issueText(place, first)}${got}${more}`;
+  const text = issueText(place, first);
+  const got = scalar && !text.includes('received') ? `, got ${value}` : '';
+  return `${text}${got}${more}`;
 };
 
 const schemaFailure = (error: Shape): Failure => {

@@ -17,7 +17,7 @@ import { costs, overall, type Row, rowsOf } from './leaderboard-board.ts';
 import { type Board, type LeaderboardPage, renderLeaderboard } from './leaderboard-page.ts';
 import { machineFlags } from './machine.ts';
 import { outputFolder, writeOutput } from './output.ts';
-import { type ChosenPolicies, choosePolicies } from './policy-choices.ts';
+import { budgetTokens, type ChosenPolicies, choosePolicies } from './policy-choices.ts';
 import type { Verb } from './verb.ts';
 
 const flags = z.object({
@@ -27,9 +27,7 @@ const flags = z.object({
     .default([])
     .describe('policies, as in compare; default: all of the catalog'),
   set: z.array(z.string()).default([]).describe('policy.param=value, repeatable'),
-  budget: z
-    .int()
-    .min(16)
+  budget: budgetTokens
     .default(1024)
     .meta({ suffix: true })
     .describe('tokens that a query head attends to, for all policies that take such a budget'),

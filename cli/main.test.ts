@@ -29,6 +29,7 @@ const flags = z.object({
   policies: z.array(z.string()).default(['full']),
   dense: z.boolean().default(true),
   mode: z.enum(['dma', 'uva']).optional(),
+  title: z.string().optional(),
   fail: z.string().optional(),
 });
 
@@ -40,7 +41,7 @@ const probe = {
   examples: ['kvtier probe --steps 3'],
   async run(given, context) {
     if (given.fail !== undefined) throw thrown[given.fail]();
-    context.print('for people');
+    context.print(given.title ?? 'for people');
     context.printJson(given);
     context.progress('working', 10).update(5);
   },
@@ -98,6 +99,11 @@ describe('a verb', () => {
     expect(stderr).toBe('');
   });
 
+  it('shows titles from files without what a terminal would obey', async () => {
+    await run('probe', '--title', 'a\u001b[31mb\tc\nd');
+    expect(stdout).toBe('a\ufffd[31mb\tc\nd\n');
+  });
+
   it('shows its flags, defaults and examples with --help, on stdout', async () => {
     expect(await run('probe', '--help')).toBe(0);
     expect(stdout).toMatch(/--steps <n>\s+decode steps \(default 4\)/);
@@ -125,7 +131,7 @@ describe('wrong usage', () => {
     [['probe', '--steps', 'abc'], /--steps: expected a number, got 'abc'/],
     [['probe', '--steps', '-1'], /--steps: .*>0, got -1/],
     [['probe', '--mode', 'dna'], /--mode: expected one of dma, uva, got 'dna' \(did you mean 'dma'\?\)/],
-    [['probe', '--steps', '1.5'], /--steps: .*int/],
+    [['probe', '--steps', '1.5'], /--steps: expected a whole number, got 1\.5/],
     [['probe', 'a', 'b'], /too many arguments/],
     [['probe', '--fail', 'usage'], /mine\.json: fabric: expected a number/],
     [['probe', '--fail', 'unknown'], /unknown policy 'quset'/],

@@ -42,6 +42,12 @@ describe('modelOfFlag', () => {
     expect(loadModel(source).name).toBe(name);
   });
 
+  test('a file that an editor on Windows wrote is read', () => {
+    const path = write('windows.json', config);
+    writeFileSync(path, `\ufeff${JSON.stringify(config, null, 2).replaceAll('\n', '\r\n')}`);
+    expect(modelOfFlag(path, 'model').shape).toMatchObject({ layers: 4 });
+  });
+
   test('errors name the file', () => {
     const path = write('bad.json', { ...config, hidden_size: -1 });
     expect(() => modelOfFlag(path, 'model')).toThrow(`model ${path}: `);

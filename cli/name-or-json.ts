@@ -6,7 +6,8 @@ import { UsageError } from './verb.ts';
 export const nameOrJson = (value: string, flag: string): string | Record<string, unknown> => {
   if (!value.endsWith('.json') && !existsSync(value)) return value;
   try {
-    return JSON.parse(readFileSync(value, 'utf8')) as Record<string, unknown>;
+    // Editors on Windows begin a file with a byte order mark, which JSON does not know.
+    return JSON.parse(readFileSync(value, 'utf8').replace(/^\ufeff/, '')) as Record<string, unknown>;
   } catch (cause) {
     throw new UsageError(`--${flag} ${value}: ${(cause as Error).message}`, { cause });
   }

@@ -27,7 +27,8 @@ export const verb = {
     if (existsSync(path)) throw new UsageError(`${path}: exists already; expected the name of a new file`);
     const written = writeOutput(dirname(path), file, [policyTemplate(file, name)]);
     context.printJson({ policy: name, file: written });
-    const asPath = isAbsolute(written) ? written : `./${written}`;
-    context.print(`wrote ${written}; run it: kvtier compare --policies full,snapkv,${asPath}`);
+    const policies = `full,snapkv,${isAbsolute(written) ? written : `./${written}`}`;
+    const quoted = /^[\w./,-]+$/.test(policies) ? policies : `"${policies}"`;
+    context.print(`wrote ${written}; run it: kvtier compare --policies ${quoted}`);
   },
 } satisfies Verb<typeof flags>;

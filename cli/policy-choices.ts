@@ -5,15 +5,19 @@
  * default, so the experiment says all of it.
  */
 import { existsSync, readFileSync } from 'node:fs';
+import * as z from 'zod';
 import type { PolicyChoice } from '../sim/experiment.ts';
 import { nearNames, unknownName } from '../sim/near-names.ts';
 import { catalog } from '../sim/policy/catalog.generated.ts';
 import { isCombination, nameOfSpec, type PolicySpec, parseSpec } from '../sim/policy/combine/spec.ts';
-import { parseConfig } from '../sim/policy/create-policy.ts';
+import { MOST_COUNT, parseConfig } from '../sim/policy/create-policy.ts';
 import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
 import type { PolicyPlugin, World } from '../sim/policy/policy.ts';
 import { isPolicyPath, loadPolicyFile } from './policy-file.ts';
 import { UsageError } from './verb.ts';
+
+/** What `--budget` and `--budgets` take: sinks and a window want some tokens. */
+export const budgetTokens = z.int().min(16).max(MOST_COUNT);
 
 /** A policy with the parameters that the user gave, beside all of them. */
 export interface ChosenPolicy extends PolicyChoice {

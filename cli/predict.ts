@@ -124,6 +124,8 @@ export const requestOf = (given: Flags): PredictRequest => {
       };
     case 'gather': {
       const tier = given.tier ?? 'hbm';
+      if (tier === 'hbm' && given.mode !== undefined)
+        throw new UsageError(`--mode ${given.mode}: has a meaning only with --tier dram`);
       const mode = oneOf(given.mode, ['uva', 'staged'], op);
       const regionBytes = given.regionBytes ?? null;
       return { op, tier, mode, rows: of(given, 'rows'), rowBytes: of(given, 'rowBytes'), regionBytes };

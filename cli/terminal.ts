@@ -29,18 +29,21 @@ const createProgress = (label: string, total: number): Progress => {
   };
 };
 
+/** Without what a terminal would obey: titles and names come from files of others. */
+const shown = (text: string): string => text.replace(/[^\P{Cc}\n\t]/gu, '\u{fffd}');
+
 /** A context on this process's own streams. `print` is mute with `json`, `printJson` without. */
 export const createTerminal = (json: boolean): VerbContext => ({
   json,
   columns: process.stdout.columns ?? 100,
   print: (text) => {
-    if (!json) process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+    if (!json) process.stdout.write(shown(text.endsWith('\n') ? text : `${text}\n`));
   },
   printJson: (document) => {
     if (json) process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
   },
   note: (text) => {
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(shown(`${text}\n`));
   },
   progress: (label, total) => (process.stderr.isTTY === true ? createProgress(label, total) : silent),
 });

@@ -16,7 +16,7 @@ import {
 import { setUpCompare } from './compare-setup.ts';
 import { machineFlags, type NamedMachine, namedMachine } from './machine.ts';
 import { outputFile, outputFolder, writeOutput } from './output.ts';
-import { choosePolicies } from './policy-choices.ts';
+import { budgetTokens, choosePolicies } from './policy-choices.ts';
 import { runPrepared } from './validate-run.ts';
 import { renderValidation, type ValidationDocument, validationDocument } from './validate-table.ts';
 import { UsageError, type Verb, type VerbContext } from './verb.ts';
@@ -64,7 +64,7 @@ const flags = z.object({
     .describe("tokens in the cache when decoding starts; default: the trace's, or 32K"),
   batches: z.array(z.int().min(1)).default([1]).describe('sequences decoded together'),
   budgets: z
-    .array(z.int().min(16).meta({ suffix: true }))
+    .array(budgetTokens.meta({ suffix: true }))
     .default([])
     .describe('tokens that a query head attends to, for policies that take a budget; default: their own'),
   trace: z.string().optional().describe('attention trace (.safetensors); default: the shipped sample'),

@@ -139,6 +139,12 @@ export type TimingChoice = Pick<CompareExperiment, 'hardware' | 'stack' | 'batch
 /** What an experiment replays: the model, a sample of the trace, and the world that its policies see. */
 export const arrange = (experiment: CompareExperiment, trace: AttentionTrace) => {
   const model = loadModel(experiment.model);
+  if (!model.layerKinds.includes('full')) {
+    throw new SimError(
+      'not-supported',
+      `model ${model.name}: every layer slides (${model.slidingWindowTokens} tokens): expected a layer with full attention, in which policies choose`,
+    );
+  }
   checkShape(trace, model, experiment);
   const excludedLayers = model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : []));
   const { layers, kvHeads, steps, seed } = experiment;

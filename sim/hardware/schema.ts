@@ -104,8 +104,8 @@ export const hostSchema = z.strictObject({
 });
 
 export const linkSchema = z.strictObject({
-  /** `memory`: both tiers are one memory, as a processor's are, and threads copy. */
-  kind: z.enum(['pcie', 'c2c', 'memory']),
+  /** `memory`: both tiers are one memory, as a processor's are, and threads copy. The others differ by their numbers. */
+  kind: z.enum(['pcie', 'c2c', 'cxl', 'memory']),
   generation: z.string().min(1),
   /** Of one direction, after line coding. */
   peakBytesPerNs: quantity,

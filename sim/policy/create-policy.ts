@@ -9,10 +9,26 @@ import type { Policy, PolicyPlugin, World } from './policy.ts';
 
 type Config = Readonly<Record<string, unknown>>;
 
+/** Counts above it would leave the 32 bits of the columns that hold them, and no trace is longer. */
+export const MOST_COUNT = 2 ** 31 - 1;
+
+const checkCounts = (config: Config, label: string): void => {
+  for (const [name, value] of Object.entries(config)) {
+    if (typeof value !== 'number' || value <= MOST_COUNT) continue;
+    throw new SimError(
+      'invalid-input',
+      `policy ${label}, parameter ${name}: expected at most ${MOST_COUNT}, got ${value}`,
+    );
+  }
+};
+
 /** Parameters with every default filled in. Throws SimError `invalid-input` naming the first wrong one. */
 export const parseConfig = (plugin: PolicyPlugin, config: Config, label = plugin.name): Config => {
   const result = plugin.config.safeParse(config);
-  if (result.success) return result.data;
+  if (result.success) {
+    checkCounts(result.data, label);
+    return result.data;
+  }
   const [{ path, message }] = result.error.issues;
   const where = path.length === 0 ? '' : `, parameter ${path.join('.')}`;
   throw new SimError('invalid-input', `policy ${label}${where}: ${message}`);

@@ -31,7 +31,7 @@ export const syntheticSpecSchema = z.strictObject({
     })
     .optional()
     .describe("the model's shape; needed where no preset of that name knows it"),
-  promptTokens: z.int().min(16).max(4_194_304).describe('tokens of the prompt'),
+  promptTokens: z.int().min(1).max(4_194_304).describe('tokens of the prompt'),
   steps: z.int().min(1).max(1_000_000).default(64).describe('decode steps'),
   seed: z.int().min(0).default(1).describe('seed of everything that is drawn'),
   recordedLayers: z.array(z.int().min(0)).min(1).optional().describe('layers with keys; default all'),
