@@ -4,7 +4,7 @@
 #ifndef KVTIER_ATTEND_CODED_CUH
 #define KVTIER_ATTEND_CODED_CUH
 
-#include "attend-store.cuh"
+#include "attend-stages.cuh"
 #include "launch.h"
 
 namespace kvt {
@@ -97,6 +97,16 @@ struct CodedStore {
   static constexpr float kFoldedUnit = 4194304;
   using Keys = Share<kFormat.keys.bits, Dim, 4>;
   using Values = Share<kFormat.values.bits, Dim, 8>;
+  // Where memory waits for arithmetic, tiles come through shared memory: loads into registers would be a dozen times as many
+  // instructions and only one tile ahead. Rows of keys, of values, scales of keys, of values.
+  static constexpr bool kStaged = kOnePage && kKnown;
+  static constexpr int kTokens = 16 * kTiles;
+  static constexpr int kValuesAt = kTokens * Keys::kRow;
+  static constexpr int kKeyScalesAt = kValuesAt + kTokens * Values::kRow;
+  static constexpr int kKeyScaleBytes = kSigned ? 2 * Dim : 4 * Dim;
+  static constexpr int kValueScalesAt = kKeyScalesAt + kKeyScaleBytes;
+  static constexpr int kValueScaleRow = 4 * kFormat.values.groups_across(Dim);
+  static constexpr int kTileBytes = kStaged ? kValueScalesAt + kTokens * kValueScaleRow : 0;
 
   uint32_t k[kTiles][2][Keys::kWords];
   uint32_t v[kTiles][4][Values::kWords];
@@ -160,6 +170,57 @@ struct CodedStore {
                                     value_scale(Values::chunk(u * Values::kUnitChunks, g), shape)));
       }
     }
+  }
+
+  // A tile of a page to shared memory; read_keys() and read_values() bring it on into registers.
+  static __device__ __forceinline__ void copy_tile(uint32_t to, const char* page, uint32_t place, int lane,
+                                                   const PageShape& shape) {
+    const auto part = [&](int64_t from, uint32_t on) { return page + (static_cast<uint32_t>(from) + on + 16 * lane); };
+    copy_ahead<kTokens * Keys::kRow>(to, part(0, place * Keys::kRow), lane);
+    copy_ahead<kTokens * Values::kRow>(to + kValuesAt, part(shape.values, place * Values::kRow), lane);
+    copy_ahead<kKeyScaleBytes>(to + kKeyScalesAt, part(shape.key_scales, (place >> kKeyShift) * kKeyScaleBytes), lane);
+    copy_ahead<kTokens * kValueScaleRow>(to + kValueScalesAt, part(shape.value_scales, place * kValueScaleRow), lane);
+  }
+
+  // Where in a tile the lane's first key, value and scales of both lie.
+  struct Places {
+    uint32_t key, key_scale, value, value_scale;
+  };
+  static __device__ __forceinline__ Places places_of(int lane) {
+    const uint32_t g = lane / 4, c = lane % 4, group = 8 * Values::chunk(0, g) >> kValueShift;
+    Places places{g * Keys::kRow + Keys::kUnit * c, kKeyScalesAt + 16u * Keys::chunk(0, c),
+                  kValuesAt + 2 * c * Values::kRow + Values::kUnit * g, kValueScalesAt + 2 * c * kValueScaleRow + 4 * group};
+    keep(places.key), keep(places.key_scale), keep(places.value), keep(places.value_scale);
+    return places;
+  }
+
+  __device__ __forceinline__ void read_keys(uint32_t tile, const Places& places, int c) {
+#pragma unroll
+    for (int i = 0; i < Keys::kChunks; i++) {
+      const uint32_t from = tile + places.key_scale + 16 * Keys::chunk(i, 0);
+      read_shared<16>(key_scale[i], from);
+      if constexpr (!kSigned) read_shared<16>(key_offset[i], from + 2 * Dim);
+    }
+#pragma unroll
+    for (int t = 0; t < kTiles; t++)
+#pragma unroll
+      for (int s = 0; s < 2; s++)
+#pragma unroll
+        for (int u = 0; u < Keys::kUnits; u++)
+          read_shared<Keys::kUnit>(k[t][s] + u * Keys::kUnit / 4,
+                                   tile + places.key + (16 * t + 8 * s) * Keys::kRow + 4 * Keys::kUnit * u);
+  }
+
+  __device__ __forceinline__ void read_values(uint32_t tile, const Places& places) {
+    static_assert(!kStaged || Values::kUnits == 1);
+#pragma unroll
+    for (int t = 0; t < kTiles; t++)
+#pragma unroll
+      for (int s = 0; s < 4; s++) {
+        const int row = 16 * t + s % 2 + s / 2 * 8;
+        read_shared<Values::kUnit>(v[t][s], tile + places.value + row * Values::kRow);
+        read_shared<4>(&value_pair[t][s][0], tile + places.value_scale + row * kValueScaleRow);
+      }
   }
 
   // Asks for a tile to be brought into the L2 cache: a lane each for keys, values and the scales of both.

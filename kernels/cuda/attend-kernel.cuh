@@ -8,6 +8,7 @@
 #include "attend-ahead.cuh"
 #include "attend-finish.cuh"
 #include "attend-queries.cuh"
+#include "attend-stages.cuh"
 #include "attend-weights.cuh"
 #include "launch.h"
 
@@ -30,6 +31,7 @@ class Attend {
 
   Store store;
   Queries<Store, HeadTiles, Warps> queries;
+  Stages<Store, Warps> stages;
   float o[HeadTiles][kDim / 16][4];
   Weights<kTiles, HeadTiles, kDim / 16> weights;
 
@@ -41,7 +43,10 @@ class Attend {
         g(lane / 4),
         c(lane % 4),
         rows(a, lane),
-        queries(shared + BlockSums<kDim, kHeads, Warps>::kFloats) {}
+        queries(shared + BlockSums<kDim, kHeads, Warps>::kFloats),
+        stages(reinterpret_cast<char*>(shared + BlockSums<kDim, kHeads, Warps>::kFloats) +
+                   Queries<Store, HeadTiles, Warps>::kSharedBytes,
+               warp, lane) {}
 
   // `guess`: where the warp's first tile probably lies.
   __device__ __forceinline__ void run(float* shared, const Where& guess) {
@@ -67,9 +72,11 @@ class Attend {
       load_keys(where);
       load_values(where);
     }
+    if constexpr (Store::kStaged) fetch(where);
     Stretch next = now;
     advance(next);
     locate(next, next_where);
+    if constexpr (Store::kStaged) fetch(next_where);
     // The row where the free tokens begin; the block comes to all of their rows.
     RowRange free_range = range;
     uint32_t free_row = row;
@@ -88,8 +95,8 @@ class Attend {
           advance(after);
           Where after_where;
           locate(after, after_where);
-          attend_tile(now, where, next_where);
-          if constexpr (Store::kOnePage)
+          attend_tile(now, where, next_where, after_where);
+          if constexpr (Store::kOnePage && !Store::kStaged)
             if (after_where.some) Store::fetch_tile(page_of(after_where), after_where.place[0], lane, a.shape);
           now = next;
           next = after;
@@ -176,7 +183,12 @@ class Attend {
   // Where a tile lies in one page, its tokens' places follow each other.
   __device__ __forceinline__ const char* page_of(const Where& where) { return a.pool + where.page[0] * a.page_stride; }
 
+  __device__ __forceinline__ void fetch(const Where& where) {
+    stages.fetch(where.some, page_of(where), where.place[0], lane, a.shape);
+  }
+
   __device__ __forceinline__ void load_keys(const Where& where) {
+    if constexpr (Store::kStaged) return;
     if (Store::kOnePage && !where.some) return;
     const char* const page = page_of(where);
     const int first = static_cast<int>(where.place[0]) + g;
@@ -189,6 +201,7 @@ class Attend {
   }
 
   __device__ __forceinline__ void load_values(const Where& where) {
+    if constexpr (Store::kStaged) return;
     if (Store::kOnePage && !where.some) return;
     const char* const page = page_of(where);
     const int first = static_cast<int>(where.place[0]) + 2 * c;
@@ -212,8 +225,14 @@ class Attend {
       for (int m = 0; m < kDim / 16; m++) o[ht][m][0] = o[ht][m][1] = o[ht][m][2] = o[ht][m][3] = 0;
   }
 
-  // One tile; loads of the next go out as soon as the registers are free.
-  __device__ __forceinline__ void attend_tile(const Stretch& now, const Where& where, const Where& next) {
+  // One tile; loads of the next, or of the one after it to shared memory, go out as soon as there is room for them.
+  __device__ __forceinline__ void attend_tile(const Stretch& now, const Where& where, const Where& next,
+                                              const Where& after) {
+    uint32_t tile = 0;
+    if constexpr (Store::kStaged) {
+      tile = stages.take();
+      store.read_keys(tile, stages.places, c);
+    }
     float s[kTiles][HeadTiles][4] = {};
     constexpr bool kFolds = Store::kFolds && HeadTiles == 1;
     uint32_t folded[kDim / 32][4];
@@ -242,16 +261,21 @@ class Attend {
         }
       }
     }
-    if constexpr (kFolds)
+    if constexpr (kFolds) {
+      const float unit = Store::kFoldedUnit * a.scale_log2;
+      offsets[0] *= a.scale_log2, offsets[1] *= a.scale_log2;
 #pragma unroll
       for (int t = 0; t < kTiles; t++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) s[t][0][j] = s[t][0][j] * Store::kFoldedUnit + offsets[j % 2];
+        for (int j = 0; j < 4; j++) s[t][0][j] = s[t][0][j] * unit + offsets[j % 2];
+    }
     load_keys(next);
+    if constexpr (Store::kStaged) fetch(after);
     const bool all = Store::kOnePage && a.mask == nullptr && now.end - now.flat >= kTile;
     uint32_t reads[kTiles][2];
     if (!all) reads_of(now, where, reads);
-    weights.weigh(s, all, reads, c, a.scale_log2, o);
+    if constexpr (Store::kStaged) store.read_values(tile, stages.places);
+    weights.weigh(s, all, reads, c, kFolds ? 1 : a.scale_log2, o);
     if constexpr (Store::kOnePage)
       if (now.end - now.flat < kTile) store.drop_values(static_cast<int>(now.end - now.flat), c);
 #pragma unroll

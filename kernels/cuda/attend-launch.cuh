@@ -17,7 +17,7 @@ template <typename Store, int HeadTiles, int Warps, bool Free = false>
 kvt_status launch_attend(const CudaCall& call, AttendArguments a, int units) {
   constexpr int heads = 8 * HeadTiles;
   constexpr size_t shared = sizeof(float) * BlockSums<Store::kDim, heads, Warps>::kFloats +
-                            Queries<Store, HeadTiles, Warps>::kSharedBytes;
+                            Queries<Store, HeadTiles, Warps>::kSharedBytes + Stages<Store, Warps>::kBytes;
   const auto kernel = attend_kernel<Store, HeadTiles, Warps, Free>;
   static const cudaError_t raised =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));

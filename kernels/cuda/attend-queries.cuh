@@ -36,6 +36,12 @@ struct Queries {
         if (head < a.group && Store::has(chunk, a.shape)) words = *reinterpret_cast<const uint4*>(from + 8 * chunk);
         words = {query_pair<T>(words.x, a.q_f16), query_pair<T>(words.y, a.q_f16), query_pair<T>(words.z, a.q_f16),
                  query_pair<T>(words.w, a.q_f16)};
+        if constexpr (Store::kFolds) {
+          // Zero, which only the call knows: words that are operands in other pairs need not keep the registers' order of
+          // the load, or each tile would move them.
+          const uint32_t nothing = a.q_f16 >> 1;
+          words = {words.x ^ nothing, words.y ^ nothing, words.z ^ nothing, words.w ^ nothing};
+        }
         if constexpr (kShared) *place(ht, i) = words;
         else held[ht][i][0] = words.x, held[ht][i][1] = words.y, held[ht][i][2] = words.z, held[ht][i][3] = words.w;
       }

@@ -68,6 +68,11 @@ struct RawStore {
   static constexpr bool kFolds = false;
   // Whether attend-ahead.cuh fetches its first pages.
   static constexpr bool kAhead = true;
+  // Whether tiles come through shared memory (attend-stages.cuh).
+  static constexpr bool kStaged = false;
+  static constexpr int kTileBytes = 0;
+  struct Places {};
+  static __device__ Places places_of(int) { return {}; }
   static constexpr int kKeyChunks = Dim / 32;
   static constexpr int kValueChunks = Dim / 64;
   uint32_t k[2][kKeyChunks][4];

@@ -56,14 +56,14 @@ struct Weights {
     for (int ht = 0; ht < HeadTiles; ht++)
 #pragma unroll
       for (int j = 0; j < 2; j++) {
-        float top = -INFINITY;
+        float top = 0;
 #pragma unroll
         for (int t = 0; t < Tiles; t++)
 #pragma unroll
           for (int half = 0; half < 2; half++) {
             float& x = s[t][ht][2 * half + j];
             x *= scale;
-            top = fmaxf(top, x);
+            top = t + half == 0 ? x : fmaxf(top, x);
           }
         tile_most[ht][j] = top;
         most[ht][j] = fmaxf(most[ht][j], top);
