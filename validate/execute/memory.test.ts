@@ -1,6 +1,8 @@
 /** Tables stand in an image where they were laid out, each made when it is written. */
 import { expect, test } from 'vitest';
-import { byPosition, imageOf, Layout } from './memory.ts';
+import { type Backend, KernelError } from '../../kernels/backend.ts';
+import { openReference } from '../../kernels/reference.ts';
+import { byPosition, imageOf, Layout, Memory } from './memory.ts';
 
 test('tables stand where they were laid out', () => {
   const layout = new Layout();
@@ -23,4 +25,21 @@ test('a table of nothing has a place and is not written', () => {
   layout.table('hostTables', []);
   expect(layout.sizes.hostTables).toBe(4);
   expect(layout.writes).toEqual([]);
+});
+
+test('a shortage on the device is found before anything of the host is taken', async () => {
+  const reference = openReference();
+  const taken: string[] = [];
+  const backend: Backend = Object.assign(Object.create(reference), {
+    allocate: (tier: 'hbm' | 'dram', bytes: number): number => {
+      taken.push(tier);
+      if (taken.length === 3) throw new KernelError('out-of-device-memory', 'it is full');
+      return reference.allocate(tier, bytes);
+    },
+    free: () => taken.pop(),
+  });
+  const layout = new Layout();
+  for (const area of ['kv', 'host', 'outputs', 'codes'] as const) layout.place(area, 100);
+  await expect(Memory.allocate(backend, layout.sizes, 1)).rejects.toThrow('it is full');
+  expect(taken).toEqual(['hbm']);
 });
