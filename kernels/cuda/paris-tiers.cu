@@ -1,5 +1,6 @@
 // What each sign pattern is worth to a query (calls/paris-tiers.ts): a warp a subspace, which sorts its patterns by
-// distance in registers (bitonic, 8 patterns a lane) and adds up their keys in that order.
+// distance in registers (bitonic, 8 patterns a lane) and adds up their keys in that order. Distances are 24-bit shares of
+// the largest, so that distance and pattern are one word.
 #include <cmath>
 
 #include "launch.h"
@@ -11,6 +12,9 @@ using namespace kvt;
 
 constexpr int kWarps = 4;
 constexpr int kOwn = kPatterns / 32;  // patterns of a lane
+constexpr int kPatternBits = 8;
+constexpr int kOwnChannels = 3;       // in whose signs they differ
+constexpr float kFarthest = 0xffff00;  // distance of the opposite pattern; a sum may be rounded up
 
 struct Tiers {
   const __nv_bfloat16* queries;
@@ -30,7 +34,7 @@ struct WarpShared {
 };
 
 // Ascending over the warp: element i of a lane is number lane * kOwn + i.
-__device__ __forceinline__ void sort(uint64_t (&x)[kOwn]) {
+__device__ __forceinline__ void sort(uint32_t (&x)[kOwn]) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int size = 2; size <= kPatterns; size *= 2) {
@@ -41,21 +45,46 @@ __device__ __forceinline__ void sort(uint64_t (&x)[kOwn]) {
         const bool smaller = ((lane * kOwn & half) == 0) == ((lane * kOwn & size) == 0);
 #pragma unroll
         for (int i = 0; i < kOwn; i++) {
-          const uint64_t other = __shfl_xor_sync(~0u, x[i], half / kOwn);
-          x[i] = (other < x[i]) == smaller ? other : x[i];
+          const uint32_t other = __shfl_xor_sync(~0u, x[i], half / kOwn);
+          x[i] = smaller ? min(x[i], other) : max(x[i], other);
         }
       } else {
 #pragma unroll
         for (int i = 0; i < kOwn; i++) {
           if ((i & half) != 0) continue;
           const bool up = ((size < kOwn ? i : lane * kOwn) & size) == 0;
-          const uint64_t a = x[i], b = x[i + half];
-          const bool swap = (b < a) == up;
-          x[i] = swap ? b : a;
-          x[i + half] = swap ? a : b;
+          const uint32_t less = min(x[i], x[i + half]), more = max(x[i], x[i + half]);
+          x[i] = up ? less : more;
+          x[i + half] = up ? more : less;
         }
       }
     }
+  }
+}
+
+// Patterns of this lane by their distances from the query's signs: what a flipped sign costs is its channel's size.
+__device__ __forceinline__ void distances(uint32_t (&keys)[kOwn], const float* query) {
+  const int lane = threadIdx.x & 31;
+  float q[kSubspace];
+  float all = 0;
+#pragma unroll
+  for (int c = 0; c < kSubspace; c++) {
+    q[c] = query[c];
+    all += fabsf(q[c]);
+  }
+  const float scale = all > 0 ? kFarthest / all : 0;
+  const auto cost = [&](int c, int pattern) {
+    return (q[c] < 0) != ((pattern >> c & 1) != 0) ? fabsf(q[c]) : 0.0f;
+  };
+  float far = 0;
+#pragma unroll
+  for (int c = kOwnChannels; c < kSubspace; c++) far += cost(c, lane * kOwn);
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    float sum = far;
+#pragma unroll
+    for (int c = 0; c < kOwnChannels; c++) sum += cost(c, i);
+    keys[i] = __float2uint_rz(sum * scale) << kPatternBits | static_cast<uint32_t>(lane * kOwn + i);
   }
 }
 
@@ -76,20 +105,8 @@ __global__ void __launch_bounds__(32 * kWarps) rank_patterns(const Tiers p) {
 #pragma unroll
   for (int i = 0; i < kPer; i++) s.query[lane * kPer + i] = x[i];
   __syncwarp();
-  // A pattern by its distance, then by its number: distances are not negative, so their bits order as they do.
-  uint64_t keys[kOwn];
-  float q[kSubspace];
-#pragma unroll
-  for (int c = 0; c < kSubspace; c++) q[c] = s.query[subspace * kSubspace + c];
-#pragma unroll
-  for (int i = 0; i < kOwn; i++) {
-    const int pattern = lane * kOwn + i;
-    float cost = 0;
-#pragma unroll
-    for (int c = 0; c < kSubspace; c++)
-      if ((q[c] < 0) != ((pattern >> c & 1) != 0)) cost += fabsf(q[c]);
-    keys[i] = static_cast<uint64_t>(__float_as_uint(cost)) << 32 | static_cast<uint32_t>(pattern);
-  }
+  uint32_t keys[kOwn];
+  distances(keys, s.query + subspace * kSubspace);
   sort(keys);
   uint32_t own[kOwn];
   uint32_t sum = 0;
