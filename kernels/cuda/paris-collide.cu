@@ -1,5 +1,6 @@
 // Collision scores of keys (calls/paris-collide.ts): a thread a key, tiers in shared memory. A subspace's tiers are 64
-// words, two a bank, so that random look-ups of a warp conflict twice at most.
+// words, two a bank, so that random look-ups of a warp conflict twice at most. A block is one turn, its keys on their way
+// while it loads the tiers, and others follow: on an H100 faster than blocks that stay.
 #include "launch.h"
 #include "paris.h"
 
@@ -9,6 +10,7 @@ using namespace kvt;
 
 constexpr int kThreads = 256;
 constexpr int kKeys = 4;  // of a thread, in flight together
+constexpr int kTurn = kThreads * kKeys;
 
 struct Collisions {
   const uint8_t* ids;
@@ -28,50 +30,50 @@ __device__ __forceinline__ uint32_t look_up(uint2 ids, const uint8_t* tiers) {
   return score;
 }
 
+// Sign bytes of a key: parts of 8 subspaces.
+template <int kParts>
+struct Signs {
+  uint2 parts[kParts > 0 ? kParts : 1];
+
+  __device__ __forceinline__ void load(const uint2* from) {
+    if constexpr (kParts % 2 == 0) {
+#pragma unroll
+      for (int part = 0; part < kParts; part += 2)
+        *reinterpret_cast<uint4*>(&parts[part]) = __ldcs(reinterpret_cast<const uint4*>(from + part));
+    } else {
+      parts[0] = __ldcs(from);
+    }
+  }
+};
+
 // kParts: parts of 8 subspaces, or 0 for any number of them.
 template <int kParts>
-__global__ void __launch_bounds__(kThreads) count_collisions(const Collisions p) {
+__global__ void __launch_bounds__(kThreads, kParts <= 2 ? 5 : 3) count_collisions(const Collisions p) {
   begin_kernel();
   extern __shared__ uint4 table[];
   const int64_t row = blockIdx.y;
   const int parts = kParts > 0 ? kParts : p.subspaces / 8;
+  const auto* ids = reinterpret_cast<const uint2*>(p.ids + row * p.token_stride * p.subspaces);
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTurn + threadIdx.x;
+  Signs<kParts> own[kKeys];
+#pragma unroll
+  for (int k = 0; k < kKeys; k++)
+    if (kParts > 0 && first + k * kThreads < p.tokens) own[k].load(ids + (first + k * kThreads) * parts);
   const auto* from = reinterpret_cast<const uint4*>(p.tiers + row * p.subspaces * kPatterns);
   for (int i = threadIdx.x; i < parts * 8 * kPatterns / 16; i += kThreads) table[i] = from[i];
   __syncthreads();
   const auto* tiers = reinterpret_cast<const uint8_t*>(table);
-  const auto* ids = reinterpret_cast<const uint2*>(p.ids + row * p.token_stride * p.subspaces);
   uint16_t* out = p.collisions + row * p.score_stride;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * kKeys;
-  for (int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads * kKeys + threadIdx.x; first < p.tokens; first += step) {
-    uint32_t scores[kKeys] = {};
-    if (kParts > 0) {
-      constexpr int kHeld = kParts > 0 ? kParts : 1;
-      uint2 own[kKeys][kHeld];
 #pragma unroll
-      for (int k = 0; k < kKeys; k++) {
-        const int64_t token = first + k * kThreads;
-        if (token >= p.tokens) continue;
-        if constexpr (kParts > 0 && kParts % 2 == 0) {
+  for (int k = 0; k < kKeys; k++) {
+    const int64_t token = first + k * kThreads;
+    if (token >= p.tokens) break;
+    uint32_t score = 0;
 #pragma unroll
-          for (int part = 0; part < kHeld; part += 2)
-            *reinterpret_cast<uint4*>(&own[k][part]) = __ldcs(reinterpret_cast<const uint4*>(ids + token * parts + part));
-        } else {
-          own[k][0] = __ldcs(ids + token * parts);
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < kKeys; k++)
-        if (first + k * kThreads < p.tokens)
-#pragma unroll
-          for (int part = 0; part < kHeld; part++) scores[k] += look_up(own[k][part], tiers + part * 8 * kPatterns);
-    } else {
-      for (int k = 0; k < kKeys; k++)
-        for (int part = 0; part < parts && first + k * kThreads < p.tokens; part++)
-          scores[k] += look_up(ids[(first + k * kThreads) * parts + part], tiers + part * 8 * kPatterns);
-    }
-#pragma unroll
-    for (int k = 0; k < kKeys; k++)
-      if (first + k * kThreads < p.tokens) out[first + k * kThreads] = static_cast<uint16_t>(scores[k]);
+    for (int part = 0; part < kParts; part++) score += look_up(own[k].parts[part], tiers + part * 8 * kPatterns);
+    if (kParts == 0)
+      for (int part = 0; part < parts; part++) score += look_up(ids[token * parts + part], tiers + part * 8 * kPatterns);
+    out[token] = static_cast<uint16_t>(score);
   }
 }
 
@@ -90,9 +92,7 @@ kvt_status paris_collide(const CudaCall& call) {
   if ((reinterpret_cast<uintptr_t>(p.ids) | reinterpret_cast<uintptr_t>(p.tiers)) % 16 != 0 &&
       (p.subspaces != 8 || reinterpret_cast<uintptr_t>(p.ids) % 8 != 0))
     return fail(KVT_INVALID, "paris-collide: expected ids and tiers aligned to 16 bytes");
-  const int64_t wanted = (p.tokens + kThreads * kKeys - 1) / (kThreads * kKeys);
-  const int64_t most = (8 * call.multiprocessors + rows - 1) / rows;
-  const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));
+  const dim3 grid(static_cast<unsigned>((p.tokens + kTurn - 1) / kTurn), static_cast<unsigned>(rows));
   const size_t shared = static_cast<size_t>(p.subspaces) * kPatterns;
   if (p.subspaces == 8)
     launch_kernel(call, count_collisions<1>, {grid, kThreads, shared}, p);
