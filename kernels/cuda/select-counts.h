@@ -1,8 +1,9 @@
 // The k highest of rows of small counts, in one launch: a cluster of blocks a row (one block before compute capability
 // 9.0). Threads keep 8 counts a 16-byte load in registers where a block's part fits, else they read them again. The count
-// at which taking ends is found bit by bit, two comparisons an instruction, or, where blocks share a row, from a table of
-// all counts, for which they meet less often. Warps own consecutive positions, so ids come out ascending and ties go to
-// the earlier positions without a sort.
+// at which taking ends is found bit by bit in a sample of the row, two comparisons an instruction, and put right by the
+// whole row, which it rarely misses by more than one; or, where blocks share a row, from a table of all counts, for which
+// they meet less often. Warps own consecutive positions, so ids come out ascending and ties go to the earlier positions
+// without a sort.
 #ifndef KVTIER_CUDA_SELECT_COUNTS_H
 #define KVTIER_CUDA_SELECT_COUNTS_H
 
@@ -16,6 +17,7 @@ namespace kvt {
 constexpr int kVectorKeys = 8;
 constexpr int kRunKeys = 32 * kVectorKeys;  // of a warp's load
 constexpr int kMostVectors = 8;             // of a thread, in registers
+constexpr int kMostTurns = 32;              // until a key is found: two for each of its bits, and some
 
 struct CountSelection {
   const uint16_t* counts;  // below kBins - 1
@@ -25,12 +27,8 @@ struct CountSelection {
   int slice;  // positions of a block, from the 16 bytes in which the row begins
 };
 
-// Two keys in a word: a count plus one, so that 0 is no key.
-__device__ __forceinline__ uint32_t low_key(uint32_t pair) { return pair & 0xffff; }
-__device__ __forceinline__ uint32_t high_key(uint32_t pair) { return pair >> 16; }
-
-// The part of a row that a warp looks through. Positions count from the 16 bytes in which the row begins: `first` is the
-// row's own, `end` behind its last.
+// The part of a row that a warp looks through, two keys a word: a count plus one, so that 0 is no key. Positions count from
+// the 16 bytes in which the row begins: `first` is the row's own, `end` behind its last.
 template <int kVectors>
 struct CountPart {
   static constexpr int kTile = kVectors * kRunKeys;
@@ -101,50 +99,117 @@ __device__ __forceinline__ __half2 reaching(const uint4& keys, __half2 bound) {
   return __hadd2(__hadd2(__hge2(as_halves(keys.x), bound), __hge2(as_halves(keys.y), bound)),
                  __hadd2(__hge2(as_halves(keys.z), bound), __hge2(as_halves(keys.w), bound)));
 }
-template <int kVectors>
-__device__ __forceinline__ uint32_t reaching(CountPart<kVectors>& part, uint32_t key) {
+// The same as a bit each.
+__device__ __forceinline__ uint32_t which_reach(const uint4& keys, uint32_t key) {
   const __half2 bound = twice(key);
-  uint32_t count = 0;
-  // A tile's sum is exact: 8 * kMostVectors / 2 a number.
-  __half2 sum = twice(0);
-  int added = 0;
-  part.sweep([&](const uint4& keys, int) {
-    sum = __hadd2(sum, reaching(keys, bound));
-    if (++added % kMostVectors != 0) return;
-    count += total(sum);
-    sum = twice(0);
-  });
-  return __reduce_add_sync(kAllLanes, count + total(sum));
+  const uint32_t words[kVectorKeys / 2] = {keys.x, keys.y, keys.z, keys.w};
+  uint32_t bits = 0;
+#pragma unroll
+  for (int i = 0; i < kVectorKeys / 2; i++)
+    bits |= __hge2_mask(as_halves(words[i]), bound) & (0x20001u << (2 * i));
+  return (bits | bits >> 16) & 0xff;
 }
 
-// The largest key that k keys reach, and the number of keys above it, where the row has one block.
+// How many keys of a warp's part reach a key, and how many the one after it.
+struct Reached {
+  uint32_t here, above;
+};
+
 template <int kVectors>
-__device__ __forceinline__ void find_bits(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
-  const int lane = threadIdx.x & 31;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  uint32_t found = 0, above = 0;
-#pragma unroll 1
-  for (uint32_t bit = kBins / 2; bit > 0; bit /= 2) {
-    uint32_t* sums = (bit & 0x555) != 0 ? s.above : s.ties;
-    const uint32_t own = reaching(part, found | bit);
-    if (lane == 0) sums[warp] = own;
+__device__ __forceinline__ Reached reaching(CountPart<kVectors>& part, uint32_t key) {
+  const __half2 bounds[2] = {twice(key), twice(key + 1)};
+  uint32_t counts[2] = {};
+  // A tile's sums are exact: 8 * kMostVectors / 2 a number.
+  __half2 sums[2] = {twice(0), twice(0)};
+  int added = 0;
+  part.sweep([&](const uint4& keys, int) {
+    const bool last = ++added % kMostVectors == 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      sums[i] = __hadd2(sums[i], reaching(keys, bounds[i]));
+      if (!last) continue;
+      counts[i] += total(sums[i]);
+      sums[i] = twice(0);
+    }
+  });
+  return {__reduce_add_sync(kAllLanes, counts[0] + total(sums[0])),
+          __reduce_add_sync(kAllLanes, counts[1] + total(sums[1]))};
+}
+
+// Sums over a block's warps, again and again: tables take turns, so that a sum takes one barrier.
+class BlockSums {
+ public:
+  __device__ __forceinline__ explicit BlockSums(SelectShared& shared) : s_(shared) {}
+  __device__ __forceinline__ Reached of(const Reached& own) {
+    const int lane = threadIdx.x & 31;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const int warps = static_cast<int>(blockDim.x) / 32;
+    uint32_t* sums = s_.bins[turn_ ^= 1];
+    if (lane == 0) {
+      sums[warp] = own.here;
+      sums[kMostWarps + warp] = own.above;
+    }
     __syncthreads();
-    const uint32_t all = __reduce_add_sync(kAllLanes, lane < warps ? sums[lane] : 0);
-    if (all >= k) found |= bit;
-    else above = all;
+    return {__reduce_add_sync(kAllLanes, lane < warps ? sums[lane] : 0),
+            __reduce_add_sync(kAllLanes, lane < warps ? sums[kMostWarps + lane] : 0)};
   }
-  // Each bit that was not taken left fewer keys above: the last of them is the count above the key itself.
-  if (threadIdx.x == 0) {
-    s.bin = found;
-    s.over = above;
+
+ private:
+  SelectShared& s_;
+  int turn_ = 0;
+};
+
+// The largest key that as large a share of a sample reaches as k is of the row: each warp's first load is the sample.
+template <int kVectors>
+__device__ __forceinline__ uint32_t guess_key(BlockSums& sums, CountPart<kVectors>& part, uint32_t k) {
+  if (!part.held && part.from < part.to) part.load(part.from);
+  const uint4 sample = part.from < part.to ? part.keys[0] : uint4{};
+  const auto reached = [&](uint32_t key) {
+    return __reduce_add_sync(kAllLanes, total(reaching(sample, twice(key))));
+  };
+  const Reached all = sums.of({reached(1), 0});
+  const uint32_t row = static_cast<uint32_t>(part.end - part.first);
+  const uint32_t share = max(1u, static_cast<uint32_t>(static_cast<uint64_t>(k) * all.here / row));
+  uint32_t found = 0;
+#pragma unroll 1
+  for (uint32_t bit = kBins / 2; bit > 0; bit /= 2)
+    if (sums.of({reached(found | bit), 0}).here >= share) found |= bit;
+  return found;
+}
+
+// The largest key that k keys of the row reach, where the row has one block, and what this warp has of it. From the guess
+// on in steps that double, then between the two bounds.
+template <int kVectors>
+__device__ __forceinline__ Reached find_from_guess(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
+  BlockSums sums(s);
+  uint32_t key = guess_key(sums, part, k);
+  uint32_t low = 0, high = kBins, step = 1;  // the key is one of low .. high - 1
+#pragma unroll 1
+  for (int turn = 1;; turn++) {
+    const Reached own = reaching(part, key);
+    const Reached all = sums.of(own);
+    // Counts that are too large must not hold it up.
+    if ((all.here >= k && all.above < k) || turn == kMostTurns) {
+      if (threadIdx.x == 0) {
+        s.bin = key;
+        s.over = all.above;
+      }
+      __syncthreads();
+      return own;
+    }
+    if (all.here < k) high = key;
+    else low = key + 1;
+    const bool between = low > 0 && high < kBins;
+    if (between) key = (low + high) / 2;
+    else if (low > 0) key = min(key + step, kBins - 1u);
+    else key = key > step ? key - step : 0;
+    step *= 2;
   }
-  __syncthreads();
 }
 
 // The same from a table of all keys, which the blocks of the row sum up.
 template <int kVectors>
-__device__ __forceinline__ void find_in_table(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
+__device__ __forceinline__ Reached find_in_table(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
   uint32_t* table = s.bins[0];
   for (int i = threadIdx.x; i < kBins; i += static_cast<int>(blockDim.x)) table[i] = 0;
   arrive_in_row();
@@ -166,6 +231,7 @@ __device__ __forceinline__ void find_in_table(SelectShared& s, CountPart<kVector
   sync_row();
   if (rank_in_row() == 0) find_bin(s, table, k);
   sync_row();
+  return reaching(part, s.bin);
 }
 
 template <int kVectors>
@@ -175,19 +241,17 @@ __global__ void __launch_bounds__(1024, 1) select_counts(const CountSelection t)
   const int64_t row = blockIdx.x / blocks_of_row();
   const int lane = threadIdx.x & 31;
   CountPart<kVectors> part(t, row, rank_in_row());
-  if (blocks_of_row() > 1)
-    find_in_table(s, part, static_cast<uint32_t>(t.k));
-  else
-    find_bits(s, part, static_cast<uint32_t>(t.k));
+  const Reached own = blocks_of_row() > 1 ? find_in_table(s, part, static_cast<uint32_t>(t.k))
+                                          : find_from_guess(s, part, static_cast<uint32_t>(t.k));
   const uint32_t tie = s.bin;
   const uint32_t room = static_cast<uint32_t>(t.k) - s.over;  // for ties
-  const uint32_t above = reaching(part, tie + 1);
-  Taken before = taken_before(s, {above, reaching(part, tie) - above});
+  Taken before = taken_before(s, {own.above, own.here - own.above});
   uint32_t* ids = t.ids + row * t.id_stride;
   part.sweep([&](const uint4& keys, int at) {
+    const uint32_t above = which_reach(keys, tie + 1);
+    uint32_t ties = which_reach(keys, tie) & ~above;
     // Both sums over the lanes before at once: neither exceeds the keys of a run.
-    const uint32_t here = total(reaching(keys, twice(tie + 1)));
-    const uint32_t mine = (total(reaching(keys, twice(tie))) - here) << 16 | here;
+    const uint32_t mine = static_cast<uint32_t>(__popc(ties)) << 16 | static_cast<uint32_t>(__popc(above));
     uint32_t sum = mine;
 #pragma unroll
     for (int by = 1; by < 32; by *= 2) {
@@ -195,17 +259,15 @@ __global__ void __launch_bounds__(1024, 1) select_counts(const CountSelection t)
       if (lane >= by) sum += other;
     }
     const uint32_t all = __shfl_sync(kAllLanes, sum, 31);
-    Taken next{before.above + ((sum - mine) & 0xffff), before.ties + ((sum - mine) >> 16)};
-#pragma unroll
-    for (int i = 0; i < kVectorKeys; i++) {
-      const uint32_t pair = i < 2 ? keys.x : i < 4 ? keys.y : i < 6 ? keys.z : keys.w;
-      const uint32_t key = i % 2 == 0 ? low_key(pair) : high_key(pair);
-      if (key > tie || (key == tie && next.ties < room)) {
-        const uint32_t place = next.above + min(next.ties, room);
-        if (place < static_cast<uint32_t>(t.k)) ids[place] = static_cast<uint32_t>(at + i - part.first);
-      }
-      next.above += key > tie;
-      next.ties += key == tie;
+    const uint32_t ties_before = before.ties + ((sum - mine) >> 16);
+    uint32_t place = before.above + ((sum - mine) & 0xffff) + min(ties_before, room);
+    if (ties_before >= room) ties = 0;
+    else while (ties_before + static_cast<uint32_t>(__popc(ties)) > room) ties &= ~(0x80000000u >> __clz(ties));
+    for (uint32_t taken = above | ties; taken != 0; taken &= taken - 1) {
+      const int i = __ffs(static_cast<int>(taken)) - 1;
+      // Counts that are too large must not lead outside.
+      if (place < static_cast<uint32_t>(t.k)) ids[place] = static_cast<uint32_t>(at + i - part.first);
+      place++;
     }
     before.above += all & 0xffff;
     before.ties += all >> 16;
@@ -218,8 +280,10 @@ inline kvt_status select_count_rows(const CudaCall& call, const char* kernel, Co
   // A row may begin within 16 bytes.
   const int positions = t.of + kVectorKeys - 1;
   t.slice = ((positions + cluster - 1) / cluster + kVectorKeys - 1) / kVectorKeys * kVectorKeys;
+  // Where rows are many, smaller blocks stand two to a multiprocessor: one loads or writes while the other counts.
+  const int most = rows * cluster > call.multiprocessors ? 512 : 1024;
   int threads = kFewestThreads;
-  while (threads < 1024 && t.slice > kVectorKeys * threads) threads *= 2;
+  while (threads < most && t.slice > kVectorKeys * threads) threads *= 2;
   const int vectors = (t.slice + kVectorKeys * threads - 1) / (kVectorKeys * threads);
   if (vectors <= 1)
     ClusterLaunch<select_counts<1>>(call, rows, cluster, threads).run(t);

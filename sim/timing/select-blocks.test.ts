@@ -15,7 +15,11 @@ test('a block keeps 64 small counts a thread, in whole loads of eight', () => {
   const counts = { k: 6528, keys: 'counts' } as const;
   expect(selectBlocks({ rows: 256, of: 65_276, ...counts }, CLUSTERS)).toMatchObject({
     swept: 65_536,
-    turns: 2,
+    turns: 1,
+  });
+  expect(selectBlocks({ rows: 100, of: 65_276, ...counts }, CLUSTERS)).toMatchObject({
+    swept: 65_536,
+    turns: 1,
   });
   expect(selectBlocks({ rows: 8, of: 65_276, ...counts }, CLUSTERS)).toMatchObject({
     swept: 8192,

@@ -20,6 +20,8 @@ const MOST_CANDIDATES = 8192;
 const LEAST_CANDIDATES = 1024;
 export const FEWEST_THREADS = 256;
 const MOST_THREADS = 1024;
+/** The same for small counts where rows are many. */
+const MANY_COUNT_THREADS = 512;
 /** Keys of a thread's tile where a block sweeps its scores, or small counts (select-counts.h). */
 const TILE_KEYS = [4, 8, 16];
 const COUNT_KEYS = [8, 16, 32, 64];
@@ -49,9 +51,9 @@ export interface SelectBlocks {
 
 type Selected = Pick<SelectOperation, 'rows' | 'of' | 'k'>;
 
-const threadsOf = (slice: number, keys: number): number => {
+const threadsOf = (slice: number, keys: number, most = MOST_THREADS): number => {
   let threads = FEWEST_THREADS;
-  while (threads < MOST_THREADS && slice > keys * threads) threads *= 2;
+  while (threads < most && slice > keys * threads) threads *= 2;
   return threads;
 };
 
@@ -106,7 +108,10 @@ const sweepingBlocks = (
   const slice = sliceOf(of, blocks);
   // Where rows are many, threads take more scores each, so that smaller blocks find their place side by side.
   const counts = keys === 'counts';
-  const threads = threadsOf(slice, !counts && rows * blocks > together[0] ? TILE_KEYS[2] : TILE_KEYS[1]);
+  const many = rows * blocks > together[0];
+  const threads = counts
+    ? threadsOf(slice, COUNT_KEYS[0], many ? MANY_COUNT_THREADS : MOST_THREADS)
+    : threadsOf(slice, many ? TILE_KEYS[2] : TILE_KEYS[1]);
   const shared = blocks > 1;
   return {
     way: shared ? WAYS.shared : WAYS.alone,
