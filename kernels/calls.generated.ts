@@ -65,4 +65,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '08d0ea3cb20b4a6e';
+export const digest = 'a14f4e2b6cf5547f';

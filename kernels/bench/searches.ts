@@ -145,6 +145,8 @@ const rerank = (tokens: number): Case => ({
     idStride: tokens / 8,
     tokenStride: tokens,
     estimateStride: tokens / 8,
+    codeStride: DIM / 2,
+    weightStride: DIM / 4,
   },
   bytes: (ROWS * tokens * (DIM / 2 + DIM / 4 + 8)) / 8,
 });

@@ -1,19 +1,29 @@
 /**
  * Estimated q·k of candidates from their 4-bit codes: estimates f32 [rows, estimateStride], of which the first `count` are
  * written, for the group's mean query. queries bf16 [rows, group, headDim], signs f32 [dim], candidates u32
- * [rows, idStride] (tokens), codes and weights as paris-encode writes them. decoded (optional) bf16 [rows, count, dim]
+ * [rows, idStride] (tokens), codes and weights as paris-encode writes them with the same strides. decoded (optional) bf16 [rows, count, dim]
  * receives the candidates' decoded rows, as the authors' kernel writes them back. amy-77/ParisKV rerank/rerank.cu.
  */
 import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { bf16Of, f16Of, f32View, ofF16, u16View, u32View } from '../floats.ts';
 import { randomBf16, u32Bytes } from '../group-scores.ts';
 import { CENTRES, paddedDim, rotatedQuery, SUBSPACE } from '../paris.ts';
-import { randomSigns } from './paris-encode.ts';
+import { randomSigns, randomStrides } from './paris-encode.ts';
 
 export const call = {
   name: 'paris-rerank',
   refs: ['queries', 'signs', 'candidates', 'codes', 'weights', 'estimates', 'decoded'],
-  ints: ['rows', 'group', 'headDim', 'count', 'idStride', 'tokenStride', 'estimateStride'],
+  ints: [
+    'rows',
+    'group',
+    'headDim',
+    'count',
+    'idStride',
+    'tokenStride',
+    'estimateStride',
+    'codeStride',
+    'weightStride',
+  ],
   reals: [],
   optional: ['decoded'],
   extents: ({ rows, group, headDim, count, idStride, estimateStride }) => ({
@@ -25,6 +35,7 @@ export const call = {
   }),
   reference({ ints, bytes, has }) {
     const { rows, group, headDim, count, idStride, tokenStride, estimateStride } = ints;
+    const { codeStride, weightStride } = ints;
     const dim = paddedDim(headDim);
     const signs = f32View(bytes('signs')).subarray(0, dim);
     const candidates = u32View(bytes('candidates'));
@@ -37,9 +48,9 @@ export const call = {
         const token = row * tokenStride + candidates[row * idStride + i];
         let sum = 0;
         for (let c = 0; c < dim; c++) {
-          const at = token * dim + c;
-          const code = (codes[at >> 1] >> (4 * (c & 1))) & 15;
-          const value = CENTRES[code & 7] * (code & 8 ? -1 : 1) * ofF16(weights[Math.floor(at / SUBSPACE)]);
+          const code = (codes[token * codeStride + (c >> 1)] >> (4 * (c & 1))) & 15;
+          const weight = ofF16(weights[(token * weightStride) / 2 + Math.floor(c / SUBSPACE)]);
+          const value = CENTRES[code & 7] * (code & 8 ? -1 : 1) * weight;
           sum += query[c] * value;
           if (decoded !== null) decoded[(row * count + i) * dim + c] = bf16Of(value);
         }
@@ -59,8 +70,11 @@ export const call = {
       random.integer(0, tokenStride - 1),
     );
     const tokens = rows * tokenStride;
-    const codes = Uint8Array.from({ length: (tokens * dim) / 2 }, () => random.integer(0, 255));
-    const weights = Uint16Array.from({ length: (tokens * dim) / 8 }, () => f16Of(1 + random.uniform()));
+    const { codeStride, weightStride } = randomStrides(random, dim);
+    const codes = Uint8Array.from({ length: tokens * codeStride }, () => random.integer(0, 255));
+    const weights = Uint16Array.from({ length: (tokens * weightStride) / 2 }, () =>
+      f16Of(1 + random.uniform()),
+    );
     const decodedBytes = 2 * rows * count * dim;
     const writesBack = random.integer(0, 1) === 1;
     return {
@@ -74,7 +88,17 @@ export const call = {
         estimates: { tier: 'hbm', data: 4 * rows * estimateStride },
         ...(writesBack ? { decoded: { tier: 'hbm', data: decodedBytes } as const } : {}),
       },
-      ints: { rows, group, headDim, count, idStride, tokenStride, estimateStride },
+      ints: {
+        rows,
+        group,
+        headDim,
+        count,
+        idStride,
+        tokenStride,
+        estimateStride,
+        codeStride,
+        weightStride,
+      },
       outputs: [
         { ref: 'estimates', bytes: 4 * rows * estimateStride, type: 'f32', tolerance: 1e-4 },
         ...(writesBack

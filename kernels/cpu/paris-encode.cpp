@@ -43,6 +43,8 @@ kvt_status paris_encode(const CpuCall& call) {
                     call.integer(KVT_PARIS_ENCODE_INT_PIECE_VECTORS), call.integer(KVT_PARIS_ENCODE_INT_PIECE_STRIDE),
                     call.integer(KVT_PARIS_ENCODE_INT_PIECE_BYTES)};
   const int64_t token_stride = call.integer(KVT_PARIS_ENCODE_INT_TOKEN_STRIDE);
+  const int64_t code_stride = call.integer(KVT_PARIS_ENCODE_INT_CODE_STRIDE);
+  const int64_t weight_stride = call.integer(KVT_PARIS_ENCODE_INT_WEIGHT_STRIDE);
   if (rows < 1 || first < 0 || last <= first || head_dim < 1 || keys.vectors < 1)
     return fail(KVT_INVALID, "paris-encode: expected rows, headDim and pieceVectors 1 or more and 0 <= from < to");
   const float* signs = call.at<const float>(KVT_PARIS_ENCODE_REF_SIGNS);
@@ -61,10 +63,10 @@ kvt_status paris_encode(const CpuCall& call) {
         rotate(x, signs);
         for (int64_t b = 0; b < subspaces; b++) {
           const Coded coded = encode_subspace(x.data() + b * kSubspace);
-          const int64_t at = (row * token_stride + token) * subspaces + b;
-          ids[at] = coded.pattern;
-          std::memcpy(codes + at * kSubspace / 2, coded.codes, sizeof coded.codes);
-          weights[at] = coded.weight;
+          const int64_t at = row * token_stride + token;
+          ids[at * subspaces + b] = coded.pattern;
+          std::memcpy(codes + at * code_stride + b * kSubspace / 2, coded.codes, sizeof coded.codes);
+          weights[at * weight_stride / 2 + b] = coded.weight;
           counts[(row * subspaces + b) * kPatterns + coded.pattern]++;
         }
       }

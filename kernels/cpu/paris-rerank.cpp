@@ -13,6 +13,8 @@ kvt_status paris_rerank(const CpuCall& call) {
   const int64_t id_stride = call.integer(KVT_PARIS_RERANK_INT_ID_STRIDE);
   const int64_t token_stride = call.integer(KVT_PARIS_RERANK_INT_TOKEN_STRIDE);
   const int64_t estimate_stride = call.integer(KVT_PARIS_RERANK_INT_ESTIMATE_STRIDE);
+  const int64_t code_stride = call.integer(KVT_PARIS_RERANK_INT_CODE_STRIDE);
+  const int64_t weight_stride = call.integer(KVT_PARIS_RERANK_INT_WEIGHT_STRIDE);
   if (rows < 1 || group < 1 || head_dim < 1 || count < 1)
     return fail(KVT_INVALID, "paris-rerank: expected rows, group, headDim and count 1 or more");
   const uint16_t* queries = call.at<const uint16_t>(KVT_PARIS_RERANK_REF_QUERIES);
@@ -33,10 +35,10 @@ kvt_status paris_rerank(const CpuCall& call) {
       const int64_t token = row * token_stride + candidates[row * id_stride + i];
       float sum = 0;
       for (int64_t b = 0; b < dim; b += kSubspace) {
-        const float weight = of_f16(weights[(token * dim + b) / kSubspace]);
+        const float weight = of_f16(weights[token * weight_stride / 2 + b / kSubspace]);
         float dot = 0;
         for (int64_t c = b; c < b + kSubspace; c++) {
-          const int code = codes[(token * dim + c) / 2] >> (4 * (c & 1));
+          const int code = codes[token * code_stride + c / 2] >> (4 * (c & 1));
           const float value = (code & 8) != 0 ? -kCentres[code & 7] : kCentres[code & 7];
           dot += query[row][c] * value;
           if (decoded != nullptr) decoded[at * dim + c] = bf16_of(weight * value);

@@ -13,10 +13,10 @@ struct Encoding {
   Pieces keys;
   const float* signs;
   uint8_t* ids;
-  uint32_t* codes;  // of a subspace
-  __half* weights;
+  uint8_t* codes;
+  uint8_t* weights;
   uint32_t* counts;
-  int64_t from, to, token_stride;
+  int64_t from, to, token_stride, code_stride, weight_stride;
   int head_dim;
 };
 
@@ -77,10 +77,11 @@ __global__ void __launch_bounds__(32 * kWarps) encode_keys(const Encoding p) {
       pattern = union_of<kLanes>(pattern);
       if (lane % kLanes != 0) continue;
       const int subspace = (lane * kPer + part) / kSubspace;
-      const int64_t at = (row * p.token_stride + token) * kSubspaces + subspace;
-      p.ids[at] = static_cast<uint8_t>(pattern);
-      p.codes[at] = codes;
-      p.weights[at] = __float2half(agreement == 0 ? 0 : norm / agreement);
+      const int64_t at = row * p.token_stride + token;
+      p.ids[at * kSubspaces + subspace] = static_cast<uint8_t>(pattern);
+      reinterpret_cast<uint32_t*>(p.codes + at * p.code_stride)[subspace] = codes;
+      reinterpret_cast<__half*>(p.weights + at * p.weight_stride)[subspace] =
+          __float2half(agreement == 0 ? 0 : norm / agreement);
       atomicAdd(p.counts + (row * kSubspaces + subspace) * kPatterns + pattern, 1u);
     }
   }
@@ -94,15 +95,19 @@ kvt_status paris_encode(const CudaCall& call) {
             call.integer(KVT_PARIS_ENCODE_INT_PIECE_BYTES)};
   p.signs = call.at<const float>(KVT_PARIS_ENCODE_REF_SIGNS);
   p.ids = call.at<uint8_t>(KVT_PARIS_ENCODE_REF_IDS);
-  p.codes = call.at<uint32_t>(KVT_PARIS_ENCODE_REF_CODES);
-  p.weights = call.at<__half>(KVT_PARIS_ENCODE_REF_WEIGHTS);
+  p.codes = call.at<uint8_t>(KVT_PARIS_ENCODE_REF_CODES);
+  p.weights = call.at<uint8_t>(KVT_PARIS_ENCODE_REF_WEIGHTS);
   p.counts = call.at<uint32_t>(KVT_PARIS_ENCODE_REF_COUNTS);
   p.from = call.integer(KVT_PARIS_ENCODE_INT_FROM);
   p.to = call.integer(KVT_PARIS_ENCODE_INT_TO);
   p.head_dim = static_cast<int>(call.integer(KVT_PARIS_ENCODE_INT_HEAD_DIM));
   p.token_stride = call.integer(KVT_PARIS_ENCODE_INT_TOKEN_STRIDE);
+  p.code_stride = call.integer(KVT_PARIS_ENCODE_INT_CODE_STRIDE);
+  p.weight_stride = call.integer(KVT_PARIS_ENCODE_INT_WEIGHT_STRIDE);
   if (rows < 1 || rows > 65535 || p.from < 0 || p.to <= p.from || p.keys.vectors < 1)
     return fail(KVT_INVALID, "paris-encode: expected rows 1 to 65535, 0 <= from < to and pieceVectors 1 or more");
+  if (p.code_stride % 4 != 0 || p.weight_stride % 2 != 0)
+    return fail(KVT_INVALID, "paris-encode: expected codeStride to be a multiple of 4 and weightStride of 2");
   const int64_t wanted = (p.to - p.from + kWarps - 1) / kWarps;
   const int64_t most = (16 * call.multiprocessors + rows - 1) / rows;
   const dim3 grid(static_cast<unsigned>(wanted < most ? wanted : most), static_cast<unsigned>(rows));

@@ -1,17 +1,17 @@
 // Estimated q·k of candidates from their 4-bit codes (calls/paris-rerank.ts): a lane takes two subspaces of a candidate, so
 // a candidate of dimension 128 takes 8 lanes. What codes mean stands once a lane in shared memory: look-ups never conflict.
-// Candidates lie scattered, so that memory gives what is asked for at once: several a lane.
+// Candidates lie scattered, so that memory gives what is asked for at once: several a lane, on their way while the block
+// rotates the query. A block is one turn, and others follow: on an H100 faster than blocks that stay.
 #include "launch.h"
 #include "paris.h"
-#include "row-split.h"
 
 namespace {
 
 using namespace kvt;
 
 constexpr int kThreads = 256;
-constexpr int kResident = 3;  // blocks of a multiprocessor
-constexpr int kAhead = 4;     // candidates of a lane on their way at a time
+constexpr int kResident = 4;  // blocks of a multiprocessor
+constexpr int kAhead = 4;     // candidates of a lane
 constexpr int kLaneChannels = 2 * kSubspace;
 constexpr int kCodes = 2 * kLevels;
 
@@ -19,15 +19,15 @@ struct Rerank {
   const __nv_bfloat16* queries;
   const float* signs;
   const uint32_t* candidates;
-  const uint32_t* codes;  // of a subspace
-  const __half* weights;
+  const uint8_t* codes;
+  const uint8_t* weights;
   float* estimates;
   uint4* decoded;
-  int64_t count, id_stride, token_stride, estimate_stride;
+  int64_t count, id_stride, token_stride, estimate_stride, code_stride, weight_stride;
   int group, head_dim;
 };
 
-// Codes and weight of a subspace of a candidate; several are on their way while one is decoded.
+// Codes and weight of a subspace of a candidate.
 struct Coded {
   uint32_t codes;
   __half weight;
@@ -57,7 +57,7 @@ __device__ __forceinline__ float decode(const Coded& coded, const float* q, cons
 }
 
 template <int kPer>
-__global__ void __launch_bounds__(kThreads, kResident) rerank(const Rerank p) {
+__global__ void __launch_bounds__(kThreads, kPer < 32 ? kResident : kResident - 1) rerank(const Rerank p) {
   begin_kernel();
   constexpr int kDim = 32 * kPer;
   constexpr int kSubspaces = kDim / kSubspace;
@@ -68,6 +68,28 @@ __global__ void __launch_bounds__(kThreads, kResident) rerank(const Rerank p) {
   __shared__ float values[kCodes][32];
   const int64_t row = blockIdx.y;
   const int lane = threadIdx.x & 31;
+  // The lanes of a candidate take neighbouring subspaces, twice, so that what they write lies side by side.
+  const int own = threadIdx.x % kLanes;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kAhead * kTogether + threadIdx.x / kLanes;
+  const uint32_t* candidates = p.candidates + row * p.id_stride;
+  const uint8_t* codes = p.codes + row * p.token_stride * p.code_stride;
+  const uint8_t* weights = p.weights + row * p.token_stride * p.weight_stride;
+  const auto load = [&](uint32_t token, int subspace) {
+    return Coded{reinterpret_cast<const uint32_t*>(codes + token * p.code_stride)[subspace],
+                 reinterpret_cast<const __half*>(weights + token * p.weight_stride)[subspace]};
+  };
+  uint32_t tokens[kAhead];
+  Coded coded[kAhead][2];
+#pragma unroll
+  for (int a = 0; a < kAhead; a++) {
+    // Past the end the last one again, so that all lanes take part and shuffles meet.
+    const int64_t at = first + a * kTogether;
+    tokens[a] = candidates[at < p.count ? at : p.count - 1];
+  }
+#pragma unroll
+  for (int a = 0; a < kAhead; a++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) coded[a][half] = load(tokens[a], half * kLanes + own);
   for (int code = threadIdx.x / 32; code < kCodes; code += kThreads / 32)
     values[code][lane] = code < kLevels ? kCentres[code] : -kCentres[code - kLevels];
   if (threadIdx.x < 32) {
@@ -77,75 +99,31 @@ __global__ void __launch_bounds__(kThreads, kResident) rerank(const Rerank p) {
     for (int i = 0; i < kPer; i++) query[lane * kPer + i] = x[i];
   }
   __syncthreads();
-  // The lanes of a candidate take neighbouring subspaces, twice, so that what they write lies side by side.
-  const int own = threadIdx.x % kLanes;
-  float q[2][kSubspace];
+  float sums[kAhead] = {};
 #pragma unroll
-  for (int half = 0; half < 2; half++)
+  for (int part = 0; part < kRounds; part++) {
 #pragma unroll
-    for (int c = 0; c < kSubspace; c++) q[half][c] = query[(half * kLanes + own) * kSubspace + c];
-  const uint32_t* candidates = p.candidates + row * p.id_stride;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kTogether;
-  // Past the end the last one again, so that all lanes take as many rounds and shuffles meet.
-  const auto token_at = [&](int64_t i) { return candidates[i < p.count ? i : p.count - 1]; };
-  const uint32_t* codes = p.codes + row * p.token_stride * kSubspaces;
-  const __half* weights = p.weights + row * p.token_stride * kSubspaces;
-  const auto load = [&](uint32_t token, int subspace) {
-    const int64_t at = static_cast<int64_t>(token) * kSubspaces + subspace;
-    return Coded{codes[at], weights[at]};
-  };
-  // The codes of the next candidates and the numbers of those after them are on their way while some are decoded.
-  int64_t i = static_cast<int64_t>(blockIdx.x) * kTogether + threadIdx.x / kLanes;
-  uint32_t tokens[kAhead], next_tokens[kAhead];
-  Coded next[kAhead][2];
+    for (int half = 0; half < 2; half++) {
+      const int subspace = (2 * part + half) * kLanes + own;
+      float q[kSubspace];
 #pragma unroll
-  for (int a = 0; a < kAhead; a++) tokens[a] = token_at(i + a * step);
+      for (int c = 0; c < kSubspace; c++) q[c] = query[subspace * kSubspace + c];
+#pragma unroll
+      for (int a = 0; a < kAhead; a++) {
+        if (part > 0) coded[a][half] = load(tokens[a], subspace);
+        const int64_t at = first + a * kTogether;
+        const bool writes = p.decoded != nullptr && at < p.count;
+        sums[a] += decode(coded[a][half], q, values,
+                          writes ? p.decoded + (row * p.count + at) * kSubspaces + subspace : nullptr);
+      }
+    }
+  }
 #pragma unroll
   for (int a = 0; a < kAhead; a++) {
-    next[a][0] = load(tokens[a], own);
-    next[a][1] = load(tokens[a], kLanes + own);
-    next_tokens[a] = token_at(i + (kAhead + a) * step);
-  }
-  // `first`: the block's first candidate, of which lanes of a warp agree.
-  for (int64_t first = static_cast<int64_t>(blockIdx.x) * kTogether; first < p.count; first += kAhead * step) {
-    Coded coded[kAhead][2];
-    uint32_t here[kAhead];
 #pragma unroll
-    for (int a = 0; a < kAhead; a++) {
-      coded[a][0] = next[a][0];
-      coded[a][1] = next[a][1];
-      here[a] = tokens[a];
-      tokens[a] = next_tokens[a];
-      next[a][0] = load(tokens[a], own);
-      next[a][1] = load(tokens[a], kLanes + own);
-      next_tokens[a] = token_at(i + (2 * kAhead + a) * step);
-    }
-#pragma unroll
-    for (int a = 0; a < kAhead; a++) {
-      if (first + a * step >= p.count) break;
-      const int64_t at = i + a * step;
-      const bool inside = at < p.count;
-      float sum = 0;
-#pragma unroll
-      for (int part = 0; part < kRounds; part++) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const int subspace = (2 * part + half) * kLanes + own;
-          if (kRounds > 1) {
-            coded[a][half] = load(here[a], subspace);
-#pragma unroll
-            for (int c = 0; c < kSubspace; c++) q[half][c] = query[subspace * kSubspace + c];
-          }
-          const bool writes = p.decoded != nullptr && inside;
-          sum += decode(coded[a][half], q[half], values,
-                        writes ? p.decoded + (row * p.count + at) * kSubspaces + subspace : nullptr);
-        }
-      }
-#pragma unroll
-      for (int by = 1; by < kLanes; by *= 2) sum += __shfl_xor_sync(~0u, sum, by);
-      if (own == 0 && inside) p.estimates[row * p.estimate_stride + at] = sum;
-    }
-    i += kAhead * step;
+    for (int by = 1; by < kLanes; by *= 2) sums[a] += __shfl_xor_sync(~0u, sums[a], by);
+    const int64_t at = first + a * kTogether;
+    if (own == 0 && at < p.count) p.estimates[row * p.estimate_stride + at] = sums[a];
   }
 }
 
@@ -155,22 +133,25 @@ kvt_status paris_rerank(const CudaCall& call) {
   p.queries = call.at<const __nv_bfloat16>(KVT_PARIS_RERANK_REF_QUERIES);
   p.signs = call.at<const float>(KVT_PARIS_RERANK_REF_SIGNS);
   p.candidates = call.at<const uint32_t>(KVT_PARIS_RERANK_REF_CANDIDATES);
-  p.codes = call.at<const uint32_t>(KVT_PARIS_RERANK_REF_CODES);
-  p.weights = call.at<const __half>(KVT_PARIS_RERANK_REF_WEIGHTS);
+  p.codes = call.at<const uint8_t>(KVT_PARIS_RERANK_REF_CODES);
+  p.weights = call.at<const uint8_t>(KVT_PARIS_RERANK_REF_WEIGHTS);
   p.estimates = call.at<float>(KVT_PARIS_RERANK_REF_ESTIMATES);
   p.decoded = call.at<uint4>(KVT_PARIS_RERANK_REF_DECODED);
   p.count = call.integer(KVT_PARIS_RERANK_INT_COUNT);
   p.id_stride = call.integer(KVT_PARIS_RERANK_INT_ID_STRIDE);
   p.token_stride = call.integer(KVT_PARIS_RERANK_INT_TOKEN_STRIDE);
   p.estimate_stride = call.integer(KVT_PARIS_RERANK_INT_ESTIMATE_STRIDE);
+  p.code_stride = call.integer(KVT_PARIS_RERANK_INT_CODE_STRIDE);
+  p.weight_stride = call.integer(KVT_PARIS_RERANK_INT_WEIGHT_STRIDE);
   p.group = static_cast<int>(call.integer(KVT_PARIS_RERANK_INT_GROUP));
   p.head_dim = static_cast<int>(call.integer(KVT_PARIS_RERANK_INT_HEAD_DIM));
   if (rows < 1 || rows > 65535 || p.group < 1 || p.count < 1)
     return fail(KVT_INVALID, "paris-rerank: expected rows 1 to 65535, group and count 1 or more");
+  if (p.code_stride % 4 != 0 || p.weight_stride % 2 != 0)
+    return fail(KVT_INVALID, "paris-rerank: expected codeStride to be a multiple of 4 and weightStride of 2");
   const int dim = padded_dim(p.head_dim);
-  const int64_t together = kThreads / (dim / kLaneChannels < 32 ? dim / kLaneChannels : 32);
-  const int64_t wanted = (p.count + together - 1) / together;
-  const dim3 grid(blocks_for_row(call, rows, wanted, kResident), static_cast<unsigned>(rows));
+  const int64_t turn = kAhead * kThreads / (dim / kLaneChannels < 32 ? dim / kLaneChannels : 32);
+  const dim3 grid(static_cast<unsigned>((p.count + turn - 1) / turn), static_cast<unsigned>(rows));
   const bool known = for_padded_dim(dim, [&](auto per) {
     launch_kernel(call, rerank<decltype(per)::value>, {grid, kThreads}, p);
   });

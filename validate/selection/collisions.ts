@@ -39,6 +39,7 @@ const byKernel = async (
     await room((tokens * dim) / 2),
     await room((tokens * dim) / 4),
   ];
+  const strides = { codeStride: dim / 2, weightStride: dim / 4 };
   const [counts, tiers, collisions] = [
     await room(1024 * subspaces),
     await room(256 * subspaces),
@@ -70,6 +71,7 @@ const byKernel = async (
         pieceStride: 1,
         pieceBytes: 2 * headDim * tokens,
         tokenStride: tokens,
+        ...strides,
       },
     },
     {
@@ -99,6 +101,7 @@ const byKernel = async (
         idStride: candidates,
         tokenStride: tokens,
         estimateStride: candidates,
+        ...strides,
       },
     },
     {

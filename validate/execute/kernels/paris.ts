@@ -1,7 +1,7 @@
 /** ParisKV's search: tiers of the query's sign patterns, collisions, and the rerank of those that collide most. */
 
 import { SUBSPACE } from '../../../kernels/paris.ts';
-import { byPosition } from '../memory.ts';
+import { byPosition, plus } from '../memory.ts';
 import {
   CANDIDATES,
   COUNTS,
@@ -13,6 +13,14 @@ import {
 } from './kernel-use.ts';
 
 const PATTERNS = 256;
+
+/** Bytes of a candidate's codes, and of its row: weights stand behind the codes, so that both come at once. */
+const rowOf = (dim: number) => {
+  const [codeBytes, weightBytes] = [dim / 2, dim / 4];
+  const rowBytes = codeBytes + weightBytes;
+  return { codeBytes, rowBytes, strides: { codeStride: rowBytes, weightStride: rowBytes } };
+};
+
 /** Share of the keys that the tiers cover at 10K to 30K tokens (sim/policy/paris-search.ts). */
 const RHO = 0.25;
 
@@ -67,20 +75,32 @@ export const rerank: KernelBinder = (use) => {
       byPosition((i) => Math.floor(((i % count) * tokens) / count)),
     );
   const estimates = layout.place('scores', 4 * rows * count);
+  const { codeBytes, rowBytes, strides } = rowOf(dim);
+  // Normal numbers are finite weights; which codes stand before them takes no other time.
+  const codes = layout.place('kv', rows * tokens * rowBytes);
   binding.add('paris-rerank', {
     refs: {
       queries: layout.place('kv', 2 * rows * group * headDim),
       signs: layout.place('scores', 4 * dim),
       candidates: binding.left(CANDIDATES, 4 * rows * count) ?? spread(),
-      codes: layout.place('codes', (rows * tokens * dim) / 2),
-      weights: layout.place('kv', (rows * tokens * dim) / 4),
+      codes,
+      weights: plus(codes, codeBytes),
       estimates,
       ...(decodedBytes === 0 ? {} : { decoded: layout.place('outputs', decodedBytes) }),
     },
-    ints: { rows, group, headDim, count, idStride: count, tokenStride: tokens, estimateStride: count },
+    ints: {
+      rows,
+      group,
+      headDim,
+      count,
+      idStride: count,
+      tokenStride: tokens,
+      estimateStride: count,
+      ...strides,
+    },
   });
   binding.leave(SCORES, estimates, 4 * rows * count);
-  return { read: rows * count * (dim / 2 + dim / 4), write: decodedBytes };
+  return { read: rows * count * rowBytes, write: decodedBytes };
 };
 
 /** Codes of keys that leave the window. */
@@ -90,14 +110,16 @@ export const encode: KernelBinder = (use) => {
   const dim = shapeOf(use, 'dim');
   if (tokens < 1) return null;
   const { layout } = binding;
-  const [ids, codes, weights] = [dim / SUBSPACE, dim / 2, dim / 4].map((bytes) => rows * tokens * bytes);
+  const { codeBytes, rowBytes, strides } = rowOf(dim);
+  const ids = (rows * tokens * dim) / SUBSPACE;
+  const codes = layout.place('outputs', rows * tokens * rowBytes);
   binding.add('paris-encode', {
     refs: {
       keys: layout.place('kv', 2 * rows * tokens * headDim),
       signs: layout.place('scores', 4 * dim),
       ids: layout.place('outputs', ids),
-      codes: layout.place('outputs', codes),
-      weights: layout.place('outputs', weights),
+      codes,
+      weights: plus(codes, codeBytes),
       counts: layout.place('outputs', 4 * rows * (dim / SUBSPACE) * PATTERNS),
     },
     ints: {
@@ -109,7 +131,8 @@ export const encode: KernelBinder = (use) => {
       pieceStride: 1,
       pieceBytes: 2 * headDim * tokens,
       tokenStride: tokens,
+      ...strides,
     },
   });
-  return { read: 2 * rows * tokens * headDim, write: ids + codes + weights };
+  return { read: 2 * rows * tokens * headDim, write: ids + rows * tokens * rowBytes };
 };
