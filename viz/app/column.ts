@@ -12,4 +12,6 @@ export interface Column {
   readonly detail?: (policy: PolicyResult) => string;
   /** What a full bar means; without it the cell has no bar. */
   readonly bar?: 'largest' | 'one';
+  /** Shown on request: all columns together are wider than a window. */
+  readonly extra?: boolean;
 }

@@ -8,9 +8,12 @@ const measure = (
   column: Pick<Column, 'title' | 'unit' | 'help'>,
   of: (quality: Quality) => number | null | undefined,
   bar: NonNullable<Column['bar']>,
-  more: { readonly text?: (value: number) => string; readonly detail?: (quality: Quality) => string } = {},
+  more: Pick<Column, 'extra'> & {
+    readonly text?: (value: number) => string;
+    readonly detail?: (quality: Quality) => string;
+  } = {},
 ): Column => {
-  const { text = formatRatio, detail } = more;
+  const { text = formatRatio, detail, extra = false } = more;
   const value = ({ quality }: PolicyResult): number | null =>
     quality === null ? null : (of(quality) ?? null);
   return {
@@ -22,6 +25,7 @@ const measure = (
     },
     detail: ({ quality }) => (quality === null ? '' : (detail?.(quality) ?? '')),
     bar,
+    extra,
   };
 };
 
@@ -58,6 +62,7 @@ export const qualityColumns: readonly Column[] = [
     ({ oracle }) => oracle?.massRatio.mean,
     'one',
     {
+      extra: true,
       detail: ({ oracle }) =>
         oracle ? `95 % in ${formatNumber(Math.round(oracle.tokens.at95))} tokens` : '',
     },
@@ -83,7 +88,7 @@ export const qualityColumns: readonly Column[] = [
     },
     ({ eviction }) => eviction?.lostMass.mean,
     'one',
-    { detail: ({ needle }) => prefixed('evidence', needle?.massRecall) },
+    { extra: true, detail: ({ needle }) => prefixed('evidence', needle?.massRecall) },
   ),
   measure(
     {
@@ -93,6 +98,7 @@ export const qualityColumns: readonly Column[] = [
     },
     ({ locality }) => locality?.jaccard,
     'one',
+    { extra: true },
   ),
   measure(
     {
@@ -102,6 +108,6 @@ export const qualityColumns: readonly Column[] = [
     },
     ({ byteFootprint: held }) => (held ? held.hbm + held.dram + (held.nvme ?? 0) : null),
     'largest',
-    { detail: ({ byteFootprint }) => prefixed('in HBM', byteFootprint?.hbm) },
+    { extra: true, detail: ({ byteFootprint }) => prefixed('in HBM', byteFootprint?.hbm) },
   ),
 ];

@@ -108,6 +108,19 @@ describe('the comparison table', () => {
     await page.close();
   });
 
+  it('fits a window of 1300 px, and shows all measures on request', async () => {
+    const { page } = await open({});
+    await page.setViewportSize({ width: 1300, height: 900 });
+    const spill = (): Promise<number> =>
+      page.locator('#comparison .scroll').evaluate((box) => box.scrollWidth - box.clientWidth);
+    const shown = (): Promise<number> => page.locator('.comparison thead th:visible').count();
+    expect(await spill()).toBe(0);
+    const few = await shown();
+    await page.locator('#comparison .switch input').check();
+    expect(await shown()).toBe(few + 6);
+    await page.close();
+  });
+
   it('says which policy does not fit, and by how much', async () => {
     const { page } = await open({});
     expect(await page.locator('.comparison tr.misfit').textContent()).toContain('✗ noHBM short by 6.31 GB');

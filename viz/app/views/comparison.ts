@@ -71,6 +71,7 @@ const timeColumns: readonly Column[] = [
     value: (policy) => policy.prefillNs,
     text: (policy) => formatNs(policy.prefillNs),
     bar: 'largest',
+    extra: true,
   },
   {
     title: 'What binds',
@@ -95,6 +96,7 @@ const boundaryColumn = (key: string): Column => ({
       : '';
   },
   bar: 'largest',
+  extra: key === 'hbm->dram',
 });
 
 const memoryColumns: readonly Column[] = [
@@ -140,6 +142,7 @@ const cell = (column: Column, policy: PolicyResult, largest: number): HTMLElemen
     { class: column.bar === undefined ? 'word' : 'number' },
     h('span', {}, column.text(policy)),
   );
+  td.classList.toggle('extra', column.extra === true);
   if (column.bar !== undefined) {
     const full = column.bar === 'one' ? 1 : largest;
     const bar = h('i', { class: 'bar', 'aria-hidden': 'true' });
@@ -182,13 +185,14 @@ const compare = (a: number | string | null, b: number | string | null, sign: num
 };
 
 const sortButton = (
-  column: Pick<Column, 'title' | 'unit' | 'help'>,
+  column: Pick<Column, 'title' | 'unit' | 'help' | 'extra'>,
   report: Report,
   onSort: (ascending: boolean) => void,
 ): HTMLTableCellElement => {
   const button = h('button', { type: 'button', 'aria-describedby': 'tip' }, column.title);
   if (column.unit !== '') button.append(' ', h('small', {}, column.unit));
   const th = h('th', { scope: 'col', 'aria-sort': 'none' }, button);
+  th.classList.toggle('extra', column.extra === true);
   const explain = (): void => report.tip.show(button, column.title, [[column.help, '']]);
   button.addEventListener('pointerenter', explain);
   button.addEventListener('focus', explain);
@@ -209,7 +213,7 @@ const policyColumn = {
   help: 'What decides which KV entries are kept, where they live and which are read. Choose one to see its flows and its timeline.',
 };
 
-const mount = ({ caption, body }: Frame, report: Report): void => {
+const mount = ({ controls, caption, body }: Frame, report: Report): void => {
   const { result, store } = report;
   const columns = columnsOf(result.policies);
   caption.textContent = tableFinding(result);
@@ -224,6 +228,9 @@ const mount = ({ caption, body }: Frame, report: Report): void => {
     ...columns.map((column) => sortButton(column, report, (ascending) => sortBy(column.value, ascending))),
   ];
   const table = h('table', { class: 'comparison' }, h('thead', {}, h('tr', {}, ...heads)), tbody);
+  const all = h('input', { type: 'checkbox' });
+  all.addEventListener('change', () => table.classList.toggle('all', all.checked));
+  controls.append(h('label', { class: 'switch' }, all, 'all measures'));
   body.append(h('div', { class: 'scroll' }, table));
   const mark = (): void => {
     const { policy, hovered } = store.get();
