@@ -165,7 +165,11 @@ const decodeCost = (machine: Machine, operation: AttendOperation): OperationCost
   const hbmNs = sum((pass) => pass.hbmNs);
   const computeNs = sum((pass) => Math.max(pass.computeNs, pass.hbmNs));
   return toCost(machine, {
-    fixedNs: sum((pass) => pass.fixedNs) + passes.length * launch.extraNs + mergeNs,
+    fixedNs:
+      sum((pass) => pass.fixedNs) +
+      passes.length * launch.extraNs +
+      (passes.length - 1) * decode.formNs +
+      mergeNs,
     amount: computeNs > hbmNs || local === 0 ? flops : local,
     bounds: [
       { label: 'hbm', ns: hbmNs },

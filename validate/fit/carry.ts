@@ -43,6 +43,7 @@ const KEPT: readonly string[] = [
   'accelerator.decodeAttention.turnNs',
   'accelerator.decodeAttention.mergeNs',
   'accelerator.decodeAttention.mergeRoundNs',
+  'accelerator.decodeAttention.formNs',
   'accelerator.decodeAttention.rateRatio',
   'accelerator.decodeAttention.errorRatio',
   'accelerator.gather.rateRatio',

@@ -35,6 +35,7 @@ const FIRST = {
   turnNs: 3000,
   mergeNs: 2000,
   mergeRoundNs: 800,
+  formNs: 500,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,
   flopsRatio: 0.5,

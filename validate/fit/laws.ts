@@ -234,6 +234,13 @@ const hostKernelLaw = (benchmark: string): Law => {
   };
 };
 
+/** A kernel a form and the merge of their outputs are known by then. */
+const FORMS_LAW: Law = {
+  name: 'attention over several forms',
+  parameters: [`${ACCELERATOR}.decodeAttention.formNs`],
+  shows: of('attend-forms'),
+};
+
 /** The laws that a machine's samples show, in the order in which they are fitted. */
 export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const benchmarks = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
@@ -241,5 +248,7 @@ export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const kernels = [...new Set(sites.flatMap(kernelsOf))]
     .sort()
     .map((name) => (CODED.test(name) ? codecLaw(name) : kernelLaw(name, sites)));
-  return [...MACHINE_LAWS, ...kernels, ...hostKernels].filter((law) => sites.some((site) => law.shows(site)));
+  return [...MACHINE_LAWS, ...kernels, FORMS_LAW, ...hostKernels].filter((law) =>
+    sites.some((site) => law.shows(site)),
+  );
 };

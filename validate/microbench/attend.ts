@@ -14,14 +14,14 @@ interface Heads {
   readonly headDim: number;
 }
 
-interface Case extends Heads {
+export interface AttendSite extends Heads {
   readonly batch: number;
   readonly context: number;
   readonly pageTokens: number;
   readonly form: FormatName;
 }
 
-const LLAMA: Heads = { heads: 32, kvHeads: 8, headDim: 128 };
+export const LLAMA: Heads = { heads: 32, kvHeads: 8, headDim: 128 };
 const QWEN: Heads = { heads: 14, kvHeads: 2, headDim: 64 };
 /** Other groups and dimensions: with them goes how much of a row each block leaves to be merged, and by which kernel. */
 const GROUPS: readonly Heads[] = [
@@ -44,7 +44,7 @@ const ELEMENT_BYTES = 2;
 const LEAST_CALLS = 8;
 const QUICK_BYTES = 2 ** 32;
 /** Pages of a power of two of them, of one page more, and of half as many more: rows then end within a block's share. */
-const PAGE_TOKENS = 64;
+export const PAGE_TOKENS = 64;
 /** What budgets leave: some tokens more than whole pages, tails of a few; of batches between the powers of two. */
 const BUDGETS = [70, 516, 1228, 2050, 3200, 4098];
 const even = (from: number, to: number): readonly number[] => powers(from, to, 2);
@@ -76,7 +76,8 @@ const codecNamed = (form: FormatName, headDim: number): Codec | undefined => {
   return keysCoded;
 };
 
-const refsOf = (layout: Layout, one: Case) => {
+/** Places of one call, and its numbers. */
+export const refsOf = (layout: Layout, one: AttendSite) => {
   const { batch, context, pageTokens, form, heads, kvHeads, headDim } = one;
   const rows = batch * kvHeads;
   const pages = Math.ceil(context / pageTokens);
@@ -114,7 +115,8 @@ const refsOf = (layout: Layout, one: Case) => {
   };
 };
 
-const operationOf = (one: Case): AttendOperation => {
+/** Attention over KV of one stored form. */
+export const operationOf = (one: AttendSite): AttendOperation => {
   const raw = {
     ...attendOf({ ...one, elementBytes: ELEMENT_BYTES }),
     pageTokens: one.pageTokens,
@@ -132,13 +134,13 @@ const operationOf = (one: Case): AttendOperation => {
   };
 };
 
-const nameOf = ({ batch, context, heads, kvHeads, headDim, pageTokens, form }: Case): string =>
+const nameOf = ({ batch, context, heads, kvHeads, headDim, pageTokens, form }: AttendSite): string =>
   [
     `batch ${batch} context ${context} heads ${heads}/${kvHeads} x ${headDim} pages of ${pageTokens}`,
     ...(form === 'bf16' ? [] : [form]),
   ].join(' ');
 
-const siteOf = (bounds: Bounds, one: Case): Site => {
+const siteOf = (bounds: Bounds, one: AttendSite): Site => {
   const operation = operationOf(one);
   const bytes = operation.readBytes.hbm ?? 1;
   const copies = passesFor(bytes, bounds, 32);
@@ -160,11 +162,11 @@ const siteOf = (bounds: Bounds, one: Case): Site => {
   };
 };
 
-const casesOf = (): readonly Case[] => {
+const casesOf = (): readonly AttendSite[] => {
   const raw = (shape: Heads, batch: number, contexts: readonly number[], pageTokens = PAGE_TOKENS) =>
-    contexts.map((context): Case => ({ ...shape, batch, context, pageTokens, form: 'bf16' }));
+    contexts.map((context): AttendSite => ({ ...shape, batch, context, pageTokens, form: 'bf16' }));
   const coded = (form: FormatName, batch: number, contexts: readonly number[]) =>
-    contexts.map((context): Case => ({ ...LLAMA, batch, context, pageTokens: PAGE_TOKENS, form }));
+    contexts.map((context): AttendSite => ({ ...LLAMA, batch, context, pageTokens: PAGE_TOKENS, form }));
   return [
     ...[LLAMA, QWEN].flatMap((shape) => [
       ...[1, 4, 16, 64].flatMap((batch) => raw(shape, batch, even(256, 2 ** 19))),
@@ -185,12 +187,12 @@ const casesOf = (): readonly Case[] => {
       ...coded(form, 1, halfMore(512, 2 ** 14)),
       ...coded(form, 8, oneMore(512, 2 ** 17)),
       ...[320, 576, 1088, 2112, 4160, 8256].map(
-        (context): Case => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
+        (context): AttendSite => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
       ),
     ]),
     ...[1, 8].flatMap((batch) =>
       [40, 80, 320, 1280].map(
-        (context): Case => ({ ...LLAMA, batch, context, pageTokens: SMALL_PAGE, form: 'k8v4' }),
+        (context): AttendSite => ({ ...LLAMA, batch, context, pageTokens: SMALL_PAGE, form: 'k8v4' }),
       ),
     ),
     // Never more than what waits to be coded.
