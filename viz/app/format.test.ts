@@ -8,6 +8,7 @@ import {
   formatNumber,
   formatRatio,
   plural,
+  resourceLabel,
 } from './format.ts';
 
 it.each([
@@ -49,6 +50,11 @@ it('groups, counts and labels', () => {
   expect([plural(1, 'policy', 'policies'), plural(2, 'policy', 'policies')]).toEqual([
     '1 policy',
     '2 policies',
+  ]);
+  expect(['hbm', 'c2c.d2h', 'cores'].map(resourceLabel)).toEqual([
+    'HBM bandwidth',
+    'link out of the GPU',
+    'cores',
   ]);
   expect(boundaryLabel('dram->hbm')).toBe('DRAM → HBM');
 });

@@ -62,13 +62,15 @@ const resourceLabels: Readonly<Record<string, string>> = {
   d2h: 'link out of the GPU',
   host: 'host complex',
   nvme: 'NVMe',
+  cpu: 'host CPU',
   compute: 'GPU arithmetic',
   launch: 'kernel launches',
   latency: 'latency',
 };
 
-/** A resource of the model in words; unknown ones keep their own name. */
-export const resourceLabel = (resource: string): string => resourceLabels[resource] ?? resource;
+/** A resource of the model in words, of a link's its direction (`pcie.h2d`); unknown ones keep their own name. */
+export const resourceLabel = (resource: string): string =>
+  resourceLabels[resource.slice(resource.indexOf('.') + 1)] ?? resource;
 
 const tierLabels: Readonly<Record<string, string>> = {
   hbm: 'HBM',
