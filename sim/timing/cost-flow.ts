@@ -67,25 +67,24 @@ const demandsOf = (
   return demands;
 };
 
-/** The slowest of a work's bounds, and of what resources allow; and how long it would last by its own bounds alone. */
+/** The slowest of a work's bounds, and of what resources allow. */
 const slowestOf = (
   { resources }: Machine,
   bounds: readonly Bound[],
   timeRatio: number,
   taken: ResourceBytes,
-): Bound & { readonly lasting: number } => {
+): Bound => {
   let ns = 0;
   let label = 'latency';
   for (const bound of bounds) {
     const ownNs = bound.ns * timeRatio;
     if (ownNs > ns) [ns, label] = [ownNs, bound.label];
   }
-  const lasting = ns;
   for (const resource of resources) {
     const takenNs = (taken[resource.name] ?? 0) / resource.rateBytesPerNs;
     if (takenNs > ns) [ns, label] = [takenNs, resource.label];
   }
-  return { ns, label, lasting };
+  return { ns, label };
 };
 
 /** The cost of a piece of work: its slowest bound rules; ties go to the first. */
@@ -94,11 +93,10 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
   const taken = takenOf(machine, work.takes);
   const slowest = slowestOf(machine, work.bounds, timeRatio, taken);
   const amount = slowest.ns > 0 ? work.amount : 0;
-  // What a table takes off a flow that a resource holds up comes off the start instead: the two overlapped.
-  const ownNs =
-    timeRatio < 1
-      ? Math.max(0, work.fixedNs * timeRatio - (slowest.ns - slowest.lasting))
-      : work.fixedNs * timeRatio;
+  // A table scales the time of the whole. What it takes off (or adds to) a flow that a resource holds up comes off the
+  // start instead: the two overlapped.
+  const wholeNs = timeRatio * (work.fixedNs + slowestOf(machine, work.bounds, 1, taken).ns);
+  const ownNs = timeRatio === 1 ? work.fixedNs : Math.max(0, wholeNs - slowest.ns);
   const { hostNs = 0 } = work;
   const ahead = machine.launch.ahead === true && hostNs > 0;
   const fixedNs = ahead ? ownNs : Math.max(ownNs, hostNs - slowest.ns);

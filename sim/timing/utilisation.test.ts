@@ -5,6 +5,7 @@ import { loadProfile, loadStack } from '../hardware/load.ts';
 import type { Stack } from '../hardware/stack-schema.ts';
 import { costOf, resolveMachine } from './cost.ts';
 import { attendOf, gemmOf, selectOf } from './cost-cases.ts';
+import { toCost } from './cost-flow.ts';
 import { gemmCost } from './cost-kernels.ts';
 import { soloNs } from './operation-cost.ts';
 import { sizesOf } from './sizes.ts';
@@ -108,6 +109,33 @@ describe('attention over coded KV', () => {
     expect(time(coded(0.5, 0)) - (time(coded(1, 0)) + time(raw)) / 2).toBeGreaterThan(
       machine.decodeAttention.startNs / 2,
     );
+  });
+});
+
+describe('time over what a law says', () => {
+  const machine = resolveMachine(loadProfile('h100-sxm'), loadStack('kvtier-kernels'));
+  const { rateBytesPerNs } = machine.resources.find(({ name }) => name === 'hbm') ?? { rateBytesPerNs: 1 };
+  const ns = (timeRatio: number, boundNs: number) =>
+    soloNs(
+      toCost(machine, {
+        fixedNs: 8000,
+        amount: 1,
+        bounds: [{ label: 'hbm', ns: boundNs }],
+        takes: { hbm: 4000 * rateBytesPerNs },
+        trust: { errorRatio: 0.1, anchored: true },
+        inDomain: true,
+        timeRatio,
+      }),
+    );
+
+  it('scales the time of the whole, also where memory holds a flow up', () => {
+    for (const boundNs of [1000, 4000, 9000])
+      for (const timeRatio of [0.7, 0.999, 1.001, 1.5])
+        expect(ns(timeRatio, boundNs)).toBeCloseTo(timeRatio * ns(1, boundNs), 6);
+  });
+
+  it('makes nothing faster than memory', () => {
+    expect(ns(0.1, 1000)).toBeCloseTo(4000, 6);
   });
 });
 

@@ -23,7 +23,6 @@ const LOOSE: Partial<Record<SizeName, number>> = {
   queryRows: 0.05,
   turns: 0.05,
   writeShare: 0.05,
-  parts: 0.05,
   rows: 0.3,
   candidates: 0.3,
   way: 0.05,
