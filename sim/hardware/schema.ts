@@ -31,9 +31,14 @@ export const acceleratorSchema = z.strictObject({
   }),
   /** Period of small kernels, back to back: in a stream, and as nodes of a graph. */
   launch: z.strictObject({ streamNs: time, graphNs: time }),
-  /** start + max(flops / (computeEfficiency · peak), bytes / (memoryEfficiency · peak HBM)). */
+  /**
+   * start + max(flops / (computeEfficiency · peak), bytes / (memoryEfficiency · peak HBM)). Where it is known how blocks
+   * share a product: + token · turns for each token of its tile, where turns are the tiles of weights that a block
+   * finishes one after the other.
+   */
   gemm: z.strictObject({
     startNs: time,
+    tokenNs: time.optional(),
     memoryEfficiency: share,
     computeEfficiency: share,
     errorRatio: error,
@@ -58,12 +63,14 @@ export const acceleratorSchema = z.strictObject({
   prefillAttention: z.strictObject({ maxTflops: quantity, halfTokens: time, errorRatio: error }),
   /**
    * Scattered rows within HBM, as a share of the copy rate; `start` where it was measured; `row` = what a row takes at
-   * least, however short (memory opens a line of its own for it).
+   * least, however short (memory opens a line of its own for it); `cachedBytesPerNs` = what is gathered where the
+   * second-level cache keeps what is written.
    */
   gather: z.strictObject({
     rateRatio: share,
     startNs: time.optional(),
     rowNs: time.optional(),
+    cachedBytesPerNs: quantity.optional(),
     errorRatio: error,
   }),
   /** Radix select: start + passes · (pass + scan of the keys by the SMs that a row gets). */

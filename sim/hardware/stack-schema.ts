@@ -35,11 +35,24 @@ export const stackSchema = z.strictObject({
   /**
    * `tokenTiles`: tokens that a kernel takes at a time, ascending. A product of more than the largest is that of several
    * kernels, each reading the weights; fewer tokens take as long as the next tile. Absent = any number, in one kernel.
+   * `blocks`: how blocks share a tile's product, even stretches of all (tile of `rows` of weights, step of `depth` along
+   * them): `perUnit` blocks a multiprocessor, for each of the sizes.
    */
   gemm: z.strictObject({
     rateRatio: quantity,
-    tokenTiles: z.strictObject({ sizes: z.array(z.int().positive()).min(1), ...provenance }).optional(),
+    tokenTiles: z
+      .strictObject({
+        sizes: z.array(z.int().positive()).min(1),
+        depth: z.int().positive().optional(),
+        blocks: z.array(z.strictObject({ rows: z.int().positive(), perUnit: z.int().positive() })).optional(),
+        ...provenance,
+      })
+      .optional(),
   }),
+  /** Tile of the products that rebuild chosen tokens: a block takes one. Absent = work in any pieces. */
+  rebuild: z
+    .strictObject({ tokens: z.int().positive(), columns: z.int().positive(), ...provenance })
+    .optional(),
   /**
    * `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
    * the cache that it attends to, as one that grows by concatenation does; absent = never. `startNs`: what launching

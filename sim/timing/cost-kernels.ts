@@ -16,6 +16,7 @@ import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts'
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
+import { rebuildTurns } from './product-tiles.ts';
 import {
   gemmSizes,
   hostScoreWork,
@@ -25,6 +26,7 @@ import {
   streamingSizes,
   tiledProducts,
 } from './sizes.ts';
+import { productTurns } from './tiling.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -50,15 +52,17 @@ const productTime = (
   type: ElementType,
 ): ProductTime => {
   const { m, n, k, weightBytes } = product;
+  const { gemm } = machine;
   const timeRatio = timeRatioOf(machine.utilisation.gemm, gemmSizes(product));
+  const turns = productTurns(product, machine.tiling);
   const flops = 2 * m * n * k;
   const bytes = weightBytes + m * k * elementBytes + m * n * outputElementBytes(elementBytes);
   return {
     flops,
     bytes,
-    startNs: machine.gemm.startNs * timeRatio,
-    flopsNs: (flops / machine.gemm.flopsPerNs[type]) * timeRatio,
-    bytesNs: (bytes / machine.gemm.bytesPerNs) * timeRatio,
+    startNs: (gemm.startNs + turns * m * gemm.tokenNs) * timeRatio,
+    flopsNs: (flops / gemm.flopsPerNs[type]) * timeRatio,
+    bytesNs: (bytes / gemm.bytesPerNs) * timeRatio,
     inDomain: m <= 65_536 && n >= 256 && k >= 256 && n <= 262_144 && k <= 65_536,
   };
 };
@@ -123,6 +127,8 @@ interface Streamed extends Streaming {
   readonly farBytes?: number;
   /** Time over the roofline; default 1. */
   readonly timeRatio?: number;
+  /** Arithmetic that is done for each that is asked for, in whole tiles; default 1. */
+  readonly padding?: number;
   /** Names of the measured kernel that does it; the first that the stack knows rules. */
   readonly names: readonly string[];
   /** Sizes beside those of streaming. */
@@ -172,13 +178,22 @@ const tabulatedRatio = (machine: Machine, names: readonly string[], law: string,
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 export const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
-  const { readBytes, writeBytes, flops, matrixFlops = 0, farBytes = 0, timeRatio = 1, names } = work;
+  const {
+    readBytes,
+    writeBytes,
+    flops,
+    matrixFlops = 0,
+    farBytes = 0,
+    timeRatio = 1,
+    padding = 1,
+    names,
+  } = work;
   const law = lawOf(machine, names, timeRatio);
   const kernels = work.fused === true && law.name !== '' && law.name !== GENERAL ? 1 : work.kernels;
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const matrixNs = matrixFlops / law.matrixFlopsPerNs;
-  const computeNs = flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs;
+  const computeNs = padding * (flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs);
   return toCost(machine, {
     fixedNs:
       law.rowNs * (work.sizes?.rows ?? 0) +
@@ -205,16 +220,18 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
   const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call, rows } = operation;
   const names = [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, GENERAL];
   if (where === 'gpu') {
+    const { turns, padding } = rebuildTurns(operation, machine.tiling) ?? { padding: 1 };
     return streamedCost(machine, {
       readBytes: readBytes.hbm ?? 0,
       writeBytes: writeBytes.hbm ?? 0,
       farBytes: readBytes.dram ?? 0,
       flops,
       matrixFlops,
+      padding,
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
       fused: call !== undefined,
-      sizes: rows === undefined ? {} : { rows },
+      sizes: { ...(rows === undefined ? {} : { rows }), ...(turns === undefined ? {} : { turns }) },
       names,
     });
   }

@@ -53,6 +53,7 @@ export interface Machine extends SharedResources {
     readonly flopsPerNs: Readonly<Record<ElementType, number>>;
     readonly kernelsPerGemm: number;
     readonly passesPerGemm: number;
+    readonly tokenNs: number;
   };
   readonly decodeAttention: Trust &
     Ramp & {
@@ -71,6 +72,7 @@ export interface Machine extends SharedResources {
     readonly bytesPerNs: number;
     readonly startNs: number | null;
     readonly rowNs: number;
+    readonly cachedBytesPerNs: number;
   };
   readonly select: Trust & {
     readonly startNs: number;
@@ -168,6 +170,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
     gemm: {
       ...trustOf([gemm.startNs, gemm.memoryEfficiency, gemm.computeEfficiency], gemm.errorRatio),
       startNs: gemm.startNs.value,
+      tokenNs: gemm.tokenNs?.value ?? 0,
       bytesPerNs: Math.min(
         gemm.memoryEfficiency.value * hbm.peakBytesPerNs.value * stack.gemm.rateRatio.value,
         readRate,
@@ -201,6 +204,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       bytesPerNs: gather.rateRatio.value * hbm.copyBytesPerNs.value,
       startNs: gather.startNs?.value ?? null,
       rowNs: gather.rowNs?.value ?? 0,
+      cachedBytesPerNs: gather.cachedBytesPerNs?.value ?? Infinity,
     },
     select: {
       ...trustOf([stack.select], stack.select.errorRatio),

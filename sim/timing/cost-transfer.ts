@@ -12,6 +12,7 @@ import {
   type TierName,
 } from '../program/operation.ts';
 import { type Bound, dramBytes, hbmBytes, kernelStartNs, type ResourceBytes, toCost } from './cost-flow.ts';
+import { gatherCost, roundUp, type Shape, uncached } from './cost-gather.ts';
 import { scatteredRowsNs } from './cost-host.ts';
 import type { Machine } from './cost-machine.ts';
 import { isProcessor } from './machine.ts';
@@ -25,14 +26,6 @@ export type TransferOperation = FetchOperation | SpillOperation;
 const UNKNOWN_REGION_BYTES = 2 ** 30;
 /** Device block of an NVMe drive: smaller reads cost a whole one. */
 const NVME_BLOCK_BYTES = 4096;
-
-const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
-
-interface Shape {
-  readonly rows: number;
-  readonly rowBytes: number;
-  readonly bytes: number;
-}
 
 type Way = 'h2d' | 'd2h';
 
@@ -153,10 +146,6 @@ const uvaFlowNs = (machine: Machine, { rows, rowBytes }: Shape, spread: Spread):
   );
 };
 
-/** Bytes that reach memory of those that kernels write after `read` others: what the last cache holds does not, yet. */
-const uncached = ({ l2Bytes }: Machine, read: number, bytes: number): number =>
-  bytes * Math.min(1, (read + bytes) / l2Bytes);
-
 /** Zero-copy: a kernel reads (or writes) host memory directly, on the stream that it runs on. */
 const uvaCost = (machine: Machine, way: Way, shape: Shape, operation: TransferOperation): OperationCost => {
   const { uva, launch, link } = machine;
@@ -203,27 +192,6 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
     takes: linkTakes(machine, way, bytes, dramOneWay(machine, way, bytes) + dramBytes(machine, bytes, bytes)),
     trust: { ...link, errorRatio: cpu.errorRatio ?? link.errorRatio + 0.3 },
     inDomain: rowBytes >= 64,
-  });
-};
-
-/**
- * Scattered rows within HBM: whole sectors are read, payload is written. A buffer that is used again and again stays in
- * the L2 as far as the rows that pass through it leave room.
- */
-const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): OperationCost => {
-  const { gather, hbm, launch } = machine;
-  const read = rows * roundUp(rowBytes, hbm.sectorBytes);
-  const written = uncached(machine, read, bytes);
-  const flowNs = Math.max((read + written) / gather.bytesPerNs, rows * gather.rowNs);
-  return toCost(machine, {
-    fixedNs: gather.startNs ?? kernelStartNs(machine) + hbm.latencyNs,
-    timeRatio: timeRatioOf(machine.utilisation.rows, { rows, rowBytes }),
-    amount: bytes,
-    bounds: [{ label: 'hbm', ns: flowNs }],
-    takes: { hbm: hbmBytes(machine, read, written) },
-    trust: gather,
-    inDomain: rowBytes >= 64,
-    hostNs: launch.hostNs,
   });
 };
 

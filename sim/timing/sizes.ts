@@ -8,6 +8,7 @@ import type {
   ScoreOperation,
   SelectOperation,
 } from '../program/operation.ts';
+import { rebuildTurns } from './product-tiles.ts';
 import { selectBlocks } from './select-blocks.ts';
 import { type Attended, mergeBlock, splitOf, type Tiling } from './tiling.ts';
 
@@ -153,7 +154,12 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
         matrixFlops,
         kernels,
       });
-      return rows === undefined ? streaming : { ...streaming, rows };
+      const turns = rebuildTurns(operation, tiling)?.turns;
+      return {
+        ...streaming,
+        ...(rows === undefined ? {} : { rows }),
+        ...(turns === undefined ? {} : { turns }),
+      };
     }
     case 'append':
       return streamingSizes({ readBytes: 0, writeBytes: operation.bytes, flops: 0, kernels: 1 });

@@ -12,6 +12,8 @@ const tilingOf = (sms: number): Tiling => ({
   attendRows: { value: 16, alone: false },
   selectClusters: null,
   attendMerge: null,
+  productBlocks: null,
+  rebuildTile: null,
 });
 
 /** What every block reads, by its tokens one by one. */

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { WHOLE_ROWS } from '../../sim/timing/tiling.ts';
-import { ATTEND_MERGE } from './fit-machine.ts';
+import { ATTEND_MERGE } from './kernel-tiles.ts';
 
 const source = (name: string): string =>
   readFileSync(join(import.meta.dirname, '../../kernels/cuda', name), 'utf8');

@@ -4,13 +4,13 @@
  * left out, which tables take up only after that. Nothing here sees a policy.
  */
 import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
-import type { Stack } from '../../sim/hardware/stack-schema.ts';
 import { resolveMachine } from '../../sim/timing/cost.ts';
 import { type Constant, type MachineDescription, put, valueAt } from '../overlay.ts';
 import { predictNs } from '../predict-site.ts';
 import { measuredNs, type Samples, type SiteSamples } from '../samples.ts';
 import { keepShares } from './carry.ts';
 import type { AxisChoice } from './grid.ts';
+import { describeTiles } from './kernel-tiles.ts';
 import { type Law, lawsOf } from './laws.ts';
 import { regress } from './least-squares.ts';
 import { movingMachine } from './moving-machine.ts';
@@ -26,6 +26,7 @@ const LEAST_SPREAD = 0.02;
 const FIRST = {
   startNs: 3000,
   rowNs: 0.05,
+  cachedBytesPerNs: 2000,
   seekNs: 500,
   choiceNs: 5000,
   d2hLatencyNs: 5000,
@@ -33,6 +34,7 @@ const FIRST = {
   joinNs: 4000,
   listNs: 4000,
   turnNs: 3000,
+  tokenNs: 50,
   mergeNs: 2000,
   mergeRoundNs: 800,
   formNs: 500,
@@ -124,51 +126,6 @@ const pairsOf = ({ hardware, stack }: MachineDescription, sites: readonly SiteSa
   }));
 };
 
-/** Tokens that kernels take at a time: what kernels/cuda/gemm.cu and attend-kernel.cuh do; other backends' take any number. */
-const TOKEN_TILES = [8, 16, 32, 64];
-const ATTEND_TILES = { raw: 16, coded: 32 };
-/** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
-export const ATTEND_MERGE = {
-  parts: 8,
-  blocks: [
-    { headDim: 64, queryRows: 8, threads: 512 },
-    { headDim: 64, queryRows: 16, threads: 384 },
-    { headDim: 128, queryRows: 8, threads: 384 },
-    { headDim: 128, queryRows: 16, threads: 256 },
-    { headDim: 256, queryRows: 8, threads: 256 },
-  ],
-};
-
-type Mutable<T> = { -readonly [name in keyof T]: T[name] };
-
-const describeTiles = (
-  { stack }: MachineDescription,
-  { backend, clusters }: Samples['machine'],
-  { value: _, status: __, ...provenance }: Constant,
-): void => {
-  const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
-  const attention = stack.decodeAttention as Pick<
-    Mutable<Stack['decodeAttention']>,
-    'tileTokens' | 'tileRows' | 'merge'
-  >;
-  const select = stack.select as Mutable<Stack['select']>;
-  const stated = { status: 'measured', ...provenance } as const;
-  delete gemm.tokenTiles;
-  delete attention.tileTokens;
-  delete attention.tileRows;
-  delete attention.merge;
-  delete select.clusters;
-  if (backend !== 'cuda') {
-    attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
-    return;
-  }
-  gemm.tokenTiles = { sizes: TOKEN_TILES, ...stated, how: 'kernels/cuda/gemm.cu' };
-  attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
-  if (clusters !== undefined)
-    select.clusters = { values: [...clusters], ...stated, how: 'kernels/cuda/select.h' };
-  attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
-};
-
 /** Noise floor: each restart predicted by the one before it; null without a second one. */
 export const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
   const pairs = sites.flatMap(({ restartNs }) =>
@@ -224,6 +181,8 @@ export const fitMachine = (
       const first = FIRST[path.split('.').at(-1) as keyof typeof FIRST] ?? 1;
       if (valueAt(description, path) === undefined) put(description, path, constant('fitted')(first));
     }
+    for (const [path, value] of Object.entries(law.taken ?? {}))
+      put(description, path, constant('assumed', 'not told apart by what was measured')(value));
     const kept = shown.filter((site) => !isHeldOut(site));
     const left = shown.filter(isHeldOut);
     const tabulate = (from: readonly SiteSamples[], choices?: readonly AxisChoice[]) =>

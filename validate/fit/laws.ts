@@ -12,6 +12,8 @@ export interface Law {
   readonly name: string;
   /** Paths of the numbers, below { hardware, stack }; all positive. */
   readonly parameters: readonly string[];
+  /** Numbers that its sites don't tell from others, and what they are taken for. */
+  readonly taken?: Readonly<Record<string, number>>;
   /** Path of a parameter's upper bound, where physics sets one. */
   readonly atMost?: Readonly<Record<string, string>>;
   /** Where the 95th percentile of the error on sites left out goes. */
@@ -111,7 +113,9 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'rows gathered in HBM',
-    parameters: ['rateRatio', 'startNs', 'rowNs'].map((name) => `${ACCELERATOR}.gather.${name}`),
+    parameters: ['rateRatio', 'startNs', 'rowNs', 'cachedBytesPerNs'].map(
+      (name) => `${ACCELERATOR}.gather.${name}`,
+    ),
     errorPath: `${ACCELERATOR}.gather.errorRatio`,
     table: { name: 'rows', sizes: ['rows', 'rowBytes'] },
     shows: of('gather'),
@@ -134,7 +138,7 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'matrix products',
-    parameters: ['startNs', 'memoryEfficiency', 'computeEfficiency'].map(
+    parameters: ['startNs', 'tokenNs', 'memoryEfficiency', 'computeEfficiency'].map(
       (name) => `${ACCELERATOR}.gemm.${name}`,
     ),
     errorPath: `${ACCELERATOR}.gemm.errorRatio`,
@@ -169,6 +173,9 @@ const KERNEL_SIZES = [
   'writeShare',
   'parts',
 ] as const;
+
+/** Kernels whose tiles take longer than memory: what they would reach of its rate does not show. */
+const REBUILDING = ['delta-rebuild', 'low-rank-rebuild'];
 
 /** Laws of single codecs, and of all with a dot behind. */
 const CODED = /^(?:en|de)code\./;
@@ -205,13 +212,14 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
     'startNs',
     'rampNs',
     'rampBytes',
-    'rateRatio',
+    ...(REBUILDING.includes(name) ? [] : ['rateRatio']),
     'flopsRatio',
     ...(hasRows ? ['rowNs'] : []),
   ];
   return {
     name: `kernel ${name}`,
     parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
+    ...(REBUILDING.includes(name) ? { taken: { [`${path}.rateRatio`]: 1 } } : {}),
     errorPath: `${path}.errorRatio`,
     // What all codecs have in common; their own tables stand on it.
     table: CODED.test(`${name}.`) ? { name, sizes: ['bytes'] } : { name, sizes: KERNEL_SIZES, chosen: true },

@@ -87,6 +87,9 @@ export const describeProcessor = (
 const moved = (path: string): string =>
   path.replace(/^hardware\.link\.([hd]2[hd]BytesPerNs)$/, 'hardware.link.engine.$1');
 
+/** Numbers of kernels whose blocks share work as those of a GPU do. */
+const UNSHARED = /\.(?:(?:turn|merge|mergeRound)Ns|gemm\.tokenNs)$/;
+
 /** The law as a processor shows it; null where it has no such thing. */
 export const processorLaw = (law: Law): Law | null => {
   // Two copying threads share nothing but memory.
@@ -97,14 +100,11 @@ export const processorLaw = (law: Law): Law | null => {
       parameters: law.parameters.map(moved),
       atMost: Object.fromEntries(Object.entries(law.atMost ?? {}).map(([path]) => [moved(path), path])),
     };
-  // Plain cores compute on tiles, and may be slower than memory. Their threads share no rows in known stretches.
+  // Plain cores share no rows and no products in known stretches.
+  const { taken = {}, ...rest } = law;
+  const parameters = [...law.parameters, ...Object.keys(taken)].filter((path) => !UNSHARED.test(path));
+  // They compute on tiles, and may be slower than memory.
   if (law.name === 'decode attention')
-    return {
-      ...law,
-      parameters: [
-        ...law.parameters.filter((path) => !/\.(?:turn|merge|mergeRound)Ns$/.test(path)),
-        `${ACCELERATOR}.prefillAttention.maxTflops`,
-      ],
-    };
-  return law;
+    return { ...rest, parameters: [...parameters, `${ACCELERATOR}.prefillAttention.maxTflops`] };
+  return { ...rest, parameters };
 };

@@ -1,0 +1,66 @@
+/**
+ * What kvtier's own kernels take at a time and how their blocks share work, as their sources state it: put into the stack of
+ * a machine that they were measured on, so that laws and tables step where kernels do.
+ */
+import type { Stack } from '../../sim/hardware/stack-schema.ts';
+import type { Constant, MachineDescription } from '../overlay.ts';
+import type { Samples } from '../samples.ts';
+
+/** Tokens that kernels take at a time: what kernels/cuda/gemm.cu and attend-kernel.cuh do; other backends' take any number. */
+const TOKEN_TILES = [8, 16, 32, 64];
+/** Weights of a warp's step, rows of a tile of weights and blocks of a multiprocessor, for each tile of tokens. */
+const PRODUCT_BLOCKS = {
+  depth: 128,
+  blocks: [
+    { rows: 16, perUnit: 2 },
+    { rows: 16, perUnit: 2 },
+    { rows: 32, perUnit: 1 },
+    { rows: 32, perUnit: 1 },
+  ],
+};
+const REBUILD_TILE = { tokens: 128, columns: 128 };
+const ATTEND_TILES = { raw: 16, coded: 32 };
+/** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
+export const ATTEND_MERGE = {
+  parts: 8,
+  blocks: [
+    { headDim: 64, queryRows: 8, threads: 512 },
+    { headDim: 64, queryRows: 16, threads: 384 },
+    { headDim: 128, queryRows: 8, threads: 384 },
+    { headDim: 128, queryRows: 16, threads: 256 },
+    { headDim: 256, queryRows: 8, threads: 256 },
+  ],
+};
+
+type Mutable<T> = { -readonly [name in keyof T]: T[name] };
+
+/** States it in the description's stack, in place of what stands there; `stated` says where and when. */
+export const describeTiles = (
+  { stack }: MachineDescription,
+  { backend, clusters }: Samples['machine'],
+  { value: _, status: __, ...provenance }: Constant,
+): void => {
+  const gemm = stack.gemm as { tokenTiles?: Stack['gemm']['tokenTiles'] };
+  const attention = stack.decodeAttention as Pick<
+    Mutable<Stack['decodeAttention']>,
+    'tileTokens' | 'tileRows' | 'merge'
+  >;
+  const select = stack.select as Mutable<Stack['select']>;
+  const stated = { status: 'measured', ...provenance } as const;
+  delete (stack as Mutable<Stack>).rebuild;
+  delete gemm.tokenTiles;
+  delete attention.tileTokens;
+  delete attention.tileRows;
+  delete attention.merge;
+  delete select.clusters;
+  if (backend !== 'cuda') {
+    attention.tileRows = { value: 4, alone: true, ...stated, how: 'kernels/cpu/attend-tile.h' };
+    return;
+  }
+  gemm.tokenTiles = { sizes: TOKEN_TILES, ...PRODUCT_BLOCKS, ...stated, how: 'kernels/cuda/gemm.cu' };
+  (stack as Mutable<Stack>).rebuild = { ...REBUILD_TILE, ...stated, how: 'kernels/cuda/tile-product.h' };
+  attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
+  if (clusters !== undefined)
+    select.clusters = { values: [...clusters], ...stated, how: 'kernels/cuda/select.h' };
+  attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
+};
