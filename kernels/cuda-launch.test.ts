@@ -10,8 +10,8 @@ const sources = readdirSync(folder)
   .filter((name) => /\.(cu|cuh|h)$/.test(name) && !OWN.includes(name))
   .map((name) => ({ name, text: readFileSync(join(folder, name), 'utf8') }));
 
-/** The kernel's first statement; what asks for memory to be brought into the cache (`fetch_ahead`) may stand before. */
-const FIRST = /__global__[^;{]*\{\s*(?:const auto guess = fetch_ahead<[^;]*;\s*)?([^\n;]*;)/g;
+/** The kernel's first statement; what asks for memory to be brought into the cache (`fetch_…`) may stand before. */
+const FIRST = /__global__[^;{]*\{\s*(?:(?:const auto guess = )?fetch_\w+[(<][^;]*;\s*)?([^\n;]*;)/g;
 
 it('begins by waiting for the kernel before', () => {
   const kernels = sources.flatMap(({ name, text }) =>

@@ -16,15 +16,38 @@ struct Appends {
   int64_t page_stride;
 };
 
+// What a thread moves, and where its slot stands.
+struct Word {
+  const uint4* from;
+  const uint32_t* slot;
+  uint32_t at;  // in its row
+  bool there;
+
+  __device__ explicit Word(const Appends& a) {
+    const int64_t word = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    from = (blockIdx.y == 0 ? a.k : a.v) + word;
+    slot = a.slots + word / a.row_words;
+    at = word % a.row_words;
+    there = word < a.words;
+  }
+};
+
+// Beside the end of the kernel before, whose own reads of memory these would else stand behind.
+__device__ __forceinline__ void fetch_inputs(const Appends& a) {
+  const Word word(a);
+  if (word.there) fetch_line(word.slot), fetch_line(word.from);
+}
+
 __global__ void append_rows(Appends a) {
+  fetch_inputs(a);
   begin_kernel();
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (at >= a.words) return;
-  const uint32_t slot = a.slots[at / a.row_words];
+  const Word word(a);
+  if (!word.there) return;
+  const uint32_t slot = *word.slot;
   if (slot == ~0u) return;
   uint4* const page = reinterpret_cast<uint4*>(a.pool + slot / a.page_tokens * a.page_stride);
   const uint32_t row = slot % a.page_tokens + (blockIdx.y == 0 ? 0 : a.page_tokens);
-  page[row * a.row_words + at % a.row_words] = (blockIdx.y == 0 ? a.k : a.v)[at];
+  page[row * a.row_words + word.at] = *word.from;
 }
 
 kvt_status append(const CudaCall& call) {

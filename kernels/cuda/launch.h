@@ -52,11 +52,13 @@ void launch_kernel(const CudaCall& call, void (*kernel)(P...), const LaunchShape
   call.behind_kernel = call.overlaps;
 }
 
-// What the kernel before has written is there after this; the next one may come onto the processors from here on.
+// What the kernels before have written is there after this. The next kernel may come onto the processors before this one
+// waits: it waits itself, for this one's end and so for all ends before, and a short kernel between two long ones doesn't keep
+// the second from coming up beside the end of the first.
 __device__ __forceinline__ void begin_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
@@ -67,6 +69,9 @@ __device__ __forceinline__ void fetch_to_cache(const void* from, uint32_t bytes)
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 #endif
 }
+
+// The same for the line that an address lies in. Goes out at once, where fetch_to_cache() waits for the kernel before to end.
+__device__ __forceinline__ void fetch_line(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at) : "memory"); }
 
 }  // namespace kvt
 #endif
