@@ -1,7 +1,8 @@
 // What decode attention knows before the kernel in front of it has ended (launch.h): where its first pages probably lie.
 // They are brought into the L2 cache meanwhile, since memory would else stand idle from where that one's blocks end apart
 // until this one has found its pages; and their loads need not wait for the tables, which are read beside them. Raw pages.
-// Source: PTX ISA, cp.async.bulk.prefetch.
+// Line by line: a bulk prefetch waits for the kernel in front to end (measured on an H100).
+// Source: PTX ISA, prefetch.
 #ifndef KVTIER_ATTEND_AHEAD_CUH
 #define KVTIER_ATTEND_AHEAD_CUH
 
@@ -10,11 +11,23 @@
 
 namespace kvt {
 
-// Bytes a block; those of all blocks are half of an H100's cache.
-constexpr uint32_t kBytesAhead = 192 << 10;
+// Bytes a block at most, half of an H100's cache in all blocks; never more than the first half of what a block reads, which
+// else stands behind its own prefetches, and nothing where that is little.
+constexpr uint32_t kMostAhead = 192 << 10;
+constexpr uint32_t kLeastAhead = 48 << 10;
+constexpr uint32_t kLine = 128;
 
-// Blocks with less than so many times that much to read do without: what they gain is less than what it costs.
-constexpr uint32_t kLeastShares = 3;
+// What a block reads before its pages: the probes of its search for its row, and, where rows are about as long as each
+// other, that row's place and queries.
+__device__ __forceinline__ void fetch_first(const AttendArguments& a) {
+  if (threadIdx.x >= 32) return;
+  const uint32_t probe = min(threadIdx.x * ((a.rows + 31) / 32), a.rows - 1);
+  const uint32_t row = static_cast<uint32_t>(static_cast<uint64_t>(a.rows) * blockIdx.x / gridDim.x);
+  for (const uint32_t at : {probe, row}) fetch_line(a.offsets + at), fetch_line(a.tokens + at);
+  const uint32_t bytes = static_cast<uint32_t>(a.group * a.shape.dim * sizeof(uint16_t));
+  const char* const queries = reinterpret_cast<const char*>(a.q) + static_cast<uint64_t>(row) * bytes;
+  for (uint32_t at = kLine * threadIdx.x; at < bytes; at += kLine * 32) fetch_line(queries + at);
+}
 
 // Fetches a block's first pages, and returns where its warp's first tile lies if all stays as it is. What is read here may
 // be written meanwhile: no more than an address within the pool comes of it, and it is read past the first cache, so that
@@ -30,7 +43,9 @@ __device__ __forceinline__ Places<Store::kTiles> fetch_ahead(const AttendArgumen
   const uint64_t first = from / a.page_tokens, last = min(static_cast<uint64_t>(entries), to / a.page_tokens);
   const auto page_at = [&](uint64_t entry) { return __ldcg(a.table + min(entry, static_cast<uint64_t>(entries - 1))); };
   const uint32_t bytes = static_cast<uint32_t>(a.page_stride);
-  guess.some = first < last && (last - first) * bytes >= kLeastShares * kBytesAhead;
+  const uint32_t ahead =
+      first < last ? static_cast<uint32_t>(min(uint64_t{kMostAhead}, (last - first) * bytes / 2)) : 0;
+  guess.some = ahead >= kLeastAhead;
   if (!guess.some) return guess;
 #pragma unroll
   for (int t = 0; t < Store::kTiles; t++) {
@@ -40,9 +55,12 @@ __device__ __forceinline__ Places<Store::kTiles> fetch_ahead(const AttendArgumen
     guess.page[t] = min(page_at(entry), a.ahead_pages - 1);
   }
   if (blockIdx.y > 0) return guess;
-  for (uint64_t i = threadIdx.x; (i + 1) * bytes <= kBytesAhead; i += blockDim.x) {
-    const uint32_t page = page_at(first + i);
-    if (page < a.ahead_pages) fetch_to_cache(a.pool + page * a.page_stride, bytes);
+  fetch_first(a);
+  const uint32_t lines = bytes / kLine, all = ahead / bytes * lines;
+#pragma unroll 4
+  for (uint32_t i = threadIdx.x; i < all; i += blockDim.x) {
+    const uint32_t page = page_at(first + i / lines);
+    if (page < a.ahead_pages) fetch_line(a.pool + page * a.page_stride + kLine * (i % lines));
   }
   return guess;
 }
