@@ -1,5 +1,6 @@
-// Worker threads: a range is cut into chunks that the workers and the caller take in turn. Which thread takes a chunk
-// varies, the chunks do not. A call waits for the workers that took part, not for those that were still asleep.
+// Worker threads: a range is cut into chunks that the workers and the caller take in turn, smaller ones towards its end.
+// Which thread takes a chunk varies, the chunks do not. A call waits for the workers that took part, not for those that
+// were still asleep.
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -14,8 +15,9 @@
 namespace kvt {
 namespace {
 
-// As many chunks a thread as keep the last ones to finish short beside the whole.
-constexpr int64_t kChunksAThread = 8;
+// As many chunks a thread of what is left, so that the last ones are short and threads end together; of the whole no more
+// than so many, so that chunks stay long beside the taking of one.
+constexpr int64_t kChunksAThread = 8, kMostChunksAThread = 64;
 // How long a worker looks for more work before it sleeps: waking it takes the processor tens of microseconds.
 constexpr int64_t kSpinNs = 50'000;
 
@@ -47,7 +49,7 @@ class Pool final : public Threads {
     const std::lock_guard<std::mutex> one_at_a_time(turn_);
     body_ = &body;
     count_ = count;
-    chunk_ = std::max<int64_t>(1, count / (kChunksAThread * this->count()));
+    least_ = std::max<int64_t>(1, count / (kMostChunksAThread * this->count()));
     next_ = 0;
     gate_ = kOpen;
     ring();
@@ -79,8 +81,12 @@ class Pool final : public Threads {
   void take() {
     try {
       run_guarded([this] {
-        for (int64_t from = next_.fetch_add(chunk_); from < count_; from = next_.fetch_add(chunk_))
-          (*body_)(from, std::min(from + chunk_, count_));
+        for (int64_t from = next_; from < count_;) {
+          const int64_t to = std::min(count_, from + std::max(least_, (count_ - from) / (kChunksAThread * count())));
+          if (!next_.compare_exchange_weak(from, to)) continue;
+          (*body_)(from, to);
+          from = next_;
+        }
       });
     } catch (...) {
       const std::lock_guard<std::mutex> lock(error_lock_);
@@ -130,7 +136,7 @@ class Pool final : public Threads {
   std::exception_ptr error_;
   const std::function<void(int64_t, int64_t)>* body_ = nullptr;
   int64_t count_ = 0;
-  int64_t chunk_ = 1;
+  int64_t least_ = 1;
   // Each on a cache line of its own: all threads write the first two and read the others.
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint32_t> gate_{0};
