@@ -13,7 +13,11 @@ constexpr int64_t kLeastRun = 32;
 constexpr int64_t kRunsAThread = 8;
 
 // Tokens [from, to) of a row.
-void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const Scratch& scratch, const Sums& sums) {
+struct Run {
+  int64_t row, from, to;
+};
+
+void begin_sums(const Attention& a, int64_t row, const Scratch& scratch, const Sums& sums) {
   const uint16_t* queries = reinterpret_cast<const uint16_t*>(a.q) + row * a.group * a.dim;
   for (int h = 0; h < a.group; h++) {
     std::fill(scratch.q + h * a.width + a.dim, scratch.q + (h + 1) * a.width, 0.0f);
@@ -24,24 +28,32 @@ void attend_run(const Attention& a, int64_t row, int64_t from, int64_t to, const
   std::fill(sums.o, sums.o + heads * a.width, 0.0f);
   std::fill(sums.most, sums.most + heads, -INFINITY);
   std::fill(sums.sum, sums.sum + heads, 0.0f);
-  Tile now, next;
-  if (from < to && !locate(a, row, from, to, next)) return;
-  coming(a, next, 0).fetch_all();
-  for (int64_t first = from; first < to; first += a.tile) {
+}
+
+void attend_one(const Attention& a, const Tile& now, const Tile& next, const Scratch& scratch, const Sums& sums) {
+  if (reads_direct(a)) return attend_tile(a, now, next, Direct{now.keys}, Direct{now.values}, scratch, sums);
+  for (int t = 0; t < now.tokens; t++) {
+    for (float* to_pad : {scratch.k + t * a.width, scratch.v + t * a.width})
+      std::fill(to_pad + a.dim, to_pad + a.width, 0.0f);
+    decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
+    decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
+  }
+  attend_tile(a, now, next, Decoded{scratch.k, a.width}, Decoded{scratch.v, a.width}, scratch, sums);
+}
+
+// A run, and where it ends the first tile of the run after it (none: no tokens), which is asked for meanwhile: short
+// runs would wait for their first tokens each. `now` holds the run's first tile, then that of the one after it.
+void attend_run(const Attention& a, const Run& run, const Run& after, const Scratch& scratch, const Sums& sums,
+                Tile& now) {
+  begin_sums(a, run.row, scratch, sums);
+  for (int64_t first = run.from; first < run.to; first += a.tile) {
+    Tile next;
+    const bool goes_on = first + a.tile < run.to;
+    const Run& coming = goes_on ? run : after;
+    const int64_t at = goes_on ? first + a.tile : after.from;
+    if (at < coming.to && !locate(a, coming.row, at, coming.to, next)) return;
+    attend_one(a, now, next, scratch, sums);
     now = next;
-    next.tokens = 0;
-    if (first + a.tile < to && !locate(a, row, first + a.tile, to, next)) return;
-    if (reads_direct(a)) {
-      attend_tile(a, now, next, Direct{now.keys}, Direct{now.values}, scratch, sums);
-      continue;
-    }
-    for (int t = 0; t < now.tokens; t++) {
-      for (float* to_pad : {scratch.k + t * a.width, scratch.v + t * a.width})
-        std::fill(to_pad + a.dim, to_pad + a.width, 0.0f);
-      decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
-      decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
-    }
-    attend_tile(a, now, next, Decoded{scratch.k, a.width}, Decoded{scratch.v, a.width}, scratch, sums);
   }
 }
 
@@ -133,10 +145,8 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   return check_rows(call, a);
 }
 
-// A quarter of a run at most: its first tile is asked for only as it begins.
-int tile_of(const Attention& a, int64_t run_tokens) {
-  if (!reads_direct(a) || a.group > kHeadsAtOnce) return kDecodedTile;
-  return static_cast<int>(std::clamp<int64_t>(run_tokens / 4 / kDecodedTile * kDecodedTile, kDecodedTile, kDirectTile));
+int tile_of(const Attention& a) {
+  return reads_direct(a) && a.group <= kHeadsAtOnce ? kDirectTile : kDecodedTile;
 }
 
 kvt_status attend(const CpuCall& call) {
@@ -147,7 +157,7 @@ kvt_status attend(const CpuCall& call) {
   int64_t all = 0;
   for (int64_t row = 0; row < a.rows; row++) all += a.tokens[row];
   const int64_t length = padded(std::max<int64_t>(kLeastRun, all / (kRunsAThread * call.threads.count()) + 1), kDecodedTile);
-  a.tile = tile_of(a, std::min(length, all / a.rows));
+  a.tile = tile_of(a);
   std::unique_ptr<int64_t[]> first(new (std::nothrow) int64_t[a.rows + 1]);
   if (first == nullptr)
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
@@ -162,17 +172,33 @@ kvt_status attend(const CpuCall& call) {
   std::atomic<bool> starved = false;
   std::atomic<int64_t> outside = -1;
   a.outside = &outside;
-  call.threads.run(runs, [&](int64_t from, int64_t to) {
+  const auto run_at = [&](int64_t i) {
+    if (i >= runs) return Run{};
+    const int64_t row = std::upper_bound(first.get(), first.get() + a.rows, i) - first.get() - 1;
+    const int64_t start = (i - first[row]) * length;
+    return Run{row, start, std::min<int64_t>(a.tokens[row], start + length)};
+  };
+  // Threads take runs one by one, each one ahead of the one that it is at.
+  std::atomic<int64_t> taken = 0;
+  call.threads.run(std::min<int64_t>(runs, call.threads.count()), [&](int64_t, int64_t) {
     const Scratch scratch(a);
     if (scratch.q == nullptr) {
       starved = true;
       return;
     }
-    for (int64_t run = from; run < to; run++) {
-      const int64_t row = std::upper_bound(first.get(), first.get() + a.rows, run) - first.get() - 1;
-      const int64_t start = (run - first[row]) * length;
-      const int64_t end = std::min<int64_t>(a.tokens[row], start + length);
-      attend_run(a, row, start, end, scratch, sums_at(a, memory, run));
+    Tile now;
+    int64_t i = taken++;
+    Run run = run_at(i);
+    if (run.from < run.to && !locate(a, run.row, run.from, run.to, now)) return;
+    coming(a, now, 0).fetch_all();
+    while (i < runs) {
+      const int64_t next = taken++;
+      const Run after = run_at(next);
+      attend_run(a, run, after, scratch, sums_at(a, memory, i), now);
+      // A run without tokens asks for nothing.
+      if (run.from >= run.to && after.from < after.to && !locate(a, after.row, after.from, after.to, now)) return;
+      run = after;
+      i = next;
     }
   });
   if (starved) return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for a thread's tile");
