@@ -63,7 +63,10 @@ export interface RunOptions {
   readonly perCall?: boolean;
   /** Records the list once and replays it (CUDA graph), where every call of it allows that; default false. */
   readonly graph?: boolean;
-  /** Puts this many bytes of other memory through the cache between runs, outside the timed region; default 0. */
+  /**
+   * Puts this many bytes of other memory through the cache between runs, outside the timed region; default 0. Where it is not
+   * 0 and threads of a GPU's host take part, other memory passes through the host's caches as well.
+   */
   readonly flushBytes?: number;
 }
 

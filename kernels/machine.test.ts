@@ -7,7 +7,7 @@ import { afterAll, expect, it } from 'vitest';
 import { describeNative, missing, openCpu } from '../test/native.ts';
 import type { Backend, Fill } from './backend.ts';
 import type { Call, Stream, Tier } from './calls.ts';
-import { TIERS } from './calls.ts';
+import { ROW_MODES, TIERS } from './calls.ts';
 import { ofBf16, ofF16 } from './floats.ts';
 
 const opened: Backend[] = [];
@@ -111,6 +111,30 @@ describeNative('memory of the CPU machine', () => {
         expect(Buffer.compare(await backend.read(target, 0, SIZE), to)).toBe(0);
       });
     await fc.assert(fc.asyncProperty(shape, run), { ...seeded, numRuns: 150 });
+  });
+
+  it.each([
+    [9000, 100],
+    [700, 1000],
+    [5, 200_003],
+  ])('packs %i rows of %i bytes by threads that share them', async (rows, rowBytes) => {
+    const backend = await open({ threads: 3 });
+    const count = 2 * rows;
+    const from = Uint8Array.from({ length: count * rowBytes }, (_, i) => Math.imul(i, 0x9e3779b1) >>> 24);
+    const index = Uint32Array.from({ length: rows }, (_, i) => Math.imul(i, 7919) % count);
+    const sizes = { source: from.length, index: 4 * rows, target: rows * rowBytes, staging: rows * rowBytes };
+    const buffers = Object.fromEntries(
+      Object.entries(sizes).map(([name, bytes]) => [name, backend.allocate('dram', bytes)]),
+    );
+    await backend.write(buffers.source, 0, from);
+    await backend.write(buffers.index, 0, index);
+    const mode = ROW_MODES.indexOf('staged');
+    const ints = { rows, rowBytes, sourceStride: rowBytes, targetStride: rowBytes, mode, units: 0 };
+    await backend.run([call('gather', buffers, ints, 'h2d')], { warmups: 0, repeats: 1 });
+    const wanted = new Uint8Array(rows * rowBytes);
+    for (const [i, row] of index.entries())
+      wanted.set(from.subarray(row * rowBytes, (row + 1) * rowBytes), i * rowBytes);
+    expect(Buffer.compare(await backend.read(buffers.target, 0, wanted.length), wanted)).toBe(0);
   });
 });
 

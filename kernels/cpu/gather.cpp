@@ -1,5 +1,5 @@
 // Gather of rows by an index; arguments in calls/gather.ts.
-#include "rows.h"
+#include "packing.h"
 
 namespace {
 
@@ -17,7 +17,13 @@ kvt_status gather(const CpuCall& call) {
   if (mode != KVT_ROWS_STAGED) return move_rows("gather", from, to, rows, bytes, dma, call.io);
   const Rows staging = rows_of(call, KVT_GATHER_REF_STAGING, bytes);
   if (staging.memory == nullptr) return fail(KVT_INVALID, "gather: mode staged needs staging, in memory");
-  if (const kvt_status status = move_rows("gather", from, staging, rows, bytes, call.host, call.io)) return status;
+  if (from.file != nullptr) {
+    if (const kvt_status status = move_rows("gather", from, staging, rows, bytes, call.host, call.io)) return status;
+  } else if (rows > 0 && bytes > 0) {
+    if (const kvt_status status = check_rows("gather", "source", from, rows, bytes)) return status;
+    if (const kvt_status status = check_rows("gather", "staging", staging, rows, bytes)) return status;
+    pack_rows(PackingPlan::of(rows, bytes, 1), from, staging.memory, call.host, [](int) {});
+  }
   return move_rows("gather", staging, to, rows, bytes, dma, call.io);
 }
 

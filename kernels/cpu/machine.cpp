@@ -91,21 +91,10 @@ kvt_status resolve(kvt_context* context, const kvt_call& call, int32_t at, Resol
   return KVT_OK;
 }
 
-// Puts other memory through the caches. It is read, as weights are between two visits of a layer's KV: lines that were
-// written would have to go back to memory in the time of what comes next.
-void flush_caches(kvt_context* context, uint64_t bytes) {
-  if (context->flush.size() < bytes) context->flush.resize(bytes);
-  workers_of(*context->streams).run(static_cast<int64_t>(bytes / kCacheLine), [&](int64_t from, int64_t to) {
-    uint64_t sum = 0;
-    for (int64_t line = from; line < to; line++) sum += static_cast<uint8_t>(context->flush[line * kCacheLine]);
-    context->flushed += sum;
-  });
-}
-
 kvt_status run_list(kvt_context* context, const std::vector<Resolved>& calls, const kvt_run_options& options,
                     kvt_run_times* times) {
   const auto flush = [&] {
-    if (options.flush_bytes > 0) flush_caches(context, options.flush_bytes);
+    if (options.flush_bytes > 0) context->others.pass(options.flush_bytes, workers_of(*context->streams));
   };
   for (int32_t repeat = -options.warmups; repeat < options.repeats; repeat++) {
     flush();

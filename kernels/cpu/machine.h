@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "caches.h"
 #include "common.h"
 
 namespace kvt {
@@ -73,8 +74,7 @@ struct kvt_context {
   kvt::StreamsPointer streams;
   std::unordered_map<int32_t, std::unique_ptr<kvt::Buffer>> buffers;
   int32_t next = 0;
-  std::vector<char> flush;
-  std::atomic<uint64_t> flushed{0};
+  kvt::OtherMemory others;
 };
 
 #endif

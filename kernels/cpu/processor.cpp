@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "caches.h"
 #include "json.h"
 #include "machine.h"
 
@@ -30,23 +31,6 @@ std::vector<std::string> cpuinfo(const char* key) {
   }
   std::fclose(file);
   return values;
-}
-
-// Bytes of a cache level as the operating system tells, 0 where it does not.
-uint64_t cache_bytes(int level) {
-#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
-  const long bytes = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
-  if (bytes > 0) return static_cast<uint64_t>(bytes);
-#endif
-  char path[96];
-  std::snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", level);
-  std::FILE* file = std::fopen(path, "r");
-  unsigned long kib = 0;
-  if (file != nullptr) {
-    if (std::fscanf(file, "%lu", &kib) != 1) kib = 0;
-    std::fclose(file);
-  }
-  return kib * 1024;
 }
 
 int cores() {
@@ -89,7 +73,7 @@ kvt_status put(const std::string& text, char* json, size_t capacity) {
 
 std::string describe() {
   const std::vector<std::string> models = cpuinfo("model name");
-  const uint64_t last_level = std::max(cache_bytes(2), cache_bytes(3));
+  const uint64_t last_level = last_level_bytes();
   std::string kernels;
   for (int32_t kernel = 0; kernel < KVT_KERNELS; kernel++)
     if (cpu_kernel_entry(kernel).function[0] != nullptr)

@@ -7,9 +7,7 @@
 #include <cinttypes>
 #include <cstring>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
+#include "stream-copy.h"
 
 namespace kvt {
 namespace {
@@ -22,33 +20,6 @@ constexpr int64_t kAheadBytes = 4096;
 constexpr int64_t kMostRowsAhead = 32;
 constexpr int64_t kPrefetchBytes = 512;
 constexpr int64_t kFilePiece = 1 << 20;
-
-void stream_copy(char* to, const char* from, int64_t bytes) {
-#if defined(__SSE2__)
-  const int64_t head = std::min<int64_t>(bytes, (-reinterpret_cast<intptr_t>(to)) & 63);
-  std::memcpy(to, from, static_cast<size_t>(head));
-  int64_t at = head;
-  for (; at + 64 <= bytes; at += 64) {
-    const __m128i* in = reinterpret_cast<const __m128i*>(from + at);
-    __m128i* out = reinterpret_cast<__m128i*>(to + at);
-    const __m128i a = _mm_loadu_si128(in), b = _mm_loadu_si128(in + 1);
-    const __m128i c = _mm_loadu_si128(in + 2), d = _mm_loadu_si128(in + 3);
-    _mm_stream_si128(out, a);
-    _mm_stream_si128(out + 1, b);
-    _mm_stream_si128(out + 2, c);
-    _mm_stream_si128(out + 3, d);
-  }
-  std::memcpy(to + at, from + at, static_cast<size_t>(bytes - at));
-#else
-  std::memcpy(to, from, static_cast<size_t>(bytes));
-#endif
-}
-
-void fence() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
-}
 
 int64_t place(const Rows& side, int64_t row) { return (side.index == nullptr ? row : side.index[row]) * side.stride; }
 
@@ -69,7 +40,7 @@ void move_in_memory(const Rows& from, const Rows& to, int64_t begin, int64_t end
     else
       std::memcpy(target, source, static_cast<size_t>(bytes));
   }
-  if (stream) fence();
+  if (stream) stream_fence();
 }
 
 kvt_status move_piece(const Rows& from, const Rows& to, int64_t source, int64_t target, int64_t bytes) {
@@ -135,7 +106,7 @@ kvt_status move_rows(const char* kernel, const Rows& from, const Rows& to, int64
     threads.run(rows * bytes, [&](int64_t begin, int64_t end) {
       if (stream) {
         stream_copy(to.memory + begin, from.memory + begin, end - begin);
-        fence();
+        stream_fence();
       } else {
         std::memcpy(to.memory + begin, from.memory + begin, static_cast<size_t>(end - begin));
       }

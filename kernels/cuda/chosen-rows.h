@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "../cpu/rows.h"
+#include "../cpu/packing.h"
 #include "dma.h"
 #include "rows.h"
 
@@ -24,9 +24,38 @@ inline Rows host_rows(void* memory, uint64_t bytes, int64_t stride, const uint32
   return {static_cast<char*>(memory), nullptr, 0, bytes, stride, index};
 }
 
-// The host packs the chosen rows of a gather piece by piece while the copy engine sends what is packed, and distributes
-// those of a scatter once they have come. A piece takes the link about as long as it takes to begin a copy four times.
-constexpr int64_t kPieceBytes = 1 << 20;
+// The host packs the chosen rows of a gather piece by piece while the copy engine sends what is packed.
+inline kvt_status gather_staged(const CudaCall& call, const char* name, const RowJob& job, int64_t row_bytes,
+                                const Rows& pool, char* staging) {
+  const PackingPlan plan = PackingPlan::of(job.rows, row_bytes, kHostPieces);
+  kvt_status status =
+      call.on_host([=](const HostSide& host) { pack_rows(plan, pool, staging, host.threads, host.done); });
+  for (int piece = 0; piece < plan.pieces() && status == KVT_OK; piece++) {
+    status = call.after_host(piece);
+    if (status == KVT_OK)
+      status = copy_2d(call, name, job.target + plan.first_row[piece] * job.target_stride, job.target_stride,
+                       staging + plan.place_of(piece), row_bytes, row_bytes, plan.rows_of(piece));
+  }
+  return status;
+}
+
+// Fewer bytes are distributed before other threads have seen that there is something to do, and don't wait for packing.
+constexpr int64_t kAloneBytes = 256 << 10;
+
+// The host distributes the rows of a scatter once they have come.
+inline kvt_status scatter_staged(const CudaCall& call, const char* name, const RowJob& job, int64_t row_bytes,
+                                 const Rows& pool, char* staging) {
+  kvt_status status = copy_2d(call, name, staging, row_bytes, job.source, job.source_stride, row_bytes, job.rows);
+  if (status != KVT_OK) return status;
+  const Rows come = host_rows(staging, static_cast<uint64_t>(job.rows * row_bytes), row_bytes, nullptr);
+  status = call.on_host([=, rows = job.rows](const HostSide& host) {
+    static const std::unique_ptr<Threads> alone = make_threads(1);
+    Threads& threads = rows * row_bytes <= kAloneBytes ? *alone : host.threads;
+    move_rows(name, come, pool, rows, row_bytes, threads, threads);
+    host.done(0);
+  });
+  return status == KVT_OK ? call.after_host(0) : status;
+}
 
 template <Chosen chosen>
 kvt_status move_staged(const CudaCall& call, const char* name, const RowJob& job, int64_t row_bytes, const Rows& pool) {
@@ -34,33 +63,7 @@ kvt_status move_staged(const CudaCall& call, const char* name, const RowJob& job
   auto* staging = static_cast<char*>(call.pointers[KVT_GATHER_REF_STAGING]);
   if (!on_host(call.tiers[KVT_GATHER_REF_STAGING]) || !on_host(call.tiers[pool_ref]))
     return fail(KVT_INVALID, "%s: mode staged wants staging and the pool of rows in dram", name);
-  const int64_t rows = job.rows;
-  const int64_t wanted = chosen == Chosen::source ? rows * row_bytes / kPieceBytes : 1;
-  const int pieces = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::min<int64_t>(rows, kHostPieces)));
-  const auto first_of = [=](int piece) { return rows * piece / pieces; };
-  const auto work = [=](Threads& threads, int piece) {
-    const int64_t first = first_of(piece), count = first_of(piece + 1) - first;
-    Rows chosen_rows = pool;
-    chosen_rows.index += first;
-    const Rows packed = host_rows(staging + first * row_bytes, static_cast<uint64_t>(count * row_bytes), row_bytes, nullptr);
-    move_rows(name, chosen == Chosen::source ? chosen_rows : packed, chosen == Chosen::source ? packed : chosen_rows, count,
-              row_bytes, threads, threads);
-  };
-  kvt_status status = KVT_OK;
-  if (chosen == Chosen::target) {
-    status = copy_2d(call, name, staging, row_bytes, job.source, job.source_stride, row_bytes, rows);
-    if (status == KVT_OK) status = call.on_host(1, work);
-    return status == KVT_OK ? call.after_host(0) : status;
-  }
-  status = call.on_host(pieces, work);
-  for (int piece = 0; piece < pieces && status == KVT_OK; piece++) {
-    const int64_t first = first_of(piece);
-    status = call.after_host(piece);
-    if (status == KVT_OK)
-      status = copy_2d(call, name, job.target + first * job.target_stride, job.target_stride, staging + first * row_bytes,
-                       row_bytes, row_bytes, first_of(piece + 1) - first);
-  }
-  return status;
+  return (chosen == Chosen::source ? gather_staged : scatter_staged)(call, name, job, row_bytes, pool, staging);
 }
 
 template <Chosen chosen>

@@ -14,8 +14,15 @@ namespace kvt {
 
 class Threads;
 
-constexpr int kHostPieces = 8;
-using HostWork = std::function<void(Threads&, int piece)>;
+constexpr int kHostPieces = 64;
+
+// What work of the host inside a call of a stream meets the stream by, piece by piece; from any thread.
+struct HostSide {
+  Threads& threads;
+  // The stream may go on with a piece.
+  std::function<void(int piece)> done;
+};
+using HostWork = std::function<void(const HostSide&)>;
 
 struct CudaCall {
   const kvt_call& call;
@@ -35,9 +42,9 @@ struct CudaCall {
   bool recording;
   // Whether the last thing on the stream is a kernel of launch.h. Whoever enqueues anything else makes it false.
   bool& behind_kernel;
-  // Host work of this call, in up to kHostPieces pieces: begun on a host thread with a pool when the stream gets there,
-  // piece after piece. after_host(piece) makes what follows on the stream wait for it; the last must be waited for.
-  const std::function<kvt_status(int pieces, HostWork work)>& on_host;
+  // Host work of this call, in up to kHostPieces pieces: begun on a host thread with a pool when the stream gets there.
+  // after_host(piece) makes what follows on the stream wait for that piece; all must be waited for.
+  const std::function<kvt_status(HostWork work)>& on_host;
   const std::function<kvt_status(int piece)>& after_host;
   // Returns once all that the call waits for has ended, for a call that can't be enqueued before the host has read what
   // that made: which rows to copy.

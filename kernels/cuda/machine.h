@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../cpu/caches.h"
 #include "../cpu/common.h"
 #include "host.h"
 #include "kernel.h"
@@ -53,6 +54,8 @@ struct kvt_context {
   void* scratch[kvt::kGpuStreams] = {};
   uint8_t* flush = nullptr;
   uint64_t flush_bytes = 0;
+  // What passes through the host's caches.
+  kvt::OtherMemory others;
   kvt::DriverFunctions driver;
   // Words of pinned memory by which GPU and host streams signal each other; they hold ever growing epochs.
   uint32_t* words = nullptr;

@@ -47,6 +47,7 @@ kvt_status Run::resolve(int32_t at) {
     if (buffer == nullptr) return KVT_INVALID;
     step.bytes[r] = buffer->bytes - call.offset[r];
     step.tiers[r] = buffer->tier;
+    if (buffer->tier == KVT_PAGEABLE) uses_pageable_ = true;
     if (buffer->file) {
       if (gpu || !cpu_kernel(call.kernel).takes_files)
         return fail(KVT_UNSUPPORTED, "call %d: only copy, gather and scatter on a host stream reach the nvme tier", at);
@@ -87,11 +88,11 @@ kvt_status Run::reserve() {
     const kvt_status status = checked(cudaMalloc(&context_->scratch[s], kScratchBytes), "run: scratch");
     if (status != KVT_OK) return status;
   }
-  if (context_->word_count < words()) {
+  if (context_->word_count < most_words()) {
     if (context_->words != nullptr) cudaFreeHost(context_->words);
     context_->words = nullptr;
     context_->word_count = 0;
-    const int32_t room = words() < 16384 ? 16384 : 2 * words();
+    const int32_t room = most_words() < 16384 ? 16384 : 2 * most_words();
     void* made = nullptr;
     const uint64_t bytes = room * sizeof(uint32_t);
     const kvt_status status =
@@ -103,7 +104,7 @@ kvt_status Run::reserve() {
   }
   for (int s = KVT_CPU; s < KVT_STREAMS; s++)
     if (uses_[s] && !context_->host[s]) context_->host[s] = std::make_unique<HostStream>();
-  if (uses_host_ && !context_->pool) context_->pool = make_threads(context_->threads);
+  if ((uses_host_ || uses_pageable_) && !context_->pool) context_->pool = make_threads(context_->threads);
   if (uses_host_) context_->pool->stay_awake(true);
   holds_pool_ = uses_host_;
   if (uses_host_ && !context_->io) context_->io = make_threads(context_->queue_depth);
@@ -112,6 +113,7 @@ kvt_status Run::reserve() {
 
 kvt_status Run::plan() {
   steps_.resize(count_);
+  words_ = 2 * count_ + 2;
   std::vector<std::vector<int32_t>> reached(KVT_STREAMS, std::vector<int32_t>(KVT_STREAMS, -1));
   for (int32_t i = 0; i < count_; i++) {
     const kvt_status status = resolve(i);
@@ -150,12 +152,24 @@ kvt_status checked_driver(CUresult result, const char* what) {
   return fail(KVT_FAULT, "run: %s failed with %d", what, static_cast<int>(result));
 }
 
+// A stream that waits for a value looks for it every 9 us (H100, H200); this kernel as often as it can be read.
+__global__ void look_for(const volatile uint32_t* word, uint32_t value) {
+  while (static_cast<int32_t>(*word - value) < 0) {
+  }
+  __threadfence_system();
+}
+
 }  // namespace
 
 kvt_status Run::signal(cudaStream_t stream, int32_t at) {
   const auto address = reinterpret_cast<CUdeviceptr>(word(at));
   return checked_driver(context_->driver.write_value(stream, address, epoch_, CU_STREAM_WRITE_VALUE_DEFAULT),
                         "cuStreamWriteValue32");
+}
+
+kvt_status Run::await_soon(cudaStream_t stream, int32_t at) {
+  look_for<<<1, 1, 0, stream>>>(word(at), epoch_);
+  return after_launch("run: wait for the host");
 }
 
 kvt_status Run::await(cudaStream_t stream, int32_t at) {
@@ -178,7 +192,7 @@ kvt_status Run::join() {
   for (int s = 0; s < KVT_STREAMS; s++) {
     if (status != KVT_OK || !uses_[s] || s == origin_) continue;
     if (!on_gpu(s)) {
-      status = await(origin(), last_[s]);
+      status = await_soon(origin(), last_[s]);
       continue;
     }
     status = checked(cudaEventRecord(join_[s], context_->streams[s]), "run: join");
@@ -197,17 +211,18 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   for (const int32_t before : step.waits) {
     if (status != KVT_OK) return status;
     status = on_gpu(calls_[before].stream) ? checked(cudaStreamWaitEvent(stream, steps_[before].done, 0), "run: wait")
-                                           : await(stream, before);
+                                           : call.stream == KVT_COMPUTE ? await_soon(stream, before)
+                                                                        : await(stream, before);
   }
   if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.start, stream), "run: start");
   if (status != KVT_OK) return status;
-  const std::function<kvt_status(int, HostWork)> on_host = [&](int pieces, HostWork work) {
+  const std::function<kvt_status(HostWork)> on_host = [&](HostWork work) {
     behind_kernel = false;
-    return stage(stream, at, pieces, std::move(work), kind != Kind::recording);
+    return stage(stream, at, std::move(work), kind != Kind::recording);
   };
   const std::function<kvt_status(int)> after_host = [&](int piece) {
     behind_kernel = false;
-    return await(stream, staged_word(at, piece));
+    return await(stream, done_word(at, piece));
   };
   const std::function<kvt_status()> await_choice = [&] { return await_on_host(at); };
   CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->overlaps, context_->scratch[call.stream], kScratchBytes,
@@ -239,7 +254,7 @@ kvt_status Run::await_on_host(int32_t at) {
   return KVT_OK;
 }
 
-kvt_status Run::stage(cudaStream_t stream, int32_t at, int pieces, HostWork work, bool now) {
+kvt_status Run::stage(cudaStream_t stream, int32_t at, HostWork work, bool now) {
   auto& host = context_->staging[calls_[at].stream];
   if (!host) host = std::make_unique<HostStream>();
   // One core is left to the thread of the other direction, which looks for its turn: without it, one row sent back took
@@ -248,20 +263,22 @@ kvt_status Run::stage(cudaStream_t stream, int32_t at, int pieces, HostWork work
   if (!stages_) context_->staging_pool->stay_awake(true);
   stages_ = true;
   steps_[at].staged = std::move(work);
-  steps_[at].pieces = pieces;
+  if (steps_[at].piece_words < 0) {
+    steps_[at].piece_words = words_;
+    words_ += kHostPieces;
+  }
   if (now) start_staged(at);
   return signal(stream, ready_word(at));
 }
 
 void Run::start_staged(int32_t at) {
   const Step& step = steps_[at];
-  context_->staging[calls_[at].stream]->push([this, at, epoch = epoch_, work = step.staged, pieces = step.pieces] {
-    const bool go = wait_word(word(ready_word(at)), epoch, abandon_);
-    for (int piece = 0; piece < pieces; piece++) {
-      if (go) work(*context_->staging_pool, piece);
+  context_->staging[calls_[at].stream]->push([this, at, epoch = epoch_, work = step.staged] {
+    const auto done = [this, at, epoch](int piece) {
       std::atomic_thread_fence(std::memory_order_release);
-      *static_cast<volatile uint32_t*>(word(staged_word(at, piece))) = epoch;
-    }
+      *static_cast<volatile uint32_t*>(word(done_word(at, piece))) = epoch;
+    };
+    if (wait_word(word(ready_word(at)), epoch, abandon_)) work({*context_->staging_pool, done});
   });
 }
 
@@ -318,7 +335,7 @@ kvt_status Run::finish(kvt_status status) {
   if (status != KVT_OK) {
     abandon_ = true;
     if ((uses_host_ || stages_) && !device_lost)
-      for (int32_t w = 0; w < words(); w++) *static_cast<volatile uint32_t*>(word(w)) = context_->epoch;
+      for (int32_t w = 0; w < words_; w++) *static_cast<volatile uint32_t*>(word(w)) = context_->epoch;
   }
   if (status == KVT_OK && (uses_host_ || stages_)) {
     status = checked(cudaEventRecord(over_, origin()), "run: end");

@@ -31,7 +31,8 @@ class Run {
     bool gpu_waits = false, host_waits = false;
     // Host work inside this call of a GPU stream; stands until the run ends, as a graph asks for it again.
     HostWork staged;
-    int pieces = 0;
+    // First of the words of its pieces.
+    int32_t piece_words = -1;
     cudaEvent_t done = nullptr, start = nullptr, end = nullptr;
     double host_start_ns = 0, host_end_ns = 0;
   };
@@ -48,7 +49,7 @@ class Run {
   void start_host();
   void run_on_host(int32_t at, uint32_t epoch);
   // Host work inside a call of a GPU stream: lets it begin when the stream gets there; `now`: gives it to its thread.
-  kvt_status stage(cudaStream_t stream, int32_t at, int pieces, HostWork work, bool now);
+  kvt_status stage(cudaStream_t stream, int32_t at, HostWork work, bool now);
   void start_staged(int32_t at);
   kvt_status fork();
   kvt_status join();
@@ -56,17 +57,20 @@ class Run {
   kvt_status time_region(int inner, double& ms);
   kvt_status replay_graph();
   kvt_status flush(uint64_t bytes);
+  kvt_status flush_host();
   // Waits for the GPU and the host threads; the first thing that went wrong.
   kvt_status finish(kvt_status status);
   kvt_status signal(cudaStream_t stream, int32_t word);
   kvt_status await(cudaStream_t stream, int32_t word);
+  // For a word that the host is sure to write only later.
+  kvt_status await_soon(cudaStream_t stream, int32_t word);
   uint32_t* word(int32_t at) const { return context_->words + at; }
   int32_t start_word() const { return count_; }
   int32_t gate_word() const { return count_ + 1; }
   // Of host work inside call `at`: it may begin, a piece has ended.
   int32_t ready_word(int32_t at) const { return count_ + 2 + at; }
-  int32_t staged_word(int32_t at, int piece) const { return 2 * count_ + 2 + kHostPieces * at + piece; }
-  int32_t words() const { return (2 + kHostPieces) * count_ + 2; }
+  int32_t done_word(int32_t at, int piece) const { return steps_[at].piece_words + piece; }
+  int32_t most_words() const { return (2 + kHostPieces) * count_ + 2; }
   cudaStream_t origin() const { return context_->streams[origin_]; }
 
   kvt_context* context_;
@@ -75,7 +79,9 @@ class Run {
   std::vector<Step> steps_;
   bool uses_[KVT_STREAMS] = {};
   int32_t last_[KVT_STREAMS] = {};
-  bool uses_host_ = false, one_stream_ = false;
+  bool uses_host_ = false, uses_pageable_ = false, one_stream_ = false;
+  // Words in use; those of pieces are given out as calls turn out to have some.
+  int32_t words_ = 0;
   int32_t origin_ = KVT_COMPUTE;
   cudaEvent_t start_ = nullptr, end_ = nullptr, fork_ = nullptr, join_[kGpuStreams] = {};
   // The thread that waits for it sleeps: where host threads work, a core that looks for the end is one too few.

@@ -1,7 +1,10 @@
 // Times lists of calls by CUDA events: the whole list, as a graph where that is asked for and possible, and each call
 // apart in separate runs. kvt_run of abi.h.
+#include <new>
+
 #include "clock.h"
 #include "run.h"
+
 
 namespace kvt {
 
@@ -50,7 +53,7 @@ kvt_status Run::record_graph() {
 // words step back behind it.
 kvt_status Run::replay_graph() {
   if (uses_host_ || stages_) {
-    for (int32_t w = 0; w < words(); w++) *static_cast<volatile uint32_t*>(word(w)) = epoch_ - 1;
+    for (int32_t w = 0; w < words_; w++) *static_cast<volatile uint32_t*>(word(w)) = epoch_ - 1;
     start_host();
     for (int32_t i = 0; i < count_; i++)
       if (steps_[i].staged) start_staged(i);
@@ -58,8 +61,23 @@ kvt_status Run::replay_graph() {
   return checked(cudaGraphLaunch(graph_, origin()), "run: graph");
 }
 
+// Threads of the host (the driver's too, where memory is pageable) find as little in their caches as kernels do in the GPU's. A little more than these hold: what is
+// read takes the place of what was read longest ago.
+kvt_status Run::flush_host() {
+  if (!uses_host_ && !uses_pageable_ && !stages_) return KVT_OK;
+  static const uint64_t bytes = last_level_bytes() / 4 * 5;
+  try {
+    context_->others.pass(bytes, stages_ ? *context_->staging_pool : *context_->pool);
+  } catch (const std::bad_alloc&) {
+    return fail(KVT_OUT_OF_HOST_MEMORY, "run: no %llu bytes to pass through the host's caches",
+                static_cast<unsigned long long>(bytes));
+  }
+  return KVT_OK;
+}
+
 kvt_status Run::flush(uint64_t bytes) {
   if (bytes == 0) return KVT_OK;
+  if (const kvt_status host = flush_host()) return host;
   if (context_->flush_bytes < bytes) {
     if (context_->flush != nullptr) cudaFree(context_->flush);
     context_->flush = nullptr;

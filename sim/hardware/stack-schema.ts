@@ -98,7 +98,7 @@ export const stackSchema = z.strictObject({
   prefillAttention: z.strictObject({ rateRatio: quantity }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
   gathersFirst: z.boolean().optional(),
-  /** Else: it sends pieces of at least `bytes`, at most `most` of them; absent = as little as it likes. */
+  /** Else: the first and the last piece have `bytes` at least, and one in `most` of all; absent = as little as it likes. */
   gatherPieces: z.strictObject({ most: quantity, bytes: quantity }).optional(),
   /**
    * `clusters`: of 1, 2, … blocks that run at once; stated where the top-k is kvtier's own, whose blocks sim/timing/select-blocks.ts knows.

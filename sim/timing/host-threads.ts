@@ -10,7 +10,7 @@ export interface HostThreads {
   readonly threadBytesPerNs: number;
   readonly copyBytesPerNs: number;
   readonly readBytesPerNs: number;
-  /** Pieces in which gathered rows are sent: so many at most, of so many bytes at least. */
+  /** The first and the last piece in which gathered rows are sent: so many bytes at least, and one in `most` of all. */
   readonly gatherPieces: { readonly most: number; readonly bytes: number };
   readonly flopsPerNs: number;
   /** P95 of the error of gathered rows; null where it was not measured. */

@@ -10,7 +10,7 @@ export const microbench = {
   sites: ({ dramBytes }) => {
     const regionBytes = Math.min(2 ** 31, dramBytes / 4);
     const scattered = powers(256, 65_536, 4).flatMap((rowBytes) =>
-      powers(64, 32_768, 8)
+      powers(64, 262_144, 8)
         .filter((rows) => rows * rowBytes <= regionBytes / 8)
         .map((rows) => ({ rows, rowBytes, regionBytes })),
     );

@@ -61,6 +61,20 @@ const isOfHost = (operation: Operation): boolean => {
   return (operation.kind === 'attend' || operation.kind === 'score') && operation.where === 'cpu';
 };
 
+/** Whether threads of the host, or of its driver, read memory: passes of small sites would find it in their caches. */
+const readsOnHost = ({ operations, reading }: Site): boolean =>
+  reading === 'hardware.host.cpu.readBytesPerNs' ||
+  operations.some(
+    (operation) =>
+      isOfHost(operation) && (!('mode' in operation) || ['cpu-gather', 'pageable'].includes(operation.mode)),
+  );
+
+/** On a GPU's host what threads read comes from memory, as where a model's other layers and requests pass between. */
+const coldOnHost = (site: Site, { backend, l2Bytes }: Bounds): Site =>
+  backend === 'cuda' && readsOnHost(site)
+    ? { ...site, options: { ...site.options, flushBytes: 4 * l2Bytes } }
+    : site;
+
 const visitsOf = ({ site }: NamedSite, { name }: Backend): number =>
   name === 'cuda' && site.operations.some(isOfHost) ? HOST_VISITS : 1;
 
@@ -99,7 +113,12 @@ export const sitesOf = (bounds: Bounds, only?: readonly string[]) => {
       skipped.push(`${bench.name}: no kernel ${missing.join(', ')} on ${bounds.backend}`);
     else {
       const affordable = bench.sites(bounds).filter((site) => isAffordable(site, bounds));
-      sites.push(...fewerOf(affordable, bounds).map((site) => ({ benchmark: site.law ?? bench.name, site })));
+      sites.push(
+        ...fewerOf(affordable, bounds).map((site) => ({
+          benchmark: site.law ?? bench.name,
+          site: coldOnHost(site, bounds),
+        })),
+      );
     }
   }
   return { sites, skipped };
