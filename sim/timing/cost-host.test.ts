@@ -72,6 +72,20 @@ describe('host threads', () => {
     });
   });
 
+  it('look up a list in a time of its own, each thread one after the other', () => {
+    const law = { ...kernel(1000, 1), rowNs: quantity(80) };
+    const machine = machineWith({ hostKernels: { 'lsh-match': law } });
+    const { threads } = machine.cpu;
+    const shape = { tables: 10, queries: 4 };
+    const match = (rows: number): Operation => {
+      const looked = { rows, call: { kernel: 'lsh-match', counts: {}, shape } };
+      return { ...scoreOn('tables', 64), ...looked } as Operation;
+    };
+    check(fc.integer({ min: threads, max: 1 << 16 }), (rows) => {
+      expect(timeNs(match(rows), machine) - 1000).toBeCloseTo((40 * rows * 80) / threads, 3);
+    });
+  });
+
   it('share rows: fewer rows than threads leave some idle', () => {
     const machine = machineWith({});
     const { threads } = machine.cpu;

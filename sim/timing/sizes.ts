@@ -70,11 +70,14 @@ export interface HostWork {
   readonly flops: number;
   /** Bytes of a row where what is read lies scattered. */
   readonly rowBytes?: number;
+  /** Lists that are looked up one after the other, each anywhere in memory. */
+  readonly lookUps?: number;
 }
 
 export const hostSizes = (work: HostWork): Sizes => ({
   ...streamingSizes({ ...work, kernels: 1 }),
   ...(work.rowBytes === undefined ? {} : { rowBytes: work.rowBytes }),
+  ...(work.lookUps === undefined ? {} : { rows: work.lookUps }),
 });
 
 /** A row is the key and the value of one token, which lie side by side. */
@@ -85,16 +88,24 @@ export const hostAttendWork = (operation: AttendOperation): HostWork => ({
   rowBytes: rawTokenBytes(operation),
 });
 
-export const hostScoreWork = ({
-  readBytes,
-  writeBytes,
-  flops,
-  matrixFlops = 0,
-}: ScoreOperation): HostWork => ({
-  readBytes: readBytes.dram ?? 0,
-  writeBytes: writeBytes.dram ?? 0,
-  flops: flops + matrixFlops,
-});
+/** A query looks for a list of each table. */
+const lookUpsOf = ({ rows, call }: ScoreOperation): number | undefined => {
+  const { queries, tables } = call?.shape ?? {};
+  return rows === undefined || queries === undefined || tables === undefined
+    ? undefined
+    : rows * queries * tables;
+};
+
+export const hostScoreWork = (operation: ScoreOperation): HostWork => {
+  const { readBytes, writeBytes, flops, matrixFlops = 0 } = operation;
+  const lookUps = lookUpsOf(operation);
+  return {
+    readBytes: readBytes.dram ?? 0,
+    writeBytes: writeBytes.dram ?? 0,
+    flops: flops + matrixFlops,
+    ...(lookUps === undefined ? {} : { lookUps }),
+  };
+};
 
 const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => {
   const { coded = [], readBytes, sequences, kvHeads, contextTokens } = operation;

@@ -4,6 +4,7 @@
  */
 import { smallPageLaw } from '../../sim/timing/cost-attend.ts';
 import { hostTableOf } from '../../sim/timing/cost-host.ts';
+import { hostScoreWork } from '../../sim/timing/sizes.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import type { TableShape } from './table.ts';
@@ -227,17 +228,26 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   };
 };
 
+/** Whether threads look up lists: a score of rows. */
+const lookUpsIn = ({ operations: [operation] }: SiteSamples): boolean =>
+  operation?.kind === 'score' && hostScoreWork(operation).lookUps !== undefined;
+
 /** The same for kernels of host threads: `host-kernel/NAME`. */
 const HOST_KERNEL = 'host-kernel/';
 
-const hostKernelLaw = (benchmark: string): Law => {
+const hostKernelLaw = (benchmark: string, sites: readonly SiteSamples[]): Law => {
   const kernel = benchmark.slice(HOST_KERNEL.length);
   const path = `stack.hostKernels[${kernel}]`;
+  const looksUp = sites.some((site) => of(benchmark)(site) && lookUpsIn(site));
+  const numbers = ['startNs', 'rateRatio', 'flopsRatio', ...(looksUp ? ['rowNs'] : [])];
   return {
     name: `host kernel ${kernel}`,
-    parameters: ['startNs', 'rateRatio', 'flopsRatio'].map((name) => `${path}.${name}`),
+    parameters: numbers.map((name) => `${path}.${name}`),
     errorPath: `${path}.errorRatio`,
-    table: { name: hostTableOf(kernel), sizes: ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'] },
+    table: {
+      name: hostTableOf(kernel),
+      sizes: looksUp ? ['rows', 'bytes'] : ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'],
+    },
     shows: of(benchmark),
   };
 };
@@ -252,7 +262,9 @@ const FORMS_LAW: Law = {
 /** The laws that a machine's samples show, in the order in which they are fitted. */
 export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const benchmarks = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
-  const hostKernels = benchmarks.filter((name) => name.startsWith(HOST_KERNEL)).map(hostKernelLaw);
+  const hostKernels = benchmarks
+    .filter((name) => name.startsWith(HOST_KERNEL))
+    .map((name) => hostKernelLaw(name, sites));
   const kernels = [...new Set(sites.flatMap(kernelsOf))]
     .sort()
     .map((name) => (CODED.test(name) ? codecLaw(name) : kernelLaw(name, sites)));

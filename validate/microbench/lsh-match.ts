@@ -14,6 +14,8 @@ const PASSES = 16;
 const LIST_BYTES = 2 ** 27;
 
 interface Tables {
+  /** Sequences that each look up in tables of their KV heads. */
+  readonly batch: number;
   readonly hashed: number;
   readonly tables: number;
   readonly hashes: number;
@@ -22,7 +24,8 @@ interface Tables {
 const postingsBytes = ({ hashed, tables }: Tables): number => 4 * KV_HEADS * tables * hashed;
 
 /** The look-up as the policy declares it, for keys that are spread evenly over the codes. */
-const operationOf = ({ hashed, tables, hashes }: Tables): Operation => {
+const operationOf = ({ batch, hashed, tables, hashes }: Tables): Operation => {
+  const rows = batch * KV_HEADS;
   const share = 2 ** -hashes;
   const missed = (1 - share) ** tables;
   const sampled = hashed * (1 - missed - tables * share * (1 - share) ** (tables - 1));
@@ -37,9 +40,10 @@ const operationOf = ({ hashed, tables, hashes }: Tables): Operation => {
   return {
     kind: 'score',
     index: 'tables',
-    readBytes: { dram: KV_HEADS * (readBytes.dram ?? 0) },
-    writeBytes: { dram: KV_HEADS * (writeBytes.dram ?? 0) },
-    flops: KV_HEADS * flops,
+    readBytes: { dram: rows * (readBytes.dram ?? 0) },
+    writeBytes: { dram: rows * (writeBytes.dram ?? 0) },
+    flops: rows * flops,
+    rows,
     kernels: 1,
     where: 'cpu',
     ...(call === undefined ? {} : { call }),
@@ -85,14 +89,15 @@ const listsOf = (layout: Layout, shape: Tables) => {
 };
 
 const siteOf = (shape: Tables): Site => ({
-  id: `${shape.hashed} keys, ${shape.tables} tables of ${shape.hashes} signs`,
+  id: `${shape.batch} x ${shape.hashed} keys, ${shape.tables} tables of ${shape.hashes} signs`,
   operations: [operationOf(shape), emptyOperation],
   passes: PASSES,
   options: { graph: true },
   build: (layout) => {
-    const { hashed, tables, hashes } = shape;
+    const { batch, hashed, tables, hashes } = shape;
+    const rows = batch * KV_HEADS;
     const lists = listsOf(layout, shape);
-    const count = KV_HEADS * tables * GROUP;
+    const count = rows * tables * GROUP;
     const drawn = scatteredRows(PASSES * count, 2 ** 20, 1);
     // 16 bits a code, two in a word.
     const codes = Array.from({ length: PASSES }, (_, pass) =>
@@ -104,10 +109,10 @@ const siteOf = (shape: Tables): Site => ({
         }),
       ),
     );
-    const ids = layout.place('hostOutputs', 4 * KV_HEADS * GROUP * hashed);
-    const counts = layout.place('hostOutputs', 4 * KV_HEADS * GROUP);
+    const ids = layout.place('hostOutputs', 4 * rows * GROUP * hashed);
+    const counts = layout.place('hostOutputs', 4 * rows * GROUP);
     const ints = {
-      rows: KV_HEADS,
+      rows,
       group: GROUP,
       count: hashed,
       tables,
@@ -135,16 +140,21 @@ export const microbench = {
   title: 'codes matched by host threads',
   kernels: ['lsh-match', 'empty'],
   sites: ({ dramBytes }) =>
-    powers(1024, 16_384, 2).flatMap((hashed) =>
-      [
-        [75, 8],
-        [150, 10],
-        [300, 10],
-      ]
-        .map(([tables, hashes]) => ({ hashed, tables, hashes }))
-        // Lists of many tables and keys take longer to lay out than to match.
-        .filter(({ tables }) => tables <= 150 || hashed <= 4096)
-        .filter((shape) => postingsBytes(shape) <= dramBytes / 32)
-        .map(siteOf),
+    [1, 4, 16].flatMap((batch) =>
+      powers(1024, batch === 1 ? 16_384 : 65_536, batch === 1 ? 2 : 4).flatMap((hashed) =>
+        [
+          [75, 8],
+          [150, 10],
+          [300, 10],
+        ]
+          .map(([tables, hashes]) => ({ batch, hashed, tables, hashes }))
+          // Lists of many tables and keys take longer to lay out than to match.
+          .filter(
+            ({ tables }) =>
+              tables * hashed <= 75 * 65_536 && (tables <= 150 || (hashed <= 4096 && batch === 1)),
+          )
+          .filter((shape) => postingsBytes(shape) <= dramBytes / 32)
+          .map(siteOf),
+      ),
     ),
 } satisfies Microbench;
