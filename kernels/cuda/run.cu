@@ -1,4 +1,5 @@
 // Enqueues lists of calls: streams in order, events across streams, host threads that meet the GPU in pinned words.
+#include "clock.h"
 #include "run.h"
 
 #include <algorithm>
@@ -152,11 +153,13 @@ kvt_status checked_driver(CUresult result, const char* what) {
   return fail(KVT_FAULT, "run: %s failed with %d", what, static_cast<int>(result));
 }
 
-// A stream that waits for a value looks for it every 9 us (H100, H200); this kernel as often as it can be read.
+// For a while: what the host is waiting for itself may stand behind this kernel where kernels run one by one.
+constexpr int64_t kLookNs = 1'000'000;
+
 __global__ void look_for(const volatile uint32_t* word, uint32_t value) {
-  while (static_cast<int32_t>(*word - value) < 0) {
+  const int64_t start = gpu_now_ns();
+  while (static_cast<int32_t>(*word - value) < 0 && gpu_now_ns() - start < kLookNs) {
   }
-  __threadfence_system();
 }
 
 }  // namespace
@@ -167,9 +170,12 @@ kvt_status Run::signal(cudaStream_t stream, int32_t at) {
                         "cuStreamWriteValue32");
 }
 
+// A stream that waits for a value looks for it every 9 us (H100, H200), a kernel as often as the link allows; once it has
+// seen the value, the stream goes on at its first look.
 kvt_status Run::await_soon(cudaStream_t stream, int32_t at) {
   look_for<<<1, 1, 0, stream>>>(word(at), epoch_);
-  return after_launch("run: wait for the host");
+  const kvt_status status = after_launch("run: wait for the host");
+  return status == KVT_OK ? await(stream, at) : status;
 }
 
 kvt_status Run::await(cudaStream_t stream, int32_t at) {
@@ -211,8 +217,7 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
   for (const int32_t before : step.waits) {
     if (status != KVT_OK) return status;
     status = on_gpu(calls_[before].stream) ? checked(cudaStreamWaitEvent(stream, steps_[before].done, 0), "run: wait")
-                                           : call.stream == KVT_COMPUTE ? await_soon(stream, before)
-                                                                        : await(stream, before);
+                                           : await_soon(stream, before);
   }
   if (status == KVT_OK && kind == Kind::timed) status = checked(cudaEventRecord(step.start, stream), "run: start");
   if (status != KVT_OK) return status;
