@@ -11,8 +11,12 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
 const staging = join(root, `dist.building-${process.pid}`);
 
-// In a clone, `npx kvtier` first links the clone into npm's cache and so runs `prepare`: nothing to do when built.
-if (process.env.npm_command === 'exec' && existsSync(join(dist, 'cli', 'main.js'))) process.exit(0);
+// In a clone, `npx kvtier` first links the clone into npm's cache and so runs `prepare`. Nothing to do when built; and
+// before `npm ci` nothing can be done: a failure would leave npm a half-made link that it stumbles over ever after,
+// while bin/kvtier.js says what is missing.
+const isInstalled = existsSync(join(root, 'node_modules', 'typescript'));
+const isBuilt = existsSync(join(dist, 'cli', 'main.js'));
+if (process.env.npm_command === 'exec' && (isBuilt || !isInstalled)) process.exit(0);
 
 const fail = (message) => {
   rmSync(staging, { recursive: true, force: true });
