@@ -27,7 +27,7 @@ export interface Bench {
  * CPU seconds that `work` takes: user and system time of the process, its compiler and collector threads included.
  * Other load on the machine does not count, and a second thread cannot flatter.
  */
-export const timeS = (work: () => void): number => {
+const timeS = (work: () => void): number => {
   const from = process.cpuUsage();
   work();
   const took = process.cpuUsage(from);

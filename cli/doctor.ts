@@ -88,7 +88,7 @@ const findBackend = async (
 };
 
 /** Everything that is looked for, in the order shown. */
-export const examine = async (): Promise<readonly Finding[]> => [
+const examine = async (): Promise<readonly Finding[]> => [
   {
     name: 'Node',
     purpose: 'everything',

@@ -110,7 +110,7 @@ const headsOf = (given: Flags) => {
 };
 
 /** The operation that the flags describe. Throws UsageError naming the flag. */
-export const requestOf = (given: Flags): PredictRequest => {
+const requestOf = (given: Flags): PredictRequest => {
   checkUses(given);
   const { op } = given;
   switch (op) {

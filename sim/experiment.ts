@@ -12,7 +12,7 @@ export const traceSourceSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('synthetic'), preset: z.string(), spec: z.record(z.string(), z.unknown()) }),
 ]);
 
-export const policyChoiceSchema = z.object({
+const policyChoiceSchema = z.object({
   /** What the result calls it: the name, or the name with its parameters when one policy runs twice. */
   label: z.string(),
   name: z.string(),

@@ -12,9 +12,9 @@ const ratio = z.number().min(0).max(1.000001);
 const amount = z.number().nonnegative();
 const byShare = { at90: amount, at95: amount, at99: amount };
 
-export const stepNsSchema = z.object({ mean: ns, p50: ns, p95: ns, p99: ns });
+const stepNsSchema = z.object({ mean: ns, p50: ns, p95: ns, p99: ns });
 
-export const boundarySchema = z.object({
+const boundarySchema = z.object({
   bytes,
   bytesPerStep: bytes,
   /** Share of the steps' time in which the link carried bytes of this direction. */
@@ -27,13 +27,13 @@ export const boundarySchema = z.object({
  * KV, index and staging traffic of a tier itself: of the HBM; of the DRAM where KV is read without a copy (attention on
  * the CPU). Weights are counted apart because no policy changes them.
  */
-export const hbmTrafficSchema = z.object({
+const hbmTrafficSchema = z.object({
   readBytesPerStep: bytes,
   writeBytesPerStep: bytes,
   weightReadBytesPerStep: bytes,
 });
 
-export const qualitySchema = z.object({
+const qualitySchema = z.object({
   /** Attention mass on the attended tokens: mean and 5th percentile over heads × steps of non-dense layers. */
   massRecall: z.object({ mean: ratio, p5: ratio }),
   topkRecall: ratio,
@@ -93,7 +93,7 @@ export const qualitySchema = z.object({
   byteFootprint: z.object({ hbm: amount, dram: amount, nvme: amount.optional() }).optional(),
 });
 
-export const policyResultSchema = z.object({
+const policyResultSchema = z.object({
   policy: z.string(),
   fits: z.boolean(),
   /** Bytes missing per tier when it does not fit. */

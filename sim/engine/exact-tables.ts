@@ -79,7 +79,7 @@ export const halfPiParts: readonly number[] = splitFixed(piFixed(Number(FRACTION
 
 /** Centres of the logarithm's table: c = (90 + i) / 128, so that 0.703 <= c <= 1.422 and 1 is one of them. */
 export const LOG_FIRST_CENTRE = 90;
-export const LOG_CENTRES = 93;
+const LOG_CENTRES = 93;
 
 const logFixed = (i: number): bigint =>
   2n * atanhRatio(BigInt(LOG_FIRST_CENTRE + i - 128), BigInt(LOG_FIRST_CENTRE + i + 128), 1n, ONE);

@@ -55,34 +55,6 @@ const expWithTail = (x: number, tail: number): number => {
   return e > 0 ? y * 2 * powersOfTwo[1023 + 1074] : y * powersOfTwo[e + 54 + 1074] * powersOfTwo[1074 - 54];
 };
 
-/**
- * dst[i] = e^(src[i] - shift) for i < n, and the sum of the written values in index order: the bulk of a softmax.
- * With shift = max(src) nothing overflows. Relative error 1e-11 before rounding to float32.
- */
-export const expInto = (dst: Float32Array, src: Float32Array, n: number, shift: number): number => {
-  const table = exp2Table;
-  const powers = powersOfTwo;
-  let sum = 0;
-  for (let i = 0; i < n; i++) {
-    const x = src[i] - shift;
-    // Below the smallest float32 subnormal, and above the largest float32, the result no longer depends on x.
-    if (!(x > -104 && x < 89)) {
-      const edge = x > 0 ? Number.POSITIVE_INFINITY : Math.max(x, 0);
-      dst[i] = edge;
-      sum += edge;
-      continue;
-    }
-    const steps = x * STEPS_PER_UNIT + ROUND - ROUND;
-    const k = steps | 0;
-    const r = x - steps * ln2StepHi - steps * ln2StepLo;
-    const t = table[k & (EXP_STEPS - 1)] * powers[(k >> 7) + 1074];
-    const y = t + t * (r + r * r * (0.5 + r * 0.16666666666666666));
-    dst[i] = y;
-    sum += y;
-  }
-  return sum;
-};
-
 /** log(1 + r) - r for |r| <= 0.0056. */
 const smallLogTail = (r: number): number =>
   r *

@@ -4,7 +4,7 @@
 import * as z from 'zod';
 
 /** From the most to the least trustworthy; `assumed` numbers say in `how` which mechanism they follow from. */
-export const statusSchema = z.enum(['measured', 'fitted', 'published', 'datasheet', 'assumed']);
+const statusSchema = z.enum(['measured', 'fitted', 'published', 'datasheet', 'assumed']);
 
 export const provenance = {
   status: statusSchema,

@@ -6,11 +6,11 @@
 import * as z from 'zod';
 import { error, type Quantity, quantity, ramp, share, time } from './quantity.ts';
 
-export const HARDWARE_FORMAT = 'kvtier.hardware/1';
+const HARDWARE_FORMAT = 'kvtier.hardware/1';
 
 const tensorRate = z.strictObject({ peakTflops: quantity, achievedTflops: quantity });
 
-export const acceleratorSchema = z.strictObject({
+const acceleratorSchema = z.strictObject({
   memory: z.strictObject({ capacityBytes: quantity }),
   /** `achieved` = streaming reads; `copy` = reads and writes together; `latency` = a dependent read. */
   hbm: z.strictObject({
@@ -86,7 +86,7 @@ export const acceleratorSchema = z.strictObject({
   }),
 });
 
-export const hostSchema = z.strictObject({
+const hostSchema = z.strictObject({
   /** `mixed` = reads and writes in equal parts. */
   dram: z.strictObject({
     capacityBytes: quantity,
@@ -111,7 +111,7 @@ export const hostSchema = z.strictObject({
   }),
 });
 
-export const linkSchema = z.strictObject({
+const linkSchema = z.strictObject({
   /** `memory`: both tiers are one memory, as a processor's are, and threads copy. The others differ by their numbers. */
   kind: z.enum(['pcie', 'c2c', 'cxl', 'memory']),
   generation: z.string().min(1),
@@ -166,7 +166,7 @@ export const linkSchema = z.strictObject({
   errorRatio: error,
 });
 
-export const nvmeSchema = z.strictObject({
+const nvmeSchema = z.strictObject({
   /** Where it is absent, what lies there is not checked for fit. */
   capacityBytes: quantity.optional(),
   readBytesPerNs: quantity,
@@ -186,7 +186,7 @@ const residuals = z.strictObject({
 });
 
 /** What a calibration says of itself; absent in profiles put together from publications. */
-export const calibrationSchema = z.strictObject({
+const calibrationSchema = z.strictObject({
   machine: z.string(),
   driver: z.string(),
   runtime: z.string(),

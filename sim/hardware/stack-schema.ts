@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { error, provenance, quantity, ramp, time } from './quantity.ts';
 import { utilisation } from './utilisation-schema.ts';
 
-export const STACK_FORMAT = 'kvtier.stack/1';
+const STACK_FORMAT = 'kvtier.stack/1';
 
 const kernelLaw = z.strictObject({
   startNs: time,

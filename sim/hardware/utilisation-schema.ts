@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { provenance } from './quantity.ts';
 
 /** Bytes are those of one launch; the `PerByte` and share sizes count one more than they are, so that none is 0. */
-export const SIZE_NAMES = [
+const SIZE_NAMES = [
   'rows',
   'bytes',
   'headDim',

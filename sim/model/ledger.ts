@@ -61,7 +61,7 @@ const mlpParameters = (shape: ModelShape, layer: number): number => {
 };
 
 /** Parameters of one layer. */
-export const layerParameters = (shape: ModelShape, layer: number): number =>
+const layerParameters = (shape: ModelShape, layer: number): number =>
   attentionParameters(shape) + mlpParameters(shape, layer) + shape.small.normsPerLayer * shape.hidden;
 
 /** Parameters of the language model: layers, final norm, embedding and, unless tied, the output head. */

@@ -28,7 +28,7 @@ const shares = z
   );
 const oneOrMore = z.int().min(1);
 
-export const placementRequestSchema = z.strictObject({
+const placementRequestSchema = z.strictObject({
   hardware: z.union([z.string(), z.record(z.string(), z.unknown())]).describe('profile, by name or as it is'),
   stack: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
   model: z.union([z.string(), z.record(z.string(), z.unknown())]).describe('model, by name or config.json'),

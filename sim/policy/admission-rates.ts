@@ -99,7 +99,7 @@ const meanOf = (rates: Float64Array): number => rates.reduce((a, b) => a + b, 0)
  * The rates with all odds multiplied by one factor, so that their mean is `mean`: as if every gate's bias had moved by the
  * same amount, which is what another λ does first. Order and the range 0..1 are kept.
  */
-export const withMean = (rates: Float64Array, mean: number): Float64Array => {
+const withMean = (rates: Float64Array, mean: number): Float64Array => {
   if (mean <= 0 || mean >= 1) return rates.map(() => Math.min(1, Math.max(0, mean)));
   // Heads at 0 or 1 move, too.
   const inner = rates.map((rate) => Math.min(0.9995, Math.max(0.0005, rate)));

@@ -35,7 +35,7 @@ const codeBytes = ({ codeBook, subspaces, reservedTokens }: PqOptions, tokens: n
   codeBook === 'as-implemented' ? WIDE_CODE_BYTES * subspaces * reservedTokens : subspaces * tokens;
 
 /** What ranking the `n` tokens of the zone takes, per KV head. */
-export const searchWorks = (c: PqOptions, world: World, n: number): readonly Work[] => {
+const searchWorks = (c: PqOptions, world: World, n: number): readonly Work[] => {
   const { headDim, groupSize, kBytesPerToken } = world;
   const { subspaces } = c;
   const centroids = 2 ** c.bits;

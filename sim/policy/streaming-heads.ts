@@ -99,11 +99,7 @@ const farAttention = (view: PromptView, c: StreamingConfig, world: World): reado
   });
 
 /** Keys that a prompt query of a streaming head sees on average: its cache, and half of its chunk. */
-export const streamingPromptTokens = (
-  promptTokens: number,
-  cacheTokens: number,
-  chunkTokens: number,
-): number => {
+const streamingPromptTokens = (promptTokens: number, cacheTokens: number, chunkTokens: number): number => {
   let seen = 0;
   for (let start = 0; start < promptTokens; start += chunkTokens) {
     const tokens = Math.min(chunkTokens, promptTokens - start);

@@ -6,7 +6,7 @@
 import { createColumns } from '../engine/columns.ts';
 import { createRecorder, type Recorder } from '../engine/recorder.ts';
 import { createSimulator, type Simulator } from '../engine/simulator.ts';
-import { CopyEngine } from '../fabric/copy-engine.ts';
+import { type CopyEngine, createCopyEngine } from '../fabric/copy-engine.ts';
 import { createFabric, type Fabric } from '../fabric/flow.ts';
 import { createStreams, type Streams } from '../fabric/stream.ts';
 import { movedBytes } from '../program/bytes.ts';
@@ -97,7 +97,7 @@ export class Interpreter {
     this.streams = createStreams(this.simulator, STREAMS.length, readyKind);
     this.launches = new Launches(STREAMS.length);
     this.engines = new Map(
-      COPY_STREAMS.map((stream) => [stream, new CopyEngine(this.simulator, this.fabric, stream)]),
+      COPY_STREAMS.map((stream) => [stream, createCopyEngine(this.simulator, this.fabric, stream)]),
     );
   }
 

@@ -13,7 +13,7 @@ const count = z.int().min(1);
 const layerList = z.array(z.int().min(0));
 const freeMap = z.record(z.string(), z.unknown());
 
-export const attentionMetadataSchema = z.object({
+const attentionMetadataSchema = z.object({
   format: z.literal(attentionFormat),
   model: z.object({
     name: z.string().min(1),

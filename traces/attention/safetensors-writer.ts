@@ -14,7 +14,7 @@ export interface TensorToWrite {
 }
 
 /** The header with its length, padded with spaces so that tensor data starts on an 8-byte boundary. */
-export function encodeHeader(
+function encodeHeader(
   tensors: readonly TensorToWrite[],
   metadata: Readonly<Record<string, string>>,
 ): Uint8Array {

@@ -79,7 +79,7 @@ export function counterpart(
 }
 
 /** The capture's own task where the preset knows it. */
-export function taskFor({ metadata }: RecordedTrace, preset: string): string | null {
+function taskFor({ metadata }: RecordedTrace, preset: string): string | null {
   const { prompt } = metadata.provenance;
   return typeof prompt === 'string' && presetTasks(preset).includes(prompt) ? prompt : null;
 }

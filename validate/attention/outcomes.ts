@@ -13,7 +13,7 @@ import { type AttentionTrace, traceFields } from '../../sim/trace/attention-trac
 export const outcomePolicies = ['streaming-llm', 'snapkv', 'quest', 'ttkv', 'pariskv'] as const;
 export type OutcomePolicy = (typeof outcomePolicies)[number];
 
-export const defaultBudgets: readonly number[] = [128, 256, 512, 1024, 2048];
+const defaultBudgets: readonly number[] = [128, 256, 512, 1024, 2048];
 
 /** Bytes of one K or V row: half precision. */
 const elementBytes = 2;
@@ -48,7 +48,7 @@ export interface OutcomeRequest {
 const own: Partial<Record<OutcomePolicy, Record<string, unknown>>> = { quest: { tier: 'dram' } };
 
 /** A policy with its parameters at `budget` tokens. All layers are replayed: no policy keeps dense ones. */
-export function policyAt(name: OutcomePolicy, budget: number, world: World): Policy {
+function policyAt(name: OutcomePolicy, budget: number, world: World): Policy {
   const plugin = findPolicy(name);
   return createPolicy(plugin, { ...plugin.atBudget?.(budget, world), ...own[name] }, world);
 }

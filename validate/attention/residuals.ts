@@ -20,7 +20,7 @@ export interface OutcomeResiduals {
 }
 
 /** Percentage points by which two outcomes have to differ for their order to mean something. */
-export const apartPoints = 2;
+const apartPoints = 2;
 
 /**
  * Kendall's tau-b of two lists, where pairs that differ by less than `tie` in either list count as tied in it.
@@ -43,7 +43,7 @@ export function kendallTau(a: readonly number[], b: readonly number[], tie = 0):
 }
 
 /** Share of ordered pairs less that of disordered ones, of the pairs of `a` that differ by more than `apart`. */
-export function tauOfApart(a: readonly number[], b: readonly number[], apart: number): number {
+function tauOfApart(a: readonly number[], b: readonly number[], apart: number): number {
   let [agree, pairs] = [0, 0];
   for (let i = 0; i < a.length; i++) {
     for (let j = i + 1; j < a.length; j++) {

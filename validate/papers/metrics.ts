@@ -7,7 +7,7 @@ import { weightBytes } from '../../sim/model/ledger.ts';
 import type { ModelShape } from '../../sim/model/shape.ts';
 import type { Timeline } from '../../sim/timing/timeline.ts';
 
-export const RUN_METRICS = [
+const RUN_METRICS = [
   'prefill',
   'prefill-attention',
   'prefill-rest',
@@ -27,7 +27,7 @@ export type RunMetric = (typeof RUN_METRICS)[number];
 export type Measured = Readonly<Record<RunMetric, number>>;
 
 /** Recall@100 of an index over a recorded decode, and over its first and last 1,000 steps (retrieval.ts); ratios. */
-export const RECALL_METRICS = ['recall-at-100', 'recall-at-100-first-1k', 'recall-at-100-last-1k'] as const;
+const RECALL_METRICS = ['recall-at-100', 'recall-at-100-first-1k', 'recall-at-100-last-1k'] as const;
 export type RecallMetric = (typeof RECALL_METRICS)[number];
 
 export const METRICS = [...RUN_METRICS, ...RECALL_METRICS] as const;

@@ -6,8 +6,8 @@ import * as z from 'zod';
 import { METRICS } from './metrics.ts';
 import { UNITS } from './units.ts';
 
-export const PAPER_FORMAT = 'kvtier.paper/1';
-export const PAPER_STACK_FORMAT = 'kvtier.paper-stack/1';
+const PAPER_FORMAT = 'kvtier.paper/1';
+const PAPER_STACK_FORMAT = 'kvtier.paper-stack/1';
 
 /** More constants than this a paper would describe its tables instead of predicting them. */
 export const MAX_FITTED = 4;

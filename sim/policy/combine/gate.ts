@@ -14,7 +14,7 @@ import { type Combinator, combined, hooksIn, type Member, memberOf } from './com
 export type Admission = (view: PrefillView, head: number) => (token: number) => boolean;
 
 /** A member whose moves out of HBM pass the gate. */
-export const gatedPolicy = (member: Member, admission: Admission): Policy => ({
+const gatedPolicy = (member: Member, admission: Admission): Policy => ({
   ...combined([member]),
   layer(layer) {
     const [hooks] = hooksIn([member], layer);

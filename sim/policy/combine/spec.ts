@@ -27,7 +27,7 @@ const OPENING = '([{';
 const CLOSING = ')]}';
 
 /** Splits at a separator that stands outside all brackets. Throws SimError when brackets do not match. */
-export const splitOutside = (text: string, separator: string): readonly string[] => {
+const splitOutside = (text: string, separator: string): readonly string[] => {
   const pieces = [''];
   let depth = 0;
   for (const char of text) {

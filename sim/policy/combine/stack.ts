@@ -58,7 +58,7 @@ const selectAll = (hooks: readonly LayerPolicy[], view: StepView, picks: readonl
 };
 
 /** The hooks of several policies on the same heads, in order. */
-export const stackHooks = (hooks: readonly LayerPolicy[]): LayerPolicy => ({
+const stackHooks = (hooks: readonly LayerPolicy[]): LayerPolicy => ({
   onPrefill(view) {
     for (const { cache } of view.heads) cache.isShared = true;
     for (const hook of hooks) hook.onPrefill?.(view);

@@ -28,8 +28,7 @@ const foldAny = (values: readonly unknown[], fold: Fold): unknown => {
 };
 
 /** One record whose every number is the fold of that number in `records`; nulls don't count, none left gives null. */
-export const foldRecords = <T extends object>(records: readonly T[], fold: Fold): T =>
-  foldAny(records, fold) as T;
+const foldRecords = <T extends object>(records: readonly T[], fold: Fold): T => foldAny(records, fold) as T;
 
 export const meanRecord = <T extends object>(records: readonly T[]): T =>
   foldRecords(records, (values) => mean(values));

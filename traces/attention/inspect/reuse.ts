@@ -5,7 +5,7 @@
 
 /** Upper ends of the bins, in steps: 1, 2, 3-4, 5-8, 9-16, then everything longer. */
 const ENDS = [1, 2, 4, 8, 16] as const;
-export const REUSE_BINS = ['1', '2', '3-4', '5-8', '9-16', '17+', 'first'] as const;
+const REUSE_BINS = ['1', '2', '3-4', '5-8', '9-16', '17+', 'first'] as const;
 
 export interface Reuse {
   /** Selections by bin, REUSE_BINS. */

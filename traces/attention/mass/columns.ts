@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { TraceError } from '../../error.ts';
 import { type AttentionMetadata, checkAttentionMetadata } from '../metadata.ts';
 
-export const massFormat = 'kvtier.attention-mass/1';
+const massFormat = 'kvtier.attention-mass/1';
 /** Columns that every table has. */
 export const indexColumns = ['step', 'layer', 'kvHead', 'block'] as const;
 export const massColumns = [...indexColumns, 'mass'] as const;

@@ -7,7 +7,7 @@ import { type FitSource, skippedTokens } from './fit-source.ts';
 
 /** Distances at which the word's, sentence's and passage's shares are told apart, and the mean lengths assumed. */
 const lags = { word: 1, sentence: 4, passage: 64 } as const;
-export const meanLengths = { wordTokens: 2, sentenceTokens: 10, passageTokens: 100 } as const;
+const meanLengths = { wordTokens: 2, sentenceTokens: 10, passageTokens: 100 } as const;
 
 /** Most that coherence may explain: every token has something of its own. */
 const mostExplained = 0.95;

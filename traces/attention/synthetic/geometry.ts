@@ -136,7 +136,7 @@ function shareAlong(vector: Float64Array, way: Float64Array): number {
 }
 
 /** Mean over the rows of [group, width]. */
-export function groupMean(rows: Float64Array, width: number): Float64Array {
+function groupMean(rows: Float64Array, width: number): Float64Array {
   const mean = new Float64Array(width);
   for (let i = 0; i < rows.length; i++) mean[i % width] += (rows[i] * width) / rows.length;
   return mean;

@@ -111,7 +111,7 @@ export function fillKeys(source: RowSource, scales: HeadScales, first: number, d
 }
 
 /** Turns rows of normals into unit normals that tokens first, first + stride, … share along the text. */
-export function mixRows(
+function mixRows(
   source: RowSource,
   coherence: Coherence,
   salt: number,

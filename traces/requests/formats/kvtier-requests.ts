@@ -9,7 +9,7 @@ import { FieldError, sniffObject } from './fields.ts';
 
 export const REQUESTS_FORMAT = 'kvtier.requests/1';
 
-export const requestsHeaderSchema = z.object({
+const requestsHeaderSchema = z.object({
   format: z.literal(REQUESTS_FORMAT),
   blockTokens: z.number().int().min(0),
   timeUnitNs: z.number().int().min(1),
