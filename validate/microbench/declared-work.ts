@@ -181,6 +181,7 @@ const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
   const { kvHeads, batch } = rows;
   const operation = operationOf(work, rows, 0);
   const { kernel, counts: sizes, shape } = work.call ?? { kernel: '', counts: {} };
+  const dimensions = { ...world, heads: kvHeads * groupSize, kvHeads };
   const isCold = bounds.backend === 'cuda' && COLD.includes(kernel);
   const touched = (operation.readBytes.hbm ?? 0) + (operation.writeBytes.hbm ?? 0);
   const passes = isCold ? MOST_PASSES : passesFor(touched, bounds, MOST_PASSES);
@@ -199,7 +200,7 @@ const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
       const binding = new Binding(operations, layout);
       operations.forEach((one, at) => {
         binding.begin(at);
-        bindKernel(binding, { dimensions: { ...world, kvHeads }, batch }, one, false);
+        bindKernel(binding, { dimensions, batch }, one, false);
         binding.end();
       });
       return binding.calls;
