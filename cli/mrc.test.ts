@@ -99,6 +99,13 @@ describe('kvtier mrc', () => {
     expect(text).toMatch(/1024 +68\.7 GB/);
   });
 
+  it('takes the model from a config.json', async () => {
+    const model = fileURLToPath(new URL('../sim/model/configs/llama-3.1-8b.json', import.meta.url));
+    const { document } = await run({ eviction: ['lru'], capacities: ['64GiB'], model });
+    expect(document.trace.blockBytes).toBe(2 ** 26);
+    expect(document.experiment.model).toMatchObject({ num_hidden_layers: 32 });
+  });
+
   it('passes parameters to rules', async () => {
     const { document } = await run({
       eviction: ['s3fifo'],

@@ -5,7 +5,6 @@
 import { basename } from 'node:path';
 import * as z from 'zod';
 import { kvBytesPerToken } from '../sim/model/ledger.ts';
-import { loadModel } from '../sim/model/models.ts';
 import { loadEviction } from '../sim/policy/eviction/evictions.ts';
 import { type MrcRun, missRatioCurves } from '../sim/policy/eviction/mrc.ts';
 import { RESULT_FORMAT } from '../sim/result.ts';
@@ -14,6 +13,7 @@ import type { RequestTrace } from '../traces/requests/request-trace.ts';
 import { conversationSample } from '../traces/requests/sample.ts';
 import { parseNumber } from './flags.ts';
 import { formatBytes, formatCount, formatRatio } from './format.ts';
+import { modelOfFlag } from './model-flag.ts';
 import { renderCurves } from './mrc-chart.ts';
 import { outputFolder, writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
@@ -45,7 +45,10 @@ const flags = z.object({
     .describe(
       'count the leading resident blocks of a request (what a prefix cache reuses), or every block by itself',
     ),
-  model: z.string().optional().describe('model whose KV (bf16) gives a block its bytes'),
+  model: z
+    .string()
+    .optional()
+    .describe('model whose KV (bf16) gives a block its bytes: a catalog name or a config.json'),
   set: z.array(z.string()).default([]).describe('parameter of a rule, rule.param=value, repeatable'),
   seed: z.int().min(0).default(1).describe('recorded in the result; replays use no random numbers'),
   out: outputFolder.optional().describe('folder for result.json'),
@@ -64,13 +67,15 @@ export const defaultCapacities = (uniqueBlocks: number): readonly number[] => {
   return [...capacities, uniqueBlocks];
 };
 
-/** Bytes of one block of the trace under the model; undefined without a model. */
-const blockBytesOf = ({ model }: Flags, trace: RequestTrace): number | undefined =>
-  model === undefined ? undefined : kvBytesPerToken(loadModel(model), KV_ELEMENT_BYTES) * trace.blockTokens;
+type Model = ReturnType<typeof modelOfFlag>;
 
-const slidingNote = (model: string | undefined): readonly string[] =>
-  model !== undefined && loadModel(model).layerKinds.includes('sliding')
-    ? [`blocks of ${model} are counted with all layers' KV; sliding layers may keep less`]
+/** Bytes of one block of the trace under the model; undefined without a model. */
+const blockBytesOf = (model: Model | undefined, trace: RequestTrace): number | undefined =>
+  model === undefined ? undefined : kvBytesPerToken(model.shape, KV_ELEMENT_BYTES) * trace.blockTokens;
+
+const slidingNote = (model: Model | undefined): readonly string[] =>
+  model?.shape.layerKinds.includes('sliding') === true
+    ? [`blocks of ${model.shape.name} are counted with all layers' KV; sliding layers may keep less`]
     : [];
 
 /** `1000` and `64K` are blocks; what ends in B is bytes. */
@@ -120,7 +125,7 @@ const readTrace = async (path: string | undefined, context: VerbContext): Promis
   }
 };
 
-const resultOf = (given: Flags, trace: RequestTrace, run: MrcRun, blockBytes: number | undefined) => {
+const resultOf = (given: Flags, model: Model | undefined, trace: RequestTrace, run: MrcRun) => {
   const accesses = trace.blockIds.length;
   return {
     format: RESULT_FORMAT,
@@ -131,7 +136,7 @@ const resultOf = (given: Flags, trace: RequestTrace, run: MrcRun, blockBytes: nu
       hits: given.hits,
       evictions: run.curves.map(({ eviction, config }) => ({ eviction, config })),
       capacities: run.curves[0].points.map((point) => point.capacityBlocks),
-      model: given.model ?? null,
+      model: model?.source ?? null,
     },
     seed: given.seed,
     trace: {
@@ -140,7 +145,7 @@ const resultOf = (given: Flags, trace: RequestTrace, run: MrcRun, blockBytes: nu
       accesses,
       uniqueBlocks: trace.uniqueBlocks,
       blockTokens: trace.blockTokens,
-      blockBytes: blockBytes ?? null,
+      blockBytes: blockBytesOf(model, trace) ?? null,
       infiniteHits: run.infiniteHits,
       infiniteHitRatio: run.infiniteHits / accesses,
     },
@@ -150,7 +155,7 @@ const resultOf = (given: Flags, trace: RequestTrace, run: MrcRun, blockBytes: nu
       given.hits === 'prefix'
         ? 'hits: leading blocks of a request that are resident when it arrives; then all its blocks are touched or inserted'
         : 'hits: every block by itself, in the order of the prompt',
-      ...slidingNote(given.model),
+      ...slidingNote(model),
       ...trace.notes,
     ],
   };
@@ -204,9 +209,9 @@ export const verb = {
   async run(given, context) {
     const rules = given.eviction.map((name) => loadEviction(name).kind);
     const configs = parseSettings(given.set, rules);
-    if (given.model !== undefined) loadModel(given.model);
+    const model = given.model === undefined ? undefined : modelOfFlag(given.model, 'model');
     const trace = await readTrace(given.trace, context);
-    const blockBytes = blockBytesOf(given, trace);
+    const blockBytes = blockBytesOf(model, trace);
     const capacities =
       given.capacities?.map((text) => parseCapacity(text, blockBytes)) ??
       defaultCapacities(trace.uniqueBlocks);
@@ -220,7 +225,7 @@ export const verb = {
       onProgress: (points) => progress.update(points),
     });
     progress.end();
-    const result = resultOf(given, trace, run, blockBytes);
+    const result = resultOf(given, model, trace, run);
     if (given.out !== undefined) {
       context.note(`wrote ${writeOutput(given.out, 'result.json', [JSON.stringify(result, null, 2), '\n'])}`);
     }
