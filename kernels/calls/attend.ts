@@ -68,10 +68,11 @@ interface Shape {
   readonly pageTokens: number;
 }
 
-/** Pages of a pool with random contents, in random order, for rows of random lengths; some may be empty. */
+/** Pages of a pool with random contents, in random order, for rows of random lengths; some may be empty, one alone long. */
 const drawRows = (random: Random, { rows, pageTokens }: Shape) => {
+  const longest = rows === 1 && random.integer(0, 2) === 0 ? 1600 : 200;
   const tokens = Uint32Array.from({ length: rows }, () =>
-    random.integer(0, 7) === 0 ? 0 : random.integer(1, random.integer(0, 1) === 0 ? 40 : 200),
+    random.integer(0, 7) === 0 ? 0 : random.integer(1, random.integer(0, 1) === 0 ? 40 : longest),
   );
   const offsets = new Uint32Array(rows + 1);
   for (let row = 0; row < rows; row++) offsets[row + 1] = offsets[row] + Math.ceil(tokens[row] / pageTokens);
@@ -124,7 +125,7 @@ const drawCase = (random: Random): KernelCase => {
       outType,
       parts,
       part: parts > 0 ? random.integer(0, parts - 1) : 0,
-      units: 0,
+      units: oneOf(random, [0, 0, 1, 3]),
     },
     reals: { scale: 0 },
     // Weights and values pass through 16-bit numbers on their way to the matrix units.
