@@ -68,6 +68,19 @@ __device__ __forceinline__ void write_result(const AttendArguments& a, uint32_t 
   }
 }
 
+// The same into a part; without one, to the result.
+template <int Dim>
+__device__ __forceinline__ void write_part(const AttendArguments& a, uint32_t row, int first_head, int head, int channel,
+                                           float4 o, float most, float sum, float* part) {
+  if (part == nullptr) {
+    if (channel < a.shape.dim) write_result(a, row, first_head + head, channel, o, most, sum);
+    return;
+  }
+  float* const to = part + head * (Dim + 4);
+  __stcg(reinterpret_cast<float4*>(to + channel), o);
+  if (channel == 0) __stcg(reinterpret_cast<float2*>(to + Dim), make_float2(most, sum));
+}
+
 template <int Heads>
 __device__ __forceinline__ void zero_empty_rows(const AttendArguments& a) {
   for (uint32_t row = blockIdx.x * blockDim.x + threadIdx.x; row < a.rows; row += gridDim.x * blockDim.x) {
@@ -78,6 +91,9 @@ __device__ __forceinline__ void zero_empty_rows(const AttendArguments& a) {
         write_result(a, row, head, channel, {0, 0, 0, 0}, 0, 0);
   }
 }
+
+// Parts that a thread loads at a time.
+constexpr int kPartsAhead = 12;
 
 // Sums being merged: o relative to the maximum, as in BlockSums.
 struct Merging {
@@ -103,9 +119,9 @@ struct Merging {
 // Merges `count` parts of a row, by teams of threads that take every so many; place_of(i) says which part is the i-th.
 template <int Dim, int Heads, typename Place>
 __device__ __forceinline__ void merge_parts(const AttendArguments& a, float* shared, int first_head, uint32_t row,
-                                            uint32_t count, Place place_of) {
+                                            uint32_t count, float* merged, Place place_of) {
   constexpr int kRow = Dim + 4;
-  constexpr int kBatch = 8;
+  constexpr int kBatch = kPartsAhead;
   const int items = min(a.group - first_head, Heads) * (Dim / 4);
   const int teams = max(1, static_cast<int>(blockDim.x) / items);
   const auto part_at = [&](uint32_t i) { return a.partials + static_cast<int64_t>(place_of(i)) * Heads * kRow; };
@@ -149,8 +165,8 @@ __device__ __forceinline__ void merge_parts(const AttendArguments& a, float* sha
         merging.add({other[0], other[1], other[2], other[3]}, other[4], other[5]);
       }
     }
-    if (works && team == 0 && channel < a.shape.dim)
-      write_result(a, row, first_head + head, channel, merging.o, merging.most, merging.sum);
+    if (works && team == 0)
+      write_part<Dim>(a, row, first_head, head, channel, merging.o, merging.most, merging.sum, merged);
   }
   // The next row's sums go to the same shared memory.
   __syncthreads();
@@ -161,7 +177,6 @@ template <int Dim, int Heads, int Warps>
 __device__ __forceinline__ void write_sums(const AttendArguments& a, int first_head,
                                            const BlockSums<Dim, Heads, Warps>& block, uint32_t row, bool whole,
                                            float* part) {
-  constexpr int kRow = Dim + 4;
   const int heads = min(a.group - first_head, Heads);
   for (int at = threadIdx.x; at < heads * (Dim / 4); at += blockDim.x) {
     const int head = at / (Dim / 4), channel = at % (Dim / 4) * 4;
@@ -174,13 +189,17 @@ __device__ __forceinline__ void write_sums(const AttendArguments& a, int first_h
       sum += block.sum(w, head);
     }
     const float most = block.top(head);
-    if (whole) {
-      if (channel < a.shape.dim) write_result(a, row, first_head + head, channel, o, most, sum);
-      continue;
-    }
-    __stcg(reinterpret_cast<float4*>(part + head * kRow + channel), o);
-    if (channel == 0) __stcg(reinterpret_cast<float2*>(part + head * kRow + Dim), make_float2(most, sum));
+    write_part<Dim>(a, row, first_head, head, channel, o, most, sum, whole ? nullptr : part);
   }
+}
+
+// Where the parts of a row are more than a block loads in so many turns, groups of them are merged first, so many, each by
+// the last of its blocks that is done.
+constexpr int kMostTurns = 5;
+constexpr uint32_t kGroups = 8;
+template <int Dim>
+__host__ __device__ constexpr bool merges_in_groups(uint32_t parts, uint32_t heads, uint32_t threads) {
+  return parts * heads * (Dim / 4) > kMostTurns * kPartsAhead * threads;
 }
 
 // The block's sums of a row, where the blocks that read of it follow each other: the last one that is done merges.
@@ -193,12 +212,32 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   // A row is the second part of the block where it starts, and the first one of later blocks.
   const uint32_t blocks = blockIdx.y * gridDim.x;
   const uint32_t place = 2 * (blocks + blockIdx.x) + (range.start < split.begin ? 0 : 1);
-  write_sums(a, split.first_head, block, row, count == 1, a.partials + static_cast<int64_t>(place) * Heads * (Dim + 4));
-  if (count == 1) return;
-  Count* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * a.rows + row;
-  if (!comes_last(reinterpret_cast<uint32_t*>(counter), count)) return;
-  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, count,
-                          [&](uint32_t i) { return 2 * (blocks + first + i) + (i == 0 ? 1 : 0); });
+  const auto part_at = [&](uint32_t at) { return a.partials + static_cast<int64_t>(at) * Heads * (Dim + 4); };
+  write_sums(a, split.first_head, block, row, count == 1, part_at(place));
+  Count* const counters = a.counters + static_cast<int64_t>(blockIdx.y) * (a.rows + gridDim.x);
+  const uint32_t heads = min(a.group - split.first_head, Heads);
+  // Parts [from, from + size) are merged, of which every `step`-th one has those up to the next.
+  uint32_t step = 1, size = count;
+  if (merges_in_groups<Dim>(count, heads, blockDim.x)) size = (count + kGroups - 1) / kGroups;
+  while (step < count) {
+    const uint32_t from = (blockIdx.x - first) / size * size, most = min(size, count - from);
+    const uint32_t members = (most + step - 1) / step;
+    const bool last = size == count;
+    const auto place_of = [&](uint32_t i) {
+      const uint32_t part = from + i * step;
+      if (step > 1 && part + 1 < count) return 2 * gridDim.x * gridDim.y + blocks + first + part;
+      return 2 * (blocks + first + part) + (part == 0 ? 1 : 0);
+    };
+    // A group of one is its part.
+    if (members > 1) {
+      Count* const counter = counters + (last ? row : a.rows + first + from);
+      if (!comes_last(reinterpret_cast<uint32_t*>(counter), members)) return;
+      float* const merged = part_at(2 * gridDim.x * gridDim.y + blocks + first + from);
+      merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, members, last ? nullptr : merged, place_of);
+    }
+    step = size;
+    size = count;
+  }
 }
 
 // The same where any block may have read of the row: its tokens are counted, and parts are listed. `part`: the block's own.
@@ -210,7 +249,7 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   const uint32_t own = block.tokens(), tokens = range.ends - range.start;
   const bool whole = own == tokens;
   const int64_t tiles_row = static_cast<int64_t>(blockIdx.y) * a.rows + row;
-  Count* const counter = a.counters + tiles_row;
+  Count* const counter = a.counters + static_cast<int64_t>(blockIdx.y) * (a.rows + gridDim.x) + row;
   uint32_t* const list = a.lists + tiles_row * gridDim.x;
   const uint32_t place = (blockIdx.y * gridDim.x + blockIdx.x) * kParts + part;
   if (!whole && threadIdx.x == 0) __stcg(list + (atomicAdd(counter, kOnePart) >> 32), place);
@@ -219,8 +258,7 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   part++;
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence();
-    const Count before = atomicAdd(counter, static_cast<Count>(own));
+    const Count before = count_at(counter, own);
     parts = 0;
     if (static_cast<uint32_t>(before) + own == tokens) {
       parts = static_cast<uint32_t>(before >> 32);
@@ -229,8 +267,8 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   }
   __syncthreads();
   if (parts == 0) return;
-  __threadfence();
-  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, parts, [&](uint32_t i) { return __ldcg(list + i); });
+  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, parts, nullptr,
+                          [&](uint32_t i) { return __ldcg(list + i); });
 }
 
 }  // namespace kvt

@@ -7,7 +7,7 @@
 
 namespace kvt {
 
-// Rows times tiles of heads of a call: each has a counter.
+// Rows and blocks times tiles of heads of a call: each has a counter.
 constexpr int kAttendCounters = 1 << 16;
 constexpr int kMostHeadTiles = 64;
 
@@ -32,9 +32,9 @@ kvt_status launch_attend(const CudaCall& call, AttendArguments a, int units) {
   a.lists = reinterpret_cast<uint32_t*>(reinterpret_cast<char*>(a.partials) + part_bytes);
   if (tiles > kMostHeadTiles)
     return fail(KVT_UNSUPPORTED, "attend: group is %d, expected %d or fewer", a.group, heads * kMostHeadTiles);
-  if (static_cast<uint64_t>(tiles) * a.rows > kAttendCounters)
+  if (static_cast<uint64_t>(tiles) * (a.rows + blocks) > kAttendCounters)
     return fail(KVT_UNSUPPORTED, "attend: %u rows of %d query heads, expected %d or fewer", a.rows, a.group,
-                kAttendCounters / static_cast<int>(tiles));
+                kAttendCounters / static_cast<int>(tiles) - static_cast<int>(blocks));
   launch_kernel(call, kernel, {dim3(blocks, tiles), 32 * Warps, shared}, a);
   return after_launch("attend");
 }

@@ -41,10 +41,14 @@ kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units)
   if (dim == 64) return launch_attend<RawStore<Number, 64, true>, 1, 16>(call, a, units);
   if (dim == 128 && wide) return launch_attend<RawStore<Number, 128, true>, 2, 8>(call, a, units);
   // With a pool of blocks or more to a row, counting its tokens costs less than what it gains.
-  if (dim == 128 && a.rows * kBlocksOfPool <= static_cast<uint32_t>(units))
+  const bool pools = a.rows * kBlocksOfPool <= static_cast<uint32_t>(units);
+  if (dim == 128 && pools)
     return launch_attend<RawStore<Number, 128, true>, 1, 12, true>(call, a, units);
   if (dim == 128) return launch_attend<RawStore<Number, 128, true>, 1, 12>(call, a, units);
   if (dim < 128) return launch_attend<RawStore<Number, 128, false>, 1, 12>(call, a, units);
+  // Parts of pools are merged by one block.
+  if (dim == 256 && pools && !merges_in_groups<256>(units / a.rows, std::min(a.group, 8), 8 * 32))
+    return launch_attend<RawStore<Number, 256, true>, 1, 8, true>(call, a, units);
   if (dim == 256) return launch_attend<RawStore<Number, 256, true>, 1, 8>(call, a, units);
   return launch_attend<RawStore<Number, 256, false>, 1, 8>(call, a, units);
 }
