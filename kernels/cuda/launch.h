@@ -59,6 +59,8 @@ __device__ __forceinline__ void begin_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  // Again, for the assembler: it keeps loads of what it takes for constant (ld.global.nc) behind this, but not behind the wait.
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
