@@ -1,7 +1,8 @@
 // What decode attention knows before the kernel in front of it has ended (launch.h): where its first pages probably lie.
 // They are brought into the L2 cache meanwhile, since memory would else stand idle from where that one's blocks end apart
 // until this one has found its pages; and their loads need not wait for the tables, which are read beside them. Raw pages.
-// Line by line: a bulk prefetch waits for the kernel in front to end (measured on an H100).
+// Line by line over all warps: a warp that waits for the kernel in front stops its whole block until that one has ended, so
+// that what few warps fetch for all went out only then (time lines on an H100).
 // Source: PTX ISA, prefetch.
 #ifndef KVTIER_ATTEND_AHEAD_CUH
 #define KVTIER_ATTEND_AHEAD_CUH
