@@ -70,6 +70,36 @@ describe('parseModelConfig', () => {
     expect(sliding({ layer_types: types })).toEqual(['full', ...Array(5).fill('sliding')]);
   });
 
+  it('takes a window that holds all positions as none', () => {
+    const shape = parseModelConfig({ ...llama, sliding_window: 8192 }, 'wide');
+    expect(shape).toMatchObject({ layerKinds: Array(6).fill('full'), slidingWindowTokens: null });
+  });
+
+  it('finds the base of RoPE where transformers 5 writes it', () => {
+    const { ropeTheta } = parseModelConfig({ ...llama, rope_parameters: { rope_theta: 5e5 } }, 'v5');
+    expect(ropeTheta).toBe(500_000);
+  });
+
+  it('reads Llama 4: chunks but for every fourth layer, one shared expert, wide MLPs between', () => {
+    const llama4 = {
+      ...llama,
+      model_type: 'llama4_text',
+      intermediate_size: 256,
+      intermediate_size_mlp: 1024,
+      interleave_moe_layer_step: 2,
+      num_local_experts: 16,
+      num_experts_per_tok: 1,
+      attention_chunk_size: 512,
+    };
+    const shape = parseModelConfig({ model_type: 'llama4', text_config: llama4 }, 'l4');
+    expect(shape).toMatchObject({ intermediate: 1024, slidingWindowTokens: 512 });
+    expect(shape.layerKinds.indexOf('full')).toBe(3);
+    expect(shape.moe).toMatchObject({ expertIntermediate: 256, sharedIntermediate: 256 });
+    expect(shape.moe?.layers).toEqual([false, true, false, true, false, true]);
+    const own = { ...llama4, no_rope_layers: [1, 0, 1, 1, 1, 1] };
+    expect(parseModelConfig(own, 'own').layerKinds.indexOf('full')).toBe(1);
+  });
+
   it('reads mixtures of experts, dense first layers and shared experts', () => {
     const { moe } = loadModel('deepseek-v3');
     expect(moe).toMatchObject({

@@ -27,6 +27,7 @@ const configSchema = z.looseObject({
   mlp_bias: z.boolean().nullish(),
   rope_theta: z.number().positive().nullish(),
   rope_local_base_freq: z.number().positive().nullish(),
+  rope_parameters: z.looseObject({ rope_theta: z.number().positive().optional() }).nullish(),
   sliding_window: optional,
   sliding_window_pattern: optional,
   _sliding_window_pattern: optional,
@@ -93,6 +94,25 @@ const HYBRID_FIELDS = ['linear_num_key_heads', 'hybrid_override_pattern', 'mamba
 const invalid = (name: string, message: string): SimError =>
   new SimError('invalid-input', `model ${name}: ${message}`);
 
+/**
+ * Llama 4 says otherwise what others say: attention within chunks but for every fourth layer, one shared expert as wide
+ * as the others, another width of MLPs without experts (transformers/models/llama4/configuration_llama4.py).
+ */
+const llama4Fields = (part: Record<string, unknown>): Record<string, unknown> => {
+  const { no_rope_layers: given } = part;
+  const chunked = Array.isArray(given) && given.length > 0 ? given.map(Boolean) : null;
+  return {
+    sliding_window: part.attention_chunk_size ?? 8192,
+    ...(chunked === null || part.layer_types
+      ? { sliding_window_pattern: part.no_rope_layer_interval ?? 4 }
+      : { layer_types: chunked.map((isChunked) => (isChunked ? 'chunked_attention' : 'full_attention')) }),
+    decoder_sparse_step: part.interleave_moe_layer_step ?? 1,
+    n_shared_experts: 1,
+    moe_intermediate_size: part.intermediate_size,
+    intermediate_size: part.intermediate_size_mlp ?? 16_384,
+  };
+};
+
 /** The part of a multimodal config that describes the language model, with the outer fields it inherits. */
 const textPart = (json: unknown, name: string): Record<string, unknown> => {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
@@ -110,6 +130,7 @@ const textPart = (json: unknown, name: string): Record<string, unknown> => {
   };
   const defined = Object.fromEntries(Object.entries(inherited).filter(([, value]) => value !== undefined));
   const merged: Record<string, unknown> = { ...defined, ...text };
+  if (merged.model_type === 'llama4_text') return { ...merged, ...llama4Fields(merged) };
   return { ...CLASS_DEFAULTS[String(merged.model_type)], ...merged };
 };
 
@@ -117,6 +138,8 @@ const LAYER_TYPES: Readonly<Record<string, LayerKind>> = {
   full_attention: 'full',
   attention: 'full',
   sliding_attention: 'sliding',
+  // What such a layer keeps at most; it attends to less early in a chunk.
+  chunked_attention: 'sliding',
 };
 
 const layerKindsOf = (config: Config, name: string): readonly LayerKind[] => {
@@ -133,7 +156,9 @@ const layerKindsOf = (config: Config, name: string): readonly LayerKind[] => {
   }
   const kinds = (sliding: (layer: number) => boolean): readonly LayerKind[] =>
     Array.from({ length: layers }, (_, layer) => (sliding(layer) ? 'sliding' : 'full'));
-  if (!config.sliding_window || config.use_sliding_window === false) return kinds(() => false);
+  const window = config.use_sliding_window === false ? null : config.sliding_window;
+  // Phi-3 at 128K states a window of 256K: nothing ever slides out of it.
+  if (!window || window >= config.max_position_embeddings) return kinds(() => false);
   const pattern = config.sliding_window_pattern ?? config._sliding_window_pattern;
   if (pattern) return kinds((layer) => (layer + 1) % pattern !== 0);
   // Qwen2/3: the first max_window_layers layers stay full; Mistral v0.1 slides in every layer.
@@ -258,7 +283,7 @@ export const parseModelConfig = (json: unknown, name: string): ModelShape => {
     slidingWindowTokens: slides ? (config.sliding_window ?? null) : null,
     moe: mixtureOf(config, name),
     tiedEmbeddings: config.tie_word_embeddings ?? false,
-    ropeTheta: config.rope_theta ?? 10_000,
+    ropeTheta: config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000,
     ropeLocalTheta: config.rope_local_base_freq ?? null,
     small: smallWeightsOf(config),
     weightElementBytes: weightElementBytesOf(config),
