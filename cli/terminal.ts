@@ -2,6 +2,7 @@
  * The terminal as verbs see it: text or one JSON document on stdout, notes and progress on stderr.
  * Progress is drawn only on a TTY, at most ten times a second.
  */
+import { writeSync } from 'node:fs';
 import type { Progress, VerbContext } from './verb.ts';
 
 const BAR_COLUMNS = 24;
@@ -50,10 +51,14 @@ export const createTerminal = (json: boolean): VerbContext => ({
 
 const onStreamError = (error: NodeJS.ErrnoException): void => {
   if (error.code === 'EPIPE') process.exit(0);
-  throw error;
+  try {
+    writeSync(2, `kvtier: output: ${error.message}\n`);
+  } finally {
+    process.exit(1);
+  }
 };
 
-/** A reader that stops reading (`| head`) ends the run quietly: nobody is left to tell. */
+/** A reader that stops reading (`| head`) ends the run quietly: nobody is left to tell. A full disk is told. */
 export const quietOnClosedPipe = (): void => {
   for (const stream of [process.stdout, process.stderr]) {
     if (!stream.listeners('error').includes(onStreamError)) stream.on('error', onStreamError);
