@@ -107,14 +107,12 @@ const fromFile = (path: string, flags: CompareFlags) => {
 };
 
 const fromGenerator = (preset: string, flags: CompareFlags) => {
-  const { source, shape } = modelOfFlag(
-    flags.model ?? preset,
-    flags.model === undefined ? 'synthetic' : 'model',
-  );
+  const imitated = modelOfFlag(preset, flags.synthetic === undefined ? 'model' : 'synthetic');
+  const { source, shape } = flags.model === undefined ? imitated : modelOfFlag(flags.model, 'model');
   const promptTokens = flags.context ?? SYNTHETIC_CONTEXT_TOKENS;
   const spec = {
-    // A model file has no preset of its own: the generic one takes its shape.
-    preset: existsSync(preset) ? shape.name : preset,
+    // By the model's own name, whichever it was asked by; one without a preset of its own gets the generic one.
+    preset: imitated.shape.name,
     shape: {
       layers: shape.layers,
       heads: shape.heads,

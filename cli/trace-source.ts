@@ -75,6 +75,7 @@ export const modelMetadata = (model: ModelShape, source: string): AttentionMetad
   kvHeads: model.kvHeads,
   headDim: model.headDim,
   hidden: model.hidden,
+  intermediate: model.intermediate,
   vocab: model.vocab,
   maxContextTokens: model.maxContextTokens,
   slidingWindowTokens: model.slidingWindowTokens,
