@@ -5,10 +5,15 @@ export interface LabelledPoint {
   readonly widthPx: number;
 }
 
-export interface PlacedLabel {
+interface PlacedLabel {
   readonly x: number;
   readonly y: number;
   readonly anchor: 'start' | 'middle' | 'end';
+}
+
+export interface Label extends PlacedLabel {
+  /** No place is free of other labels: to be shown only while its point is looked at. */
+  readonly isCrowded: boolean;
 }
 
 interface Box {
@@ -47,8 +52,8 @@ const outsidePx2 = (box: Box, frame: Box): number =>
   (Math.max(0, frame.left - box.left) + Math.max(0, box.right - frame.right)) * 2 * lineHalfPx +
   (Math.max(0, frame.top - box.top) + Math.max(0, box.bottom - frame.bottom)) * (box.right - box.left);
 
-/** One label a point, in the points' order; the least bad place when none is free. */
-export const placeLabels = (points: readonly LabelledPoint[], frame: Box): readonly PlacedLabel[] => {
+/** One label a point, in the points' order; the least bad place when none is free. A crowded one takes no room. */
+export const placeLabels = (points: readonly LabelledPoint[], frame: Box): readonly Label[] => {
   const dots = points.map(({ x, y }) => ({
     left: x - pointHalfPx,
     right: x + pointHalfPx,
@@ -68,7 +73,9 @@ export const placeLabels = (points: readonly LabelledPoint[], frame: Box): reado
       best = candidate;
       bestCost = cost;
     }
-    taken.push(boxOf(best, point.widthPx));
-    return best;
+    const box = boxOf(best, point.widthPx);
+    const isCrowded = taken.some((other) => overlapPx2(box, other) > 0);
+    if (!isCrowded) taken.push(box);
+    return { ...best, isCrowded };
   });
 };

@@ -21,6 +21,8 @@ import { placeLabels } from '../labels.ts';
 import type { Frame, Report, View } from '../view.ts';
 
 const height = 340;
+/** Room of the axis's title above the plot. */
+const AXIS_TITLE_PX = 20;
 const margin = { top: 30, right: 24, bottom: 42, left: 64 };
 /** Strip under the plot for policies without a quality, so that their time still shows. */
 const unknownPx = 30;
@@ -93,7 +95,7 @@ const drawAxes = (svg: SvgSelection, policies: readonly PolicyResult[], width: n
       .text(text);
   };
   label('time of a decode step (log scale) · left is faster', width - margin.right, height - 8, 'end');
-  label('attention mass kept · up is better', 0, 14, 'start');
+  label('attention mass kept · up is better', 0, AXIS_TITLE_PX - 6, 'start');
   const unknownY = height - margin.bottom - unknownPx / 2;
   if (unknown) label('unknown', margin.left - 8, unknownY + 4, 'end');
   return { x: (ns) => x(ns), y: (policy) => (policy.quality === null ? unknownY : y(massRecall(policy))) };
@@ -170,14 +172,14 @@ const drawLabels = (
   const placed = placeLabels(points, {
     left: margin.left,
     right: width,
-    top: 0,
+    top: AXIS_TITLE_PX,
     bottom: height - margin.bottom,
   });
   svg
     .selectAll('text.label')
     .data(policies)
     .join('text')
-    .attr('class', 'label')
+    .attr('class', (_, i) => `label${placed[i].isCrowded ? ' crowded' : ''}`)
     .attr('data-policy', (d) => d.policy)
     .attr('x', (_, i) => placed[i].x)
     .attr('y', (_, i) => placed[i].y + 4)
