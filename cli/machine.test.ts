@@ -22,6 +22,8 @@ test('another stack is taken when it is asked for', () => {
 
 test('an unknown machine is named, with those that exist', () => {
   expect(() => namedMachine('h300-measured', undefined)).toThrow(
-    /unknown hardware 'h300-measured'.*h100-sxm/,
+    /unknown hardware 'h300-measured': did you mean h100-measured/,
   );
+  expect(() => namedMachine('abacus', undefined)).toThrow(/known: .*h100-sxm.*h100-measured/);
+  expect(namedProfile('H100', 'to').name).toBe('h100-sxm');
 });

@@ -5,9 +5,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
-import { DEFAULT_STACK, loadProfile, loadStack } from '../sim/hardware/load.ts';
+import { DEFAULT_STACK, hasProfile, loadProfile, loadStack, profileNames } from '../sim/hardware/load.ts';
 import type { Profile } from '../sim/hardware/schema.ts';
 import type { Stack } from '../sim/hardware/stack-schema.ts';
+import { unknownName } from '../sim/near-names.ts';
 import { packageRoot } from '../traces/package-root.ts';
 import { nameOrJson } from './name-or-json.ts';
 
@@ -41,8 +42,12 @@ export const measuredNames = (): readonly string[] =>
     .sort()
     .map((name) => `${name}${SUFFIX}`);
 
-const profileSource = (value: string, flag: string): string | Record<string, unknown> =>
-  nameOrJson(fileOf(value, 'profile') ?? value, flag);
+/** Refuses a name that the catalog does not know, with what looks like it among those that were measured too. */
+const profileSource = (value: string, flag: string): string | Record<string, unknown> => {
+  const source = nameOrJson(fileOf(value, 'profile') ?? value, flag);
+  if (typeof source !== 'string' || hasProfile(source)) return source;
+  throw unknownName('hardware', value, [...profileNames, ...measuredNames()], 'hardware');
+};
 
 /** The profile that a flag names: of the catalog, of a file, or measured. Errors say the name or the file. */
 export const namedProfile = (value: string, flag: string): Profile =>

@@ -39,6 +39,9 @@ const resolve = (files: Readonly<Record<string, unknown>>, asked: string): strin
   );
 };
 
+/** Whether the catalog knows a machine by this name or alias. */
+export const hasProfile = (name: string): boolean => resolve(profileFiles, name) !== undefined;
+
 /**
  * A profile by name or alias, or from parsed JSON (`file` names it in errors).
  * Throws SimError 'unknown-name' with near names, or 'invalid-input' with file, field and expectation.
