@@ -1,13 +1,13 @@
 /** What a flag such as --hardware takes: a catalog's name, or a JSON file of the user's own. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { readText } from './read-text.ts';
 import { UsageError } from './verb.ts';
 
 /** The name as given, or the file's parsed content. Throws UsageError naming flag and file. */
 export const nameOrJson = (value: string, flag: string): string | Record<string, unknown> => {
   if (!value.endsWith('.json') && !existsSync(value)) return value;
   try {
-    // Editors on Windows begin a file with a byte order mark, which JSON does not know.
-    return JSON.parse(readFileSync(value, 'utf8').replace(/^\ufeff/, '')) as Record<string, unknown>;
+    return JSON.parse(readText(value)) as Record<string, unknown>;
   } catch (cause) {
     throw new UsageError(`--${flag} ${value}: ${(cause as Error).message}`, { cause });
   }

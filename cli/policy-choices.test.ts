@@ -17,6 +17,8 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'kvtier-choices-'));
   writeFileSync(path('heads.tsv'), '6.0546875e-01\t0.0\n1.0\t9.6875e-01\n');
   writeFileSync(path('heads.json'), '[[0.5, 1], [0, 0.25]]');
+  writeFileSync(path('windows.csv'), '\ufeff0.5,1\r\n0,0.25\r\n');
+  writeFileSync(path('ragged.csv'), '0.5,1\n0,\n');
   writeFileSync(path('text.tsv'), '0.5\t1\nnot a number\n');
   writeFileSync(path('empty.tsv'), '\n');
 });
@@ -37,6 +39,7 @@ describe('a parameter from a file', () => {
       [0.5, 1],
       [0, 0.25],
     ]);
+    expect(await headsFrom('windows.csv')).toEqual(await headsFrom('heads.json'));
     const own = await choosePolicies([`prulong:heads=@${path('heads.json')};streamingRatio=null`], []);
     expect(own.choices[0].config).toMatchObject({
       heads: [
@@ -54,6 +57,7 @@ describe('a parameter from a file', () => {
     await expect(headsFrom('text.tsv')).rejects.toThrow(
       /text\.tsv: expected JSON or rows of numbers, found "not a/,
     );
+    await expect(headsFrom('ragged.csv')).rejects.toThrow(/expected JSON or rows of numbers, found "0,"/);
     await expect(headsFrom('empty.tsv')).rejects.toThrow(/empty\.tsv: expected JSON or rows of numbers/);
   });
 });

@@ -4,7 +4,7 @@
  * of a policy. A value `@FILE` is the file's. Every parameter is checked against the policy's schema and filled with its
  * default, so the experiment says all of it.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import * as z from 'zod';
 import type { PolicyChoice } from '../sim/experiment.ts';
 import { nearNames, unknownName } from '../sim/near-names.ts';
@@ -14,6 +14,7 @@ import { MOST_COUNT, parseConfig } from '../sim/policy/create-policy.ts';
 import { type ExtraPolicies, findPolicy } from '../sim/policy/find-policy.ts';
 import type { PolicyPlugin, World } from '../sim/policy/policy.ts';
 import { isPolicyPath, loadPolicyFile } from './policy-file.ts';
+import { readText } from './read-text.ts';
 import { UsageError } from './verb.ts';
 
 /** What `--budget` and `--budgets` take: sinks and a window want some tokens. */
@@ -44,7 +45,7 @@ const textValue = (text: string): unknown => {
 /** A file's value: JSON, or a table of numbers, a line a row, as numpy and spreadsheets write them. */
 const fileValue = (path: string, what: string): unknown => {
   if (!existsSync(path)) throw new UsageError(`${what}: no such file: ${path}`);
-  const text = readFileSync(path, 'utf8');
+  const text = readText(path);
   const value = textValue(text);
   if (typeof value !== 'string') return value;
   const lines = text.split('\n').filter((line) => line.trim() !== '');
@@ -52,7 +53,7 @@ const fileValue = (path: string, what: string): unknown => {
     line
       .trim()
       .split(/[\s,;]+/)
-      .map(Number),
+      .map((cell) => (cell === '' ? Number.NaN : Number(cell))),
   );
   const wrong = table.findIndex((row) => !row.every(Number.isFinite));
   if (lines.length === 0 || wrong >= 0)
