@@ -143,8 +143,9 @@ struct Ahead {
     if (t % 2 == 1 || coming >= tile.tokens) return;
     fetch_token(coming);
   }
+  // From the first on.
   void fetch_all() const {
-    for (int t = 0; t < tile.tokens; t++) fetch_token(t);
+    for (int t = first; t < tile.tokens; t++) fetch_token(t);
   }
   [[gnu::always_inline]] void fetch_token(int t) const {
     fetch_row(tile.keys[t], key_bytes);
@@ -292,21 +293,21 @@ void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int toke
 template <typename Keys, typename Values>
 void attend_tile(const Attention& a, const Tile& tile, const Tile& next, const Keys& keys, const Values& values,
                  const Scratch& scratch, const Sums& sums) {
-  const int width = a.width, tokens = tile.tokens;
+  const int width = a.width, tokens = tile.tokens, half = (tokens + 1) / 2;
   const Tile none{};
   // The first heads' pass brings the rows, later ones find them.
   const auto ahead = [&](int h, int first) { return coming(a, h == 0 ? next : none, first); };
   if (a.group == 1) {
     multiply<1>(scratch.q, width, keys, tokens, scratch.s, ahead(0, 0));
     weigh(a, sums, tile.reads, tokens, scratch.s);
-    accumulate<1>(scratch.s, width, values, tokens, sums.o, ahead(0, a.tile / 2));
+    accumulate<1>(scratch.s, width, values, tokens, sums.o, ahead(0, half));
     return;
   }
   for (int h = 0; h < a.group; h += 4)
     multiply<4>(scratch.q + h * width, width, keys, tokens, scratch.s + h * kTile, ahead(h, 0));
   weigh(a, sums, tile.reads, tokens, scratch.s);
   for (int h = 0; h < a.group; h += 4)
-    accumulate<4>(scratch.s + h * kTile, width, values, tokens, sums.o + h * width, ahead(h, a.tile / 2));
+    accumulate<4>(scratch.s + h * kTile, width, values, tokens, sums.o + h * width, ahead(h, half));
 }
 
 }  // namespace

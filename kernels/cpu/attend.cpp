@@ -12,9 +12,11 @@ using namespace kvt;
 constexpr int64_t kLeastRun = 32;
 constexpr int64_t kRunsAThread = 8;
 
-// Tokens [from, to) of a row.
+// Tokens [from, to) of a row, in tiles of equally many: a tile asks for as many tokens of the next as it has.
 struct Run {
-  int64_t row, from, to;
+  int64_t row, from, to, tile;
+
+  int64_t end_at(int64_t first) const { return std::min(to, first + tile); }
 };
 
 void begin_sums(const Attention& a, int64_t row, const Scratch& scratch, const Sums& sums) {
@@ -46,13 +48,15 @@ void attend_one(const Attention& a, const Tile& now, const Tile& next, const Scr
 void attend_run(const Attention& a, const Run& run, const Run& after, const Scratch& scratch, const Sums& sums,
                 Tile& now) {
   begin_sums(a, run.row, scratch, sums);
-  for (int64_t first = run.from; first < run.to; first += a.tile) {
+  for (int64_t first = run.from; first < run.to; first += run.tile) {
     Tile next;
-    const bool goes_on = first + a.tile < run.to;
-    const Run& coming = goes_on ? run : after;
-    const int64_t at = goes_on ? first + a.tile : after.from;
-    if (at < coming.to && !locate(a, coming.row, at, coming.to, next)) return;
+    const bool goes_on = first + run.tile < run.to;
+    const Run& then = goes_on ? run : after;
+    const int64_t at = goes_on ? first + run.tile : after.from;
+    if (at < then.to && !locate(a, then.row, at, then.end_at(at), next)) return;
     attend_one(a, now, next, scratch, sums);
+    // Of a longer one the rest.
+    coming(a, next, now.tokens + now.tokens % 2).fetch_all();
     now = next;
   }
 }
@@ -176,7 +180,9 @@ kvt_status attend(const CpuCall& call) {
     if (i >= runs) return Run{};
     const int64_t row = std::upper_bound(first.get(), first.get() + a.rows, i) - first.get() - 1;
     const int64_t start = (i - first[row]) * length;
-    return Run{row, start, std::min<int64_t>(a.tokens[row], start + length)};
+    const int64_t end = std::min<int64_t>(a.tokens[row], start + length);
+    const int64_t tiles = std::max<int64_t>(1, (end - start + a.tile - 1) / a.tile);
+    return Run{row, start, end, (end - start + tiles - 1) / tiles};
   };
   // Threads take runs one by one, each one ahead of the one that it is at.
   std::atomic<int64_t> taken = 0;
@@ -189,14 +195,14 @@ kvt_status attend(const CpuCall& call) {
     Tile now;
     int64_t i = taken++;
     Run run = run_at(i);
-    if (run.from < run.to && !locate(a, run.row, run.from, run.to, now)) return;
+    if (run.from < run.to && !locate(a, run.row, run.from, run.end_at(run.from), now)) return;
     coming(a, now, 0).fetch_all();
     while (i < runs) {
       const int64_t next = taken++;
       const Run after = run_at(next);
       attend_run(a, run, after, scratch, sums_at(a, memory, i), now);
       // A run without tokens asks for nothing.
-      if (run.from >= run.to && after.from < after.to && !locate(a, after.row, after.from, after.to, now)) return;
+      if (run.from >= run.to && after.from < after.to && !locate(a, after.row, after.from, after.end_at(after.from), now)) return;
       run = after;
       i = next;
     }
