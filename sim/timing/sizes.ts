@@ -157,13 +157,14 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
       return { rows: operation.rows, rowBytes: operation.rowBytes };
     case 'score': {
       if (operation.where === 'cpu') return hostSizes(hostScoreWork(operation));
-      const { readBytes, writeBytes, flops, matrixFlops, kernels, rows } = operation;
+      const { readBytes, writeBytes, flops, matrixFlops, rows } = operation;
       const streaming = streamingSizes({
         readBytes: readBytes.hbm ?? 0,
         writeBytes: writeBytes.hbm ?? 0,
         flops,
         matrixFlops,
-        kernels,
+        // A kernel of our own does all of it at once, as its cost says.
+        kernels: operation.call === undefined ? operation.kernels : 1,
       });
       const turns = rebuildTurns(operation, tiling)?.turns;
       return {

@@ -175,7 +175,7 @@ const KERNEL_SIZES = [
   'parts',
 ] as const;
 
-/** Kernels whose tiles take longer than memory: what they would reach of its rate does not show. */
+/** Kernels whose tiles take longer than memory: what they would reach of its rate, and bytes at all, do not show. */
 const REBUILDING = ['delta-rebuild', 'low-rank-rebuild'];
 
 /** Laws of single codecs, and of all with a dot behind. */
@@ -211,16 +211,14 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   );
   const numbers = [
     'startNs',
-    'rampNs',
-    'rampBytes',
-    ...(REBUILDING.includes(name) ? [] : ['rateRatio']),
+    ...(REBUILDING.includes(name) ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
     'flopsRatio',
     ...(hasRows ? ['rowNs'] : []),
   ];
   return {
     name: `kernel ${name}`,
     parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
-    ...(REBUILDING.includes(name) ? { taken: { [`${path}.rateRatio`]: 1 } } : {}),
+    ...(REBUILDING.includes(name) ? { taken: { [`${path}.rateRatio`]: 1, [`${path}.rampNs`]: 0 } } : {}),
     errorPath: `${path}.errorRatio`,
     // What all codecs have in common; their own tables stand on it.
     table: CODED.test(`${name}.`) ? { name, sizes: ['bytes'] } : { name, sizes: KERNEL_SIZES, chosen: true },
