@@ -145,14 +145,23 @@ export const mergeBlock = ({ heads, kvHeads, headDim }: AttendOperation, { atten
   );
 };
 
+/** Parts that would take one block more turns than so many are joined in groups, so many of them: attend-finish.cuh. */
+export const JOINED_TURNS = 5;
+export const JOINED_GROUPS = 8;
+
 /** How often a block waits for parts of a row that it joins: 1 where that is not known. */
 export const mergeRounds = (operation: AttendOperation, parts: number, tiling: Tiling): number => {
   const block = mergeBlock(operation, tiling);
   if (block === undefined || tiling.attendMerge === null) return 1;
   const { heads, kvHeads, headDim } = operation;
+  const { parts: ahead } = tiling.attendMerge;
+  const { threads } = block;
   const items = (Math.min(heads / kvHeads, block.queryRows) * headDim) / THREAD_NUMBERS;
-  const teams = Math.max(1, Math.floor(block.threads / items));
-  return Math.ceil(parts / (teams * tiling.attendMerge.parts)) * Math.ceil(items / block.threads);
+  const teams = Math.max(1, Math.floor(threads / items));
+  const roundsOf = (count: number): number => Math.ceil(count / (teams * ahead)) * Math.ceil(items / threads);
+  if (parts * items <= JOINED_TURNS * ahead * threads) return roundsOf(parts);
+  const each = Math.ceil(parts / JOINED_GROUPS);
+  return roundsOf(each) + roundsOf(Math.ceil(parts / each));
 };
 
 const productBlocksOf = ({

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { WHOLE_ROWS } from '../../sim/timing/tiling.ts';
+import { JOINED_GROUPS, JOINED_TURNS, WHOLE_ROWS } from '../../sim/timing/tiling.ts';
 import { ATTEND_MERGE } from './kernel-tiles.ts';
 
 const source = (name: string): string =>
@@ -27,9 +27,12 @@ test('how much longer whole rows may be', () => {
   expect(shares.map(([, share]) => Number(share))).toEqual([WHOLE_ROWS]);
 });
 
-test('parts that a thread has in flight', () => {
-  const batches = [...source('attend-finish.cuh').matchAll(/kBatch = (\d+);/g)].map(([, count]) =>
-    Number(count),
-  );
-  expect(batches).toEqual([ATTEND_MERGE.parts]);
+test('parts that a thread has in flight, and those that are joined in groups', () => {
+  const stated = (name: string) =>
+    [...source('attend-finish.cuh').matchAll(new RegExp(`${name} = (\\d+);`, 'g'))].map(([, count]) =>
+      Number(count),
+    );
+  expect(stated('kPartsAhead')).toEqual([ATTEND_MERGE.parts]);
+  expect(stated('kMostTurns')).toEqual([JOINED_TURNS]);
+  expect(stated('kGroups')).toEqual([JOINED_GROUPS]);
 });

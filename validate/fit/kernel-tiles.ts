@@ -22,7 +22,7 @@ const REBUILD_TILE = { tokens: 128, columns: 128 };
 const ATTEND_TILES = { raw: 16, coded: 32 };
 /** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
 export const ATTEND_MERGE = {
-  parts: 8,
+  parts: 12,
   blocks: [
     { headDim: 64, queryRows: 8, threads: 512 },
     { headDim: 64, queryRows: 16, threads: 384 },
