@@ -10,7 +10,7 @@ import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
 import { attendSizes, hostAttendWork, rawTokenBytes, streamingSizes } from './sizes.ts';
-import { type Attended, mergeRounds, splitOf } from './tiling.ts';
+import { type Attended, joiningOf, splitOf } from './tiling.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -62,7 +62,8 @@ const touchedBytes = (
 const sharingNs = (machine: Machine, operation: AttendOperation, attended: Attended): number => {
   const { turnNs, mergeNs, mergeRoundNs } = machine.decodeAttention;
   const { turns, parts } = splitOf(operation, attended, machine.tiling);
-  const joinNs = parts > 1 ? mergeNs + mergeRounds(operation, parts, machine.tiling) * mergeRoundNs : 0;
+  const { levels, rounds } = joiningOf(operation, parts, machine.tiling);
+  const joinNs = parts > 1 ? levels * mergeNs + rounds * mergeRoundNs : 0;
   return (turns - 1) * turnNs + joinNs;
 };
 

@@ -2,7 +2,7 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { attendOf } from './cost-cases.ts';
-import { splitOf, type Tiling } from './tiling.ts';
+import { joiningOf, splitOf, type Tiling } from './tiling.ts';
 
 const TILE = 32;
 const tilingOf = (sms: number): Tiling => ({
@@ -65,4 +65,14 @@ it('counts a short row between long ones', () => {
   expect(split(new Array(8).fill(2048), 1, 64, 128)).toEqual({ turns: 1, parts: 16 });
   // 256 tokens a block, the eighth of which has the end of a row, a short one and the begin of the next.
   expect(split([1900, 60, 2000], 1, 1, 16).turns).toBe(3);
+});
+
+it('has one turn where there is one row, and joins many parts in two levels', () => {
+  const attendMerge = { parts: 12, blocks: [{ headDim: 128, queryRows: 8, threads: 384 }] };
+  const tiling = { ...tilingOf(132), attendMerge };
+  const one = attendOf({ batch: 1, context: 4160, heads: 8, kvHeads: 1, headDim: 128, elementBytes: 2 });
+  const { turns, parts } = splitOf(one, { bytes: 0, tokens: 4160, isCoded: false }, tiling);
+  expect(turns).toBe(1);
+  expect(joiningOf(one, parts, tiling)).toEqual({ levels: 2, rounds: 3 });
+  expect(joiningOf(one, 90, tiling)).toEqual({ levels: 1, rounds: 8 });
 });

@@ -127,7 +127,7 @@ export const splitOf = (
   const stretch = stretchOf(rows, rows * each, sms, tile);
   const off = stretch - commonDivisor(stretch, each);
   return {
-    turns: Math.ceil(off / each) + 1,
+    turns: Math.min(rows, Math.ceil(off / each) + 1),
     parts: Math.ceil((off + Math.min(each, Math.ceil(tokens))) / stretch),
   };
 };
@@ -149,19 +149,26 @@ export const mergeBlock = ({ heads, kvHeads, headDim }: AttendOperation, { atten
 export const JOINED_TURNS = 5;
 export const JOINED_GROUPS = 8;
 
-/** How often a block waits for parts of a row that it joins: 1 where that is not known. */
-export const mergeRounds = (operation: AttendOperation, parts: number, tiling: Tiling): number => {
+/**
+ * How the parts of a row are joined: by one block, or by one a group and then by one of those; and how often blocks wait
+ * for parts, which is once where that is not known.
+ */
+export const joiningOf = (
+  operation: AttendOperation,
+  parts: number,
+  tiling: Tiling,
+): { readonly levels: number; readonly rounds: number } => {
   const block = mergeBlock(operation, tiling);
-  if (block === undefined || tiling.attendMerge === null) return 1;
+  if (block === undefined || tiling.attendMerge === null) return { levels: 1, rounds: 1 };
   const { heads, kvHeads, headDim } = operation;
   const { parts: ahead } = tiling.attendMerge;
   const { threads } = block;
   const items = (Math.min(heads / kvHeads, block.queryRows) * headDim) / THREAD_NUMBERS;
   const teams = Math.max(1, Math.floor(threads / items));
   const roundsOf = (count: number): number => Math.ceil(count / (teams * ahead)) * Math.ceil(items / threads);
-  if (parts * items <= JOINED_TURNS * ahead * threads) return roundsOf(parts);
+  if (parts * items <= JOINED_TURNS * ahead * threads) return { levels: 1, rounds: roundsOf(parts) };
   const each = Math.ceil(parts / JOINED_GROUPS);
-  return roundsOf(each) + roundsOf(Math.ceil(parts / each));
+  return { levels: 2, rounds: roundsOf(each) + roundsOf(Math.ceil(parts / each)) };
 };
 
 const productBlocksOf = ({

@@ -9,7 +9,7 @@ import { toCost } from './cost-flow.ts';
 import { gemmCost } from './cost-kernels.ts';
 import { soloNs } from './operation-cost.ts';
 import { sizesOf } from './sizes.ts';
-import { mergeRounds, splitOf } from './tiling.ts';
+import { joiningOf, splitOf } from './tiling.ts';
 import { timeRatioOf, utilisationOf } from './utilisation.ts';
 
 const source = { status: 'measured', source: 'a test', date: '2026-11' } as const;
@@ -175,7 +175,7 @@ describe('tiles', () => {
     const split = (heads: number, kvHeads: number, context: number) => {
       const one = attendOf({ batch: 1, context, heads, kvHeads, headDim: 128, elementBytes: 2 });
       const { parts } = splitOf(one, { bytes: 0, tokens: context, isCoded: false }, tiling);
-      return { parts, rounds: mergeRounds(one, parts, tiling) };
+      return { parts, rounds: joiningOf(one, parts, tiling).rounds };
     };
     // 8 rows over 132 multiprocessors, 3 teams of 128 threads; 4 rows, one team of 224.
     expect(split(32, 8, 2048)).toEqual({ parts: 16, rounds: 1 });
