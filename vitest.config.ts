@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     include: ['{sim,kernels,traces,viz,validate,cli,bench,test}/**/*.test.ts'],
     setupFiles: ['test/setup.ts'],
-    testTimeout: 30_000,
+    testTimeout: 120_000,
     hookTimeout: 120_000,
   },
 });
