@@ -56,7 +56,7 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
     .attr('transform', `translate(0,${height - margin.bottom})`)
     .call(
       axisBottom(x)
-        .ticks(width < 460 ? 3 : 7)
+        .ticks(width < 460 ? 3 : 5)
         .tickFormat((v) => `${Math.round(100 * Number(v))} %`)
         .tickSizeOuter(0),
     );
@@ -70,7 +70,9 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
       .attr('dy', '0.35em')
       .attr('text-anchor', 'end')
       .text(policy.length > 20 ? `${policy.slice(0, 19)}…` : policy);
-  axisTitle(svg, 'error of the prediction', width - margin.right, height - 8, 'end');
+  const beyond = cases.some((one) => Math.abs(errorOf(one)) > reach);
+  const edge = beyond ? `; beyond ±${Math.round(100 * reach)} % at the edge` : '';
+  axisTitle(svg, `error of the prediction${edge}`, width - margin.right, height - 8, 'end');
   axisTitle(svg, 'grey: within 10 %; green: noise of measuring', 0, 12, 'start');
   drawMarks(svg.append('g'), page, cases, (one) => [
     x(Math.max(-reach, Math.min(reach, errorOf(one)))),
