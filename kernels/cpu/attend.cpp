@@ -202,7 +202,8 @@ kvt_status attend(const CpuCall& call) {
       const Run after = run_at(next);
       attend_run(a, run, after, scratch, sums_at(a, memory, i), now);
       // A run without tokens asks for nothing.
-      if (run.from >= run.to && after.from < after.to && !locate(a, after.row, after.from, after.end_at(after.from), now)) return;
+      const bool begins = run.from >= run.to && after.from < after.to;
+      if (begins && !locate(a, after.row, after.from, after.end_at(after.from), now)) return;
       run = after;
       i = next;
     }

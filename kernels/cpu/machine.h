@@ -4,7 +4,6 @@
 #ifndef KVTIER_CPU_MACHINE_H
 #define KVTIER_CPU_MACHINE_H
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <unordered_map>

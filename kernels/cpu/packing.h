@@ -26,7 +26,8 @@ struct PackingPlan {
   std::vector<int64_t> first_row;
 };
 
-// Packs the rows of `from`, which lie in memory, into `to`. `packed(piece)` is told by any thread, in any order.
+// Packs the rows of `from`, which lie in memory, into `to`. `packed(piece)` is told by any thread, in any order. The
+// caller has checked the rows.
 void pack_rows(const PackingPlan& plan, const Rows& from, char* to, Threads& threads,
                const std::function<void(int piece)>& packed);
 

@@ -1,5 +1,5 @@
 // Moving rows: small ones through registers with the next rows prefetched, large ones into memory past the cache
-// (non-temporal stores save the read that a plain store makes of its target: 2 instead of 3 bytes per byte copied).
+// (stream-copy.h).
 #include "rows.h"
 
 #include <algorithm>

@@ -79,7 +79,8 @@ kvt_status move_chosen(const CudaCall& call, const char* name) {
                                 over_link(call, KVT_GATHER_REF_SOURCE, KVT_GATHER_REF_TARGET));
   if (!on_host(call.tiers[KVT_GATHER_REF_INDEX]))
     return fail(KVT_INVALID, "%s: modes 1 to 3 read the index on the host; expected it in dram", name);
-  // Checked, because a copy by the host outside a buffer would end the process.
+  // Checked as far as the choice is made by now, because a copy by the host outside a buffer would end the process. What is
+  // chosen later is packed as it comes.
   const bool source = chosen == Chosen::source;
   const int pool_ref = source ? KVT_GATHER_REF_SOURCE : KVT_GATHER_REF_TARGET;
   const Rows pool = host_rows(call.pointers[pool_ref], call.bytes[pool_ref],

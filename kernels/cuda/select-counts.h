@@ -137,9 +137,9 @@ __device__ __forceinline__ Reached reaching(CountPart<kVectors>& part, uint32_t 
 }
 
 // Sums over a block's warps, again and again: tables take turns, so that a sum takes one barrier.
-class BlockSums {
+class CountSums {
  public:
-  __device__ __forceinline__ explicit BlockSums(SelectShared& shared) : s_(shared) {}
+  __device__ __forceinline__ explicit CountSums(SelectShared& shared) : s_(shared) {}
   __device__ __forceinline__ Reached of(const Reached& own) {
     const int lane = threadIdx.x & 31;
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -161,7 +161,7 @@ class BlockSums {
 
 // The largest key that as large a share of a sample reaches as k is of the row: each warp's first load is the sample.
 template <int kVectors>
-__device__ __forceinline__ uint32_t guess_key(BlockSums& sums, CountPart<kVectors>& part, uint32_t k) {
+__device__ __forceinline__ uint32_t guess_key(CountSums& sums, CountPart<kVectors>& part, uint32_t k) {
   if (!part.held && part.from < part.to) part.load(part.from);
   const uint4 sample = part.from < part.to ? part.keys[0] : uint4{};
   const auto reached = [&](uint32_t key) {
@@ -181,7 +181,7 @@ __device__ __forceinline__ uint32_t guess_key(BlockSums& sums, CountPart<kVector
 // on in steps that double, then between the two bounds.
 template <int kVectors>
 __device__ __forceinline__ Reached find_from_guess(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
-  BlockSums sums(s);
+  CountSums sums(s);
   uint32_t key = guess_key(sums, part, k);
   uint32_t low = 0, high = kBins, step = 1;  // the key is one of low .. high - 1
 #pragma unroll 1

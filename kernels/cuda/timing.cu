@@ -5,7 +5,6 @@
 #include "clock.h"
 #include "run.h"
 
-
 namespace kvt {
 
 namespace {
@@ -61,8 +60,8 @@ kvt_status Run::replay_graph() {
   return checked(cudaGraphLaunch(graph_, origin()), "run: graph");
 }
 
-// Threads of the host (the driver's too, where memory is pageable) find as little in their caches as kernels do in the GPU's. A little more than these hold: what is
-// read takes the place of what was read longest ago.
+// Threads of the host (the driver's too, where memory is pageable) find as little in their caches as kernels do in the
+// GPU's. A little more than these hold: what is read takes the place of what was read longest ago.
 kvt_status Run::flush_host() {
   if (!uses_host_ && !uses_pageable_ && !stages_) return KVT_OK;
   static const uint64_t bytes = last_level_bytes() / 4 * 5;

@@ -101,8 +101,11 @@ const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pa
   };
 };
 
-/** Pages of fewer tokens are read by kernels that look up each token's scales: kernels/cuda/attend-coded.cu. */
-const UNIFORM_PAGE = 32;
+/**
+ * Where pages hold no multiple of so many tokens, kernels of codecs that scale keys by channel look up each token's scales:
+ * kernels/cuda/attend-coded.cu.
+ */
+export const UNIFORM_PAGE = 32;
 
 /** The law of a form's kernel that reads pages of so many tokens, beside which the form's own may stand. */
 export const smallPageLaw = (codec: string, pageTokens: number | undefined): string | undefined =>

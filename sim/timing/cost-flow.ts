@@ -95,8 +95,10 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
   const amount = slowest.ns > 0 ? work.amount : 0;
   // A table scales the time of the whole. What it takes off (or adds to) a flow that a resource holds up comes off the
   // start instead: the two overlapped.
-  const wholeNs = timeRatio * (work.fixedNs + slowestOf(machine, work.bounds, 1, taken).ns);
-  const ownNs = timeRatio === 1 ? work.fixedNs : Math.max(0, wholeNs - slowest.ns);
+  const ownNs =
+    timeRatio === 1
+      ? work.fixedNs
+      : Math.max(0, timeRatio * (work.fixedNs + slowestOf(machine, work.bounds, 1, taken).ns) - slowest.ns);
   const { hostNs = 0 } = work;
   const ahead = machine.launch.ahead === true && hostNs > 0;
   const fixedNs = ahead ? ownNs : Math.max(ownNs, hostNs - slowest.ns);

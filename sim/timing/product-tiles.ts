@@ -5,6 +5,9 @@
 import type { ScoreOperation } from '../program/operation.ts';
 import type { Tiling } from './tiling.ts';
 
+/** The kernels. */
+export const REBUILDING: readonly string[] = ['delta-rebuild', 'low-rank-rebuild'];
+
 /** Tiles of the product: those that hold what is asked for, and whole ones. Undefined where no such kernel does the work. */
 const tilesOf = (
   { call, rows = 1, matrixFlops = 0 }: ScoreOperation,

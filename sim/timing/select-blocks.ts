@@ -20,7 +20,7 @@ const MOST_CANDIDATES = 8192;
 const LEAST_CANDIDATES = 1024;
 export const FEWEST_THREADS = 256;
 const MOST_THREADS = 1024;
-/** The same for small counts where rows are many. */
+/** Most threads of a block that sweeps small counts where rows are many (select-counts.h). */
 const MANY_COUNT_THREADS = 512;
 /** Keys of a thread's tile where a block sweeps its scores, or small counts (select-counts.h). */
 const TILE_KEYS = [4, 8, 16];

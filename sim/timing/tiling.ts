@@ -38,7 +38,8 @@ const TENSOR_ROWS: Tiling['attendRows'] = { value: 16, alone: false };
 
 const PAGE_TOKENS = 64;
 
-const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
+/** Greatest common divisor of whole numbers. */
+export const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
 
 /**
  * Tiles of weights that a block of a product finishes one after the other, at most: it takes an even stretch of all steps

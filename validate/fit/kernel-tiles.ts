@@ -9,7 +9,7 @@ import type { Samples } from '../samples.ts';
 /** Tokens that kernels take at a time: what kernels/cuda/gemm.cu and attend-kernel.cuh do; other backends' take any number. */
 const TOKEN_TILES = [8, 16, 32, 64];
 /** Weights of a warp's step, rows of a tile of weights and blocks of a multiprocessor, for each tile of tokens. */
-const PRODUCT_BLOCKS = {
+export const PRODUCT_BLOCKS = {
   depth: 128,
   blocks: [
     { rows: 16, perUnit: 2 },
@@ -18,7 +18,8 @@ const PRODUCT_BLOCKS = {
     { rows: 32, perUnit: 1 },
   ],
 };
-const REBUILD_TILE = { tokens: 128, columns: 128 };
+/** Tokens and columns that a block of a rebuilding product takes: tile-product.h, delta-rebuild.cu. */
+export const REBUILD_TILE = { tokens: 128, columns: 128 };
 const ATTEND_TILES = { raw: 16, coded: 32 };
 /** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
 export const ATTEND_MERGE = {
@@ -34,7 +35,7 @@ export const ATTEND_MERGE = {
 
 type Mutable<T> = { -readonly [name in keyof T]: T[name] };
 
-/** States it in the description's stack, in place of what stands there; `stated` says where and when. */
+/** States it in the description's stack, in place of what stands there; the constant says where and when. */
 export const describeTiles = (
   { stack }: MachineDescription,
   { backend, clusters }: Samples['machine'],
@@ -58,7 +59,11 @@ export const describeTiles = (
     return;
   }
   gemm.tokenTiles = { sizes: TOKEN_TILES, ...PRODUCT_BLOCKS, ...stated, how: 'kernels/cuda/gemm.cu' };
-  (stack as Mutable<Stack>).rebuild = { ...REBUILD_TILE, ...stated, how: 'kernels/cuda/tile-product.h' };
+  (stack as Mutable<Stack>).rebuild = {
+    ...REBUILD_TILE,
+    ...stated,
+    how: 'kernels/cuda/tile-product.h, delta-rebuild.cu',
+  };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
   if (clusters !== undefined)
     select.clusters = { values: [...clusters], ...stated, how: 'kernels/cuda/select.h' };

@@ -4,6 +4,7 @@
  */
 import { smallPageLaw } from '../../sim/timing/cost-attend.ts';
 import { hostTableOf } from '../../sim/timing/cost-host.ts';
+import { REBUILDING } from '../../sim/timing/product-tiles.ts';
 import { hostScoreWork } from '../../sim/timing/sizes.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
@@ -175,9 +176,6 @@ const KERNEL_SIZES = [
   'parts',
 ] as const;
 
-/** Kernels whose tiles take longer than memory: what they would reach of its rate, and bytes at all, do not show. */
-const REBUILDING = ['delta-rebuild', 'low-rank-rebuild'];
-
 /** Laws of single codecs, and of all with a dot behind. */
 const CODED = /^(?:en|de)code\./;
 
@@ -209,16 +207,18 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   const hasRows = sites.some(
     (site) => shows(site) && site.operations[0].kind === 'score' && site.operations[0].rows !== undefined,
   );
+  // Tiles take longer than memory on a GPU: what they would reach of its rate, and bytes at all, do not show.
+  const rebuilds = REBUILDING.includes(name);
   const numbers = [
     'startNs',
-    ...(REBUILDING.includes(name) ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
+    ...(rebuilds ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
     'flopsRatio',
     ...(hasRows ? ['rowNs'] : []),
   ];
   return {
     name: `kernel ${name}`,
     parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
-    ...(REBUILDING.includes(name) ? { taken: { [`${path}.rateRatio`]: 1, [`${path}.rampNs`]: 0 } } : {}),
+    ...(rebuilds ? { taken: { [`${path}.rateRatio`]: 1, [`${path}.rampNs`]: 0 } } : {}),
     errorPath: `${path}.errorRatio`,
     // What all codecs have in common; their own tables stand on it.
     table: CODED.test(`${name}.`) ? { name, sizes: ['bytes'] } : { name, sizes: KERNEL_SIZES, chosen: true },

@@ -70,6 +70,7 @@ describe('fitDraws', () => {
     expect(found[0]).not.toEqual(found[2]);
   });
 
+  // `npm test` builds it first.
   it.skipIf(!existsSync(BUILT))(
     'finds the same in threads of the built package',
     async () => {

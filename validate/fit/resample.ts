@@ -69,7 +69,7 @@ export const drawsOf = (
 };
 
 /** Threads for so many draws; 1 = this one, where there is one core or no built worker (in tests of the sources). */
-export const threadsFor = (draws: number): number =>
+const threadsFor = (draws: number): number =>
   existsSync(fileURLToPath(WORKER)) ? Math.min(MOST_THREADS, availableParallelism(), draws) : 1;
 
 const serveIn = (worker: Worker, onAnswer: (answer: ResampleAnswer) => void): Promise<void> =>

@@ -45,13 +45,13 @@ const LEAST_CALLS = 8;
 const QUICK_BYTES = 2 ** 32;
 /** Pages of a power of two of them, of one page more, and of half as many more: rows then end within a block's share. */
 export const PAGE_TOKENS = 64;
-/** What budgets leave: some tokens more than whole pages, tails of a few; of batches between the powers of two. */
-const BUDGETS = [70, 516, 1228, 2050, 3200, 4098];
 const even = (from: number, to: number): readonly number[] => powers(from, to, 2);
 const oneMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => size + PAGE_TOKENS);
 const halfMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
+/** What budgets leave: some tokens more than whole pages, tails of a few; of batches between the powers of two. */
+const BUDGETS = [70, 516, 1228, 2050, 3200, 4098];
 /** A page of few tokens, as small budgets leave them in codecs whose pages may have any number. */
 const SMALL_PAGE = 8;
 /** Formats that are codecs with a law of attention of their own. */

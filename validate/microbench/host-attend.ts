@@ -10,7 +10,7 @@ const GROUP = 4;
 const ELEMENT_BYTES = 2;
 /** Tokens of the context for each one that a head reads: policies that attend on the CPU read 2 to 5 % of it. */
 const SPREAD = 24;
-/** Bytes that the passes of a large site choose together: more than last-level caches keep (300 MiB on hosts of H100s). */
+/** Bytes that the passes of a large site choose together: more than last-level caches keep (300 MiB on hosts of H100s), which a run of a GPU's host empties first as well (run.ts). */
 const BYTES_CHOSEN = 2 ** 30;
 const passesOf = (tokens: number, headDim: number): number =>
   Math.max(4, Math.min(32, Math.ceil(BYTES_CHOSEN / (2 * tokens * headDim * ELEMENT_BYTES))));

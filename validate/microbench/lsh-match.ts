@@ -75,7 +75,10 @@ const postingsOf = ({ hashed, tables }: Tables): FillTable => {
   };
 };
 
-/** Lists of all tables, several times over in places of their own, since a layer finds none of its lists in a cache. */
+/**
+ * Lists of all tables, several times over in places of their own. A layer finds none of its lists in a cache: those of a
+ * GPU's host are emptied first (run.ts).
+ */
 const listsOf = (layout: Layout, shape: Tables) => {
   const { tables, hashes, hashed } = shape;
   const starts = KV_HEADS * tables * (2 ** hashes + 1);

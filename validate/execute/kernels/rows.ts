@@ -1,14 +1,12 @@
 /** Rows laid side by side in device memory: runs of a window, rows of chosen clusters, lists of ids. */
-
 import { COPY_MODES, type Ref, ROW_MODES } from '../../../kernels/calls.ts';
+import { commonDivisor } from '../../../sim/timing/tiling.ts';
 import { byPosition, type FillTable } from '../memory.ts';
 import { type CallBytes, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
 
 const ID_BYTES = 4;
 /** Of so many slots one is looked up. */
 const LOOKED_UP_EVERY = 4;
-
-const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
 
 /** All row numbers once, neighbours far apart, each times `stride`. */
 const scattered =

@@ -1,9 +1,10 @@
-/** What the fit states of blocks that attend is what the CUDA kernel launches. */
+/** What the fit and the cost model state of blocks and tiles is what the CUDA sources say. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { UNIFORM_PAGE } from '../../sim/timing/cost-attend.ts';
 import { JOINED_GROUPS, JOINED_TURNS, WHOLE_ROWS } from '../../sim/timing/tiling.ts';
-import { ATTEND_MERGE } from './kernel-tiles.ts';
+import { ATTEND_MERGE, PRODUCT_BLOCKS, REBUILD_TILE } from './kernel-tiles.ts';
 
 const source = (name: string): string =>
   readFileSync(join(import.meta.dirname, '../../kernels/cuda', name), 'utf8');
@@ -35,4 +36,26 @@ test('parts that a thread has in flight, and those that are joined in groups', (
   expect(stated('kPartsAhead')).toEqual([ATTEND_MERGE.parts]);
   expect(stated('kMostTurns')).toEqual([JOINED_TURNS]);
   expect(stated('kGroups')).toEqual([JOINED_GROUPS]);
+});
+
+const numbersOf = (name: string, pattern: RegExp): readonly (readonly number[])[] =>
+  [...source(name).matchAll(pattern)].map((found) => found.slice(1).map(Number));
+
+test('pages whose tokens share their scales', () => {
+  expect(numbersOf('attend-coded.cu', /page_tokens % (\d+) == 0/g)).toEqual([[UNIFORM_PAGE]]);
+});
+
+test('steps, rows and blocks of products', () => {
+  const { depth, blocks } = PRODUCT_BLOCKS;
+  expect(numbersOf('gemm.cu', /constexpr int kStep = (\d+);/g)).toEqual([[depth]]);
+  const [[narrow, wide]] = numbersOf('gemm.cu', /kBlocks = RowTiles == 1 \? (\d+) : (\d+);/g);
+  expect(new Set(blocks.map(({ rows, perUnit }) => `${rows} ${perUnit}`))).toEqual(
+    new Set([`16 ${narrow}`, `32 ${wide}`]),
+  );
+});
+
+test('tiles of products that rebuild tokens', () => {
+  const stated = [[REBUILD_TILE.tokens, REBUILD_TILE.columns]];
+  expect(numbersOf('delta-rebuild.cu', /kTokens = (\d+), kColumns = (\d+);/g)).toEqual(stated);
+  expect(numbersOf('tile-product.h', /kTileM = (\d+);\s*constexpr int kTileN = (\d+);/g)).toEqual(stated);
 });
