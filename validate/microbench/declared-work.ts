@@ -12,7 +12,7 @@ import { estimationWork, retrievalWorks } from '../../sim/policy/wave-zones.ts';
 import type { ScoreOperation } from '../../sim/program/operation.ts';
 import { bindKernel } from '../execute/bind-index.ts';
 import { Binding } from '../execute/binding.ts';
-import { type Bounds, type Microbench, passesFor, powers, type Site } from './microbench.ts';
+import { type Bounds, bytesBetween, type Microbench, passesFor, powers, type Site } from './microbench.ts';
 
 /** Attention of Llama-3.1-8B. */
 const world: World = {
@@ -194,7 +194,7 @@ const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
     ].join(' '),
     operations: [operation],
     passes,
-    options: { graph: true, ...(isCold ? { flushBytes: 4 * bounds.l2Bytes } : {}) },
+    options: { graph: true, ...(isCold ? { flushBytes: bytesBetween(bounds) } : {}) },
     build: (layout) => {
       const operations = Array.from({ length: passes }, (_, pass) => operationOf(work, rows, pass));
       const binding = new Binding(operations, layout);

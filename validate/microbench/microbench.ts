@@ -42,13 +42,16 @@ export interface Microbench {
   sites(bounds: Bounds): readonly Site[];
 }
 
-/** Caches that lie between two visits of a place; a processor's is so large that twice it takes long enough. */
-const cachesBetween = ({ backend }: Bounds): number => (backend === 'cuda' ? 4 : 2);
+/**
+ * Bytes that pass through the cache between two visits of a place, so that nothing of it is left there; twice a
+ * processor's cache, which is so large, takes long enough.
+ */
+export const bytesBetween = ({ backend, l2Bytes }: Bounds): number => (backend === 'cuda' ? 4 : 2) * l2Bytes;
 
 /** Passes over memory of `bytes` each: no place is still in the cache at its next visit, as far as half the memory goes. */
 export const passesFor = (bytes: number, bounds: Bounds, most = 64): number => {
-  const between = cachesBetween(bounds) * bounds.l2Bytes;
-  return Math.max(1, Math.min(most, Math.ceil(between / bytes), Math.floor(bounds.hbmBytes / 2 / bytes)));
+  const fewest = Math.ceil(bytesBetween(bounds) / bytes);
+  return Math.max(1, Math.min(most, fewest, Math.floor(bounds.hbmBytes / 2 / bytes)));
 };
 
 /** Arithmetic that an operation says it does, flops. */

@@ -6,6 +6,7 @@ import { type AreaName, plus } from '../execute/memory.ts';
 import {
   ascendingRows,
   type Bounds,
+  bytesBetween,
   chained,
   emptyOperation,
   repeated,
@@ -63,7 +64,7 @@ export const kernelRows = (tier: 'hbm' | 'dram', { rows, rowBytes, regionBytes }
 export const layeredRows = (
   { rows, rowBytes, regionBytes }: RowCase,
   layers: number,
-  { l2Bytes }: Bounds,
+  bounds: Bounds,
 ): Site => {
   const perRegion = Math.floor(regionBytes / rowBytes);
   const chosen = Array.from({ length: layers }, (_, layer) =>
@@ -77,7 +78,7 @@ export const layeredRows = (
     id: `${rows} x ${rowBytes} of ${layers} x ${regionBytes}`,
     operations: [{ ...copy, pieces, visitedBytes: layers * pieces * PIECE_BYTES }],
     passes: layers,
-    options: { graph: true, flushBytes: 4 * l2Bytes },
+    options: { graph: true, flushBytes: bytesBetween(bounds) },
     build: (layout) => {
       const target = layout.place('kv', rows * rowBytes);
       return repeated(

@@ -9,7 +9,7 @@ import type { Memory } from '../execute/memory.ts';
 import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
 import { catalog } from './catalog.generated.ts';
 import { allocateGroup, type MemoryGroup } from './memory-groups.ts';
-import { type Bounds, codecOf, flopsOf, type Microbench, type Site } from './microbench.ts';
+import { type Bounds, bytesBetween, codecOf, flopsOf, type Microbench, type Site } from './microbench.ts';
 import { timeSite } from './time-site.ts';
 
 /** A clock that moved by more than this between the ends of a block spoils it. */
@@ -70,9 +70,9 @@ const readsOnHost = ({ operations, reading }: Site): boolean =>
   );
 
 /** On a GPU's host what threads read comes from memory, as where a model's other layers and requests pass between. */
-const coldOnHost = (site: Site, { backend, l2Bytes }: Bounds): Site =>
-  backend === 'cuda' && readsOnHost(site)
-    ? { ...site, options: { ...site.options, flushBytes: 4 * l2Bytes } }
+const coldOnHost = (site: Site, bounds: Bounds): Site =>
+  bounds.backend === 'cuda' && readsOnHost(site)
+    ? { ...site, options: { ...site.options, flushBytes: bytesBetween(bounds) } }
     : site;
 
 const visitsOf = ({ site }: NamedSite, { name }: Backend): number =>

@@ -2,7 +2,7 @@
 import type { Call, Ref } from '../../kernels/calls.ts';
 import type { Operation, ScoreOperation } from '../../sim/program/operation.ts';
 import type { Layout } from '../execute/memory.ts';
-import { type Bounds, passesFor, repeated, type Site } from './microbench.ts';
+import { type Bounds, bytesBetween, passesFor, repeated, type Site } from './microbench.ts';
 
 /** A scoring operation of one kernel. */
 export const scoreOf = (
@@ -36,14 +36,13 @@ export const kernelSite = (
   ) => Pick<Call, 'kernel' | 'ints' | 'reals'> & { readonly refs: Readonly<Record<string, Ref>> },
   isCold = false,
 ): Site => {
-  const { hbmBytes, l2Bytes } = bounds;
-  const fitting = Math.max(1, Math.min(PASSES, Math.floor(hbmBytes / Math.max(1, bytes))));
+  const fitting = Math.max(1, Math.min(PASSES, Math.floor(bounds.hbmBytes / Math.max(1, bytes))));
   const passes = isCold ? fitting : passesFor(Math.max(1, bytes), bounds, PASSES);
   return {
     id,
     operations: [operation],
     passes,
-    options: { graph: true, ...(isCold ? { flushBytes: 4 * l2Bytes } : {}) },
+    options: { graph: true, ...(isCold ? { flushBytes: bytesBetween(bounds) } : {}) },
     build: (layout) => {
       const all = Array.from({ length: passes }, () => make(layout));
       return repeated(passes, (pass) => all[pass], 'compute');
