@@ -15,7 +15,7 @@ import { type Strengths, type TextShares, textShares } from './shares.ts';
 const leastTokens = 256;
 
 /** A head as its profile has it, without salient tokens. */
-const plain: HeadScales = {
+export const plain: HeadScales = {
   focus: 1,
   salientRatio: 0,
   salientNats: 0,

@@ -4,6 +4,7 @@ import { createRandom } from '../../../sim/engine/random.ts';
 import { logitsInto } from '../../../sim/quality/exact-attention.ts';
 import { ropeFrequencies, rotateRows } from '../../../sim/trace/rope.ts';
 import { preset } from '../presets/smollm2-135m.ts';
+import { plain } from './calibrate.ts';
 import { drawGeometry } from './geometry.ts';
 import { groupQueries } from './queries.ts';
 import { createNormals, fillKeys, type HeadScales, type RowSource } from './rows.ts';
@@ -36,17 +37,10 @@ const source: RowSource = {
 };
 
 const scalesOf = (salientSpread: number): HeadScales => ({
-  focus: 1,
-  roundness: 0,
-  selfShift: 0,
+  ...plain,
   salientRatio: 0.05,
   salientNats: 10,
   salientSpread,
-  lateNats: 0,
-  sinkNats: 0,
-  evidenceNats: 0,
-  questionNats: 0,
-  answerNats: 0,
 });
 
 const deviationOf = (values: readonly number[]): number => {
