@@ -59,7 +59,7 @@ export class Lowering {
     const ahead: (readonly number[] | undefined)[] = [];
     layers.forEach((demand, layer) => {
       this.emit.builder.setLayer(layer);
-      this.emit.dense('attention-input', attentionInputGemms(model, batch, model.weightElementBytes));
+      this.emit.dense('attention-input', attentionInputGemms(model, batch));
       const appended = this.emit.append(batch);
       const later = lead > 0 ? layers[layer + lead] : undefined;
       if (later) {
@@ -73,7 +73,7 @@ export class Lowering {
         this.attendHbm(layer, layerContextTokens(model, layer, promptTokens + step + 1), appended);
       else this.policyLayer(layer, demand, appended, ahead[layer]);
       this.known[layer] = this.emit.builder.lastId;
-      this.emit.dense('output-mlp', outputAndMlpGemms(model, layer, batch, model.weightElementBytes));
+      this.emit.dense('output-mlp', outputAndMlpGemms(model, layer, batch));
     });
     this.outputHead();
     return this.emit.builder.take();
@@ -107,19 +107,18 @@ export class Lowering {
   /** One layer of tokens of the prompt (per sequence) and of an extra pass; `attend` stands between its products. */
   private forward(layer: number, promptTokens: number, extra: ExtraPass | null, attend: () => void): void {
     const { model, batch } = this.input;
-    const elementBytes = model.weightElementBytes;
-    const tokens = batch * (promptTokens + (extra?.tokens ?? 0));
+    const passed = batch * (extra?.tokens ?? 0);
+    const tokens = batch * promptTokens + passed;
     const dense = (part: string, gemms: readonly Gemm[]): void => {
       const rank = extra?.adapterRank ?? 0;
-      const adapters =
-        extra === null || rank === 0 ? [] : adapterGemms(gemms, batch * extra.tokens, rank, elementBytes);
+      const adapters = rank === 0 ? [] : adapterGemms(gemms, passed, rank, model.weightElementBytes);
       this.emit.dense(part, [...gemms, ...adapters]);
     };
     this.emit.builder.setLayer(layer);
-    dense('attention-input', attentionInputGemms(model, tokens, elementBytes));
+    dense('attention-input', attentionInputGemms(model, tokens));
     this.appended = this.emit.append(tokens);
     attend();
-    dense('output-mlp', outputAndMlpGemms(model, layer, tokens, elementBytes));
+    dense('output-mlp', outputAndMlpGemms(model, layer, tokens));
   }
 
   /** A policy's own work on `tokens` tokens of a layer's prompt, and what leaves HBM when it is `done`. */
@@ -141,7 +140,7 @@ export class Lowering {
   private outputHead(): void {
     const { model, batch } = this.input;
     this.emit.builder.setLayer(-1);
-    this.emit.dense('output-head', headGemms(model, batch, model.weightElementBytes));
+    this.emit.dense('output-head', headGemms(model, batch));
   }
 
   private attendHbm(layer: number, tokens: number, appended: number): void {

@@ -6,6 +6,7 @@
 import * as z from 'zod';
 import { SimError } from '../error.ts';
 import { firstIssue } from '../near-names.ts';
+import { elementBytesOf, quantizationSchema } from './element-bytes.ts';
 import type { LatentAttention, LayerKind, MixtureOfExperts, ModelShape, SmallWeights } from './shape.ts';
 
 const count = z.number().int().positive();
@@ -53,7 +54,7 @@ const configSchema = z.looseObject({
   topk_method: z.string().nullish(),
   torch_dtype: z.string().nullish(),
   dtype: z.string().nullish(),
-  quantization_config: z.looseObject({ quant_method: z.string() }).nullish(),
+  quantization_config: quantizationSchema.nullish(),
 });
 
 type Config = z.infer<typeof configSchema>;
@@ -222,11 +223,6 @@ const smallWeightsOf = (config: Config): SmallWeights => ({
   normsPerLayer: POST_NORMS.has(config.model_type) ? 4 : 2,
 });
 
-const weightElementBytesOf = (config: Config): number => {
-  if (config.quantization_config?.quant_method === 'fp8') return 1;
-  return (config.torch_dtype ?? config.dtype) === 'float32' ? 4 : 2;
-};
-
 /** Widths of the attention: from the config, or derived as the model classes derive them. */
 const attentionWidths = (config: Config, name: string) => {
   const heads = config.num_attention_heads;
@@ -286,6 +282,6 @@ export const parseModelConfig = (json: unknown, name: string): ModelShape => {
     ropeTheta: config.rope_theta ?? config.rope_parameters?.rope_theta ?? 10_000,
     ropeLocalTheta: config.rope_local_base_freq ?? null,
     small: smallWeightsOf(config),
-    weightElementBytes: weightElementBytesOf(config),
+    ...elementBytesOf(config),
   };
 };

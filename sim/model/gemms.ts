@@ -42,12 +42,8 @@ export const adapterGemms = (
     .map((product) => ({ ...product, companions: 1 }));
 
 /** Everything before attention: q, k and v projections of `tokens` tokens (MLA: down- and up-projections). */
-export const attentionInputGemms = (
-  shape: ModelShape,
-  tokens: number,
-  elementBytes: number,
-): readonly Gemm[] => {
-  const { hidden, heads, kvHeads, headDim, mla } = shape;
+export const attentionInputGemms = (shape: ModelShape, tokens: number): readonly Gemm[] => {
+  const { hidden, heads, kvHeads, headDim, mla, matrixElementBytes: elementBytes } = shape;
   if (!mla) return [gemm(tokens, (heads + 2 * kvHeads) * headDim, hidden, elementBytes)];
   const queryWidth = heads * (mla.nopeHeadDim + mla.ropeHeadDim);
   const down = mla.latentRank + mla.ropeHeadDim;
@@ -95,13 +91,8 @@ const mixture = (
 };
 
 /** Everything after attention: output projection and MLP of `tokens` tokens in one layer. */
-export const outputAndMlpGemms = (
-  shape: ModelShape,
-  layer: number,
-  tokens: number,
-  elementBytes: number,
-): readonly Gemm[] => {
-  const { hidden, heads, mla, moe } = shape;
+export const outputAndMlpGemms = (shape: ModelShape, layer: number, tokens: number): readonly Gemm[] => {
+  const { hidden, heads, mla, moe, matrixElementBytes: elementBytes } = shape;
   const outputWidth = heads * (mla ? mla.upValueHeadDim : shape.valueHeadDim);
   const mlp = moe?.layers[layer]
     ? mixture(moe, hidden, tokens, elementBytes)
@@ -110,8 +101,8 @@ export const outputAndMlpGemms = (
 };
 
 /** The output head for the tokens whose logits are needed (one a sequence in decode). */
-export const headGemms = (shape: ModelShape, tokens: number, elementBytes: number): readonly Gemm[] => [
-  gemm(tokens, shape.vocab, shape.hidden, elementBytes),
+export const headGemms = (shape: ModelShape, tokens: number): readonly Gemm[] => [
+  gemm(tokens, shape.vocab, shape.hidden, shape.weightElementBytes),
 ];
 
 /** Flops of a list of products. */

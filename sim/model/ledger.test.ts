@@ -1,6 +1,7 @@
 /** Parameter totals against the published checkpoints, KV bytes against published figures, ledger identities. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { catalog } from './catalog.generated.ts';
 import { attentionInputGemms, expectedExperts, gemmFlops, headGemms, outputAndMlpGemms } from './gemms.ts';
 import {
   attentionFlops,
@@ -86,6 +87,22 @@ describe('ledger', () => {
     expect(weightBytes(loadModel('llama-3.1-8b'))).toBe(16_060_522_496);
   });
 
+  it('stores the layers of GPTQ and AWQ checkpoints in coded groups, embeddings and head as they are', () => {
+    const coded = (quantization_config: object) =>
+      loadModel({ ...catalog['qwen2.5-7b'], quantization_config });
+    const awq = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' };
+    // Qwen2-7B-Instruct-AWQ: 4.48 and 1.09 GB of safetensors (huggingface.co/thesven/Qwen2-7B-Instruct-awq).
+    expect(weightBytes(coded(awq)) / 5.57e9).toBeCloseTo(1, 2);
+    const shape = coded({ quant_method: 'gptq', bits: 8, group_size: -1 });
+    expect(shape).toMatchObject({ weightElementBytes: 2, matrixElementBytes: 1 });
+    expect(weightBytes(shape)).toBeGreaterThan(parameterCount(shape));
+    expect(coded({ quant_method: 'awq' })).toMatchObject({ matrixElementBytes: (4 + 20 / 128) / 8 });
+    expect(coded({ quant_method: 'bitsandbytes' })).toMatchObject({ matrixElementBytes: 2 });
+    expect(() => coded({ quant_method: 'gptq' })).toThrow(
+      /field quantization_config\.bits: expected beside quant_method gptq/,
+    );
+  });
+
   it('counts attention as 4·heads·headDim flops a query and key, MLA over its latent', () => {
     expect(attentionFlops(loadModel('llama-3.1-8b'), 2, 3, 1000)).toBe(4 * 32 * 128 * 2 * 3 * 1000);
     expect(attentionFlops(loadModel('deepseek-v3'), 1, 1, 1000)).toBe(2 * 128 * (576 + 512) * 1000);
@@ -97,11 +114,11 @@ describe('gemms', () => {
     const shape = loadModel(name);
     let bytes = 0;
     for (let layer = 0; layer < shape.layers; layer += 1) {
-      const gemms = [...attentionInputGemms(shape, 1e5, 2), ...outputAndMlpGemms(shape, layer, 1e5, 2)];
+      const gemms = [...attentionInputGemms(shape, 1e5), ...outputAndMlpGemms(shape, layer, 1e5)];
       bytes += gemms.reduce((sum, one) => sum + one.weightBytes, 0);
     }
-    const head = headGemms(shape, 1, 2)[0].weightBytes;
-    const matrices = weightBytes(shape, 2) - head * (shape.tiedEmbeddings ? 1 : 2);
+    const head = headGemms(shape, 1)[0].weightBytes;
+    const matrices = weightBytes(shape) - head * (shape.tiedEmbeddings ? 1 : 2);
     // Norms, biases and router corrections are not matrices: below 0.2 % of the weights.
     expect(bytes / matrices).toBeGreaterThan(0.998);
     expect(bytes / matrices).toBeLessThanOrEqual(1);
@@ -109,7 +126,7 @@ describe('gemms', () => {
 
   it('spends 2 flops a weight and token on a dense layer', () => {
     const shape = loadModel('llama-3.1-8b');
-    const gemms = [...attentionInputGemms(shape, 7, 2), ...outputAndMlpGemms(shape, 0, 7, 2)];
+    const gemms = [...attentionInputGemms(shape, 7), ...outputAndMlpGemms(shape, 0, 7)];
     const weights = gemms.reduce((sum, one) => sum + one.weightBytes, 0) / 2;
     expect(gemmFlops(gemms)).toBe(2 * 7 * weights);
   });
@@ -131,9 +148,9 @@ describe('gemms', () => {
 
   it('activates 3.3 B of 30.5 B parameters a token in Qwen3-30B-A3B', () => {
     const shape = loadModel('qwen3-30b-a3b');
-    let flops = gemmFlops(headGemms(shape, 1, 2));
+    let flops = gemmFlops(headGemms(shape, 1));
     for (let layer = 0; layer < shape.layers; layer += 1) {
-      flops += gemmFlops([...attentionInputGemms(shape, 1, 2), ...outputAndMlpGemms(shape, layer, 1, 2)]);
+      flops += gemmFlops([...attentionInputGemms(shape, 1), ...outputAndMlpGemms(shape, layer, 1)]);
     }
     // The model card states 3.3 B activated, the input embedding (0.31 B) included.
     expect((flops / 2 + shape.vocab * shape.hidden) / 1e9).toBeCloseTo(3.34, 1);

@@ -64,16 +64,23 @@ const mlpParameters = (shape: ModelShape, layer: number): number => {
 const layerParameters = (shape: ModelShape, layer: number): number =>
   attentionParameters(shape) + mlpParameters(shape, layer) + shape.small.normsPerLayer * shape.hidden;
 
-/** Parameters of the language model: layers, final norm, embedding and, unless tied, the output head. */
-export const parameterCount = (shape: ModelShape): number => {
-  let total = shape.hidden + shape.vocab * shape.hidden * (shape.tiedEmbeddings ? 1 : 2);
+const allLayersParameters = (shape: ModelShape): number => {
+  let total = 0;
   for (let layer = 0; layer < shape.layers; layer += 1) total += layerParameters(shape, layer);
   return total;
 };
 
-/** Bytes of the weights; `elementBytes` defaults to the checkpoint's own. */
-export const weightBytes = (shape: ModelShape, elementBytes = shape.weightElementBytes): number =>
-  parameterCount(shape) * elementBytes;
+/** Parameters outside of layers: final norm, embedding and, unless tied, the output head. */
+const outerParameters = ({ hidden, vocab, tiedEmbeddings }: ModelShape): number =>
+  hidden + vocab * hidden * (tiedEmbeddings ? 1 : 2);
+
+/** Parameters of the language model, in layers and outside. */
+export const parameterCount = (shape: ModelShape): number =>
+  outerParameters(shape) + allLayersParameters(shape);
+
+/** Bytes of the weights as the checkpoint stores them; norms and biases (< 0.2 %) count as their layer's matrices. */
+export const weightBytes = (shape: ModelShape): number =>
+  outerParameters(shape) * shape.weightElementBytes + allLayersParameters(shape) * shape.matrixElementBytes;
 
 /**
  * Flops of one layer's attention: `queries` query tokens a sequence, each reading `contextTokens` keys on average

@@ -75,4 +75,9 @@ export interface ModelShape {
   readonly small: SmallWeights;
   /** Bytes of one stored weight: 2 for bf16 and fp16, 1 for fp8 checkpoints (DeepSeek-V3), 4 for fp32. */
   readonly weightElementBytes: number;
+  /**
+   * Bytes of one weight of the layers' matrices, scales included: less than weightElementBytes where these alone are
+   * coded (GPTQ, AWQ) and arithmetic is not.
+   */
+  readonly matrixElementBytes: number;
 }

@@ -57,10 +57,7 @@ const demandOf = (
   model: ModelShape,
   { promptTokens, generatedTokens, elementBytes }: z.output<typeof placementRequestSchema>,
 ): PlacementDemand => {
-  const gemms = [
-    ...attentionInputGemms(model, 1, model.weightElementBytes),
-    ...outputAndMlpGemms(model, model.layers >> 1, 1, model.weightElementBytes),
-  ];
+  const gemms = [...attentionInputGemms(model, 1), ...outputAndMlpGemms(model, model.layers >> 1, 1)];
   const workBytes = (2 * model.hidden + 2 * model.intermediate) * elementBytes;
   return {
     layers: model.layers,
