@@ -1,5 +1,5 @@
 // Decode attention over paged KV on the CPU; arguments in calls/attend.ts. Rows are cut into runs of tokens that
-// threads share; a run is done in tiles that stay in the L1, and the runs of a row are merged at the end.
+// threads share; a run is done in tiles that stay in the L1, and whoever is done with the last run of a row merges them.
 #include <memory>
 
 #include "attend-tile.h"
@@ -169,6 +169,11 @@ kvt_status attend(const CpuCall& call) {
   for (int64_t row = 0; row < a.rows; row++)
     first[row + 1] = first[row] + std::max<int64_t>(1, (a.tokens[row] + length - 1) / length);
   const int64_t runs = first[a.rows];
+  // Runs of each row that are not done yet.
+  std::unique_ptr<std::atomic<int64_t>[]> left(new (std::nothrow) std::atomic<int64_t>[a.rows]);
+  if (left == nullptr)
+    return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
+  for (int64_t row = 0; row < a.rows; row++) left[row].store(first[row + 1] - first[row], std::memory_order_relaxed);
   static thread_local Kept kept;
   float* memory = kept.of(runs * heads_of(a) * (a.width + 2));
   if (memory == nullptr)
@@ -201,6 +206,8 @@ kvt_status attend(const CpuCall& call) {
       const int64_t next = taken++;
       const Run after = run_at(next);
       attend_run(a, run, after, scratch, sums_at(a, memory, i), now);
+      // Here and not by all threads once all runs are done: its sums are in this core's cache, and nobody waits.
+      if (--left[run.row] == 0) finish_row(a, memory, run.row, first[run.row], first[run.row + 1] - first[run.row]);
       // A run without tokens asks for nothing.
       const bool begins = run.from >= run.to && after.from < after.to;
       if (begins && !locate(a, after.row, after.from, after.end_at(after.from), now)) return;
@@ -212,9 +219,6 @@ kvt_status attend(const CpuCall& call) {
   if (outside >= 0)
     return fail(KVT_INVALID, "attend: entry %lld is page %u, past the pool", static_cast<long long>(outside),
                 a.table[outside]);
-  call.threads.run(a.rows, [&](int64_t from, int64_t to) {
-    for (int64_t row = from; row < to; row++) finish_row(a, memory, row, first[row], first[row + 1] - first[row]);
-  });
   return KVT_OK;
 }
 
