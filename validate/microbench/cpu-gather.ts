@@ -9,14 +9,15 @@ export const microbench = {
   kernels: ['gather', 'empty'],
   sites: ({ dramBytes }) => {
     const regionBytes = Math.min(2 ** 31, dramBytes / 4);
-    const scattered = powers(256, 65_536, 4).flatMap((rowBytes) =>
-      powers(64, 262_144, 8)
-        .filter((rows) => rows * rowBytes <= regionBytes / 8)
+    // Rows of one and two cache lines cost a thread more than their bytes.
+    const scattered = [64, 128, 256, 1024, 4096, 65_536].flatMap((rowBytes) =>
+      powers(rowBytes < 256 ? 4096 : 64, 262_144, 8)
+        .filter((rows) => rows * rowBytes <= regionBytes / 16)
         .map((rows) => ({ rows, rowBytes, regionBytes })),
     );
     // Half of what a layer holds, as a cache is filled again.
-    const dense = [256, 1024].flatMap((rowBytes) =>
-      [4096, 16_384, 65_536]
+    const dense = [128, 256].flatMap((rowBytes) =>
+      [16_384, rowBytes < 256 ? 524_288 : 65_536]
         .map((rows) => ({ rows, rowBytes, regionBytes, layerBytes: 2 * rows * rowBytes }))
         .filter(({ layerBytes }) => layerBytes <= regionBytes / 8),
     );
