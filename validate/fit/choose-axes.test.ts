@@ -32,7 +32,7 @@ describe('chooseAxes', () => {
     ]);
   });
 
-  it('takes none where shares are all the same', () => {
-    expect(namesOf(shownBy(() => 0.25))).toEqual([]);
+  it('takes none but bytes where shares are all the same', () => {
+    expect(namesOf(shownBy(() => 0.25))).toEqual(['bytes']);
   });
 });

@@ -8,6 +8,8 @@ import { type AxisChoice, axesOf, fitGrid, logShareAt, placesOf, type Shown } fr
 
 /** Parts of the sites, each predicted from the others. */
 const FOLDS = 10;
+/** What there is to move counts, even where few sites leave room for chance to say that it does not. */
+const FIRST: SizeName = 'bytes';
 /** A further axis must lower the error by this share. */
 const LEAST_GAIN = 0.02;
 const MOST_AXES = 5;
@@ -45,8 +47,8 @@ const errorOf = (choices: readonly AxisChoice[], shown: readonly Shown[], all: r
 };
 
 /**
- * Axes among `names`, added one by one, or two where neither helps alone, while the error on sites left out falls; `all` are the sizes of all sites that the
- * grid must hold. Empty where no axis helps.
+ * Axes among `names`: bytes, and others added one by one, or two where neither helps alone, while the error on sites left
+ * out falls; `all` are the sizes of all sites that the grid must hold. Empty where no axis helps and bytes do not vary.
  */
 export const chooseAxes = (
   names: readonly SizeName[],
@@ -55,7 +57,8 @@ export const chooseAxes = (
 ): readonly AxisChoice[] => {
   const varying = names.filter((of) => axesOf([{ of, apart: 'fine' }], all).length > 0);
   const fine = (of: SizeName): AxisChoice => ({ of, apart: 'fine' });
-  let best: Tried = { choices: [], error: errorOf([], shown, all) };
+  const first = varying.includes(FIRST) ? [fine(FIRST)] : [];
+  let best: Tried = { choices: first, error: errorOf(first, shown, all) };
   const improve = (tries: readonly (readonly AxisChoice[])[]): boolean => {
     const before = best.error;
     for (const choices of tries) {
@@ -71,7 +74,8 @@ export const chooseAxes = (
     // Rows say nothing without their length, say.
     const pairs = left.flatMap((one, at) => left.slice(at + 1).map((other) => [...choices, one, other]));
     if (choices.length + 1 < MOST_AXES && improve(pairs)) continue;
-    if (improve(choices.map((_, at) => choices.filter((__, i) => i !== at)))) continue;
+    const more = choices.filter(({ of }) => of !== FIRST);
+    if (improve(more.map((one) => choices.filter((other) => other !== one)))) continue;
     break;
   }
   const { choices } = best;
