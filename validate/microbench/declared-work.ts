@@ -41,8 +41,10 @@ const MOST_BYTES = 2 ** 28;
 /** Sizes are no powers of two, as those of a growing cache hardly ever are. */
 const UNEVEN = 17 / 16;
 
-const counts = (from: number, to: number): readonly number[] =>
-  powers(from * UNEVEN, to * UNEVEN, 2).map(Math.round);
+const spread = (from: number, to: number, factor: number): readonly number[] =>
+  powers(from * UNEVEN, to * UNEVEN, factor).map(Math.round);
+
+const counts = (from: number, to: number): readonly number[] => spread(from, to, 2);
 
 const bytes = (hbm: number) => ({ hbm });
 
@@ -118,7 +120,9 @@ const codesToHeads = (rowBytes: number): Work => ({
   call: { kernel: 'gather', counts: { rows: groupSize, distinct: 1 }, shape: { rowBytes } },
 });
 
-const deltaRebuild = deltaCosts({ latentDim: 512, bits: 4, neighbours: 4, hidden: 0 }, world).rebuild;
+/** A tile's product goes by the coordinates of a token, what is added to it does not: two dimensions tell them apart. */
+const deltaRebuild = (latentDim: number) =>
+  deltaCosts({ latentDim, bits: 4, neighbours: 4, hidden: 0 }, world).rebuild;
 const gate = gateNetwork(1, 1, world).work;
 
 const executionBuffer = (rows: number): Work => {
@@ -140,7 +144,8 @@ const works: readonly Work[] = [
   ...[1, 2, 4, 8].map(lshHash),
   ...[1 / 8, 1 / 2, 1].map(ringToPage),
   ...[1, 2, 4].map(gate),
-  ...counts(16, 2 ** 14).map(deltaRebuild),
+  ...spread(16, 2 ** 14, 4).map(deltaRebuild(512)),
+  ...spread(32, 2 ** 13, 4).map(deltaRebuild(256)),
   ...counts(16, 2 ** 12).map((tokens) => rebuildingWork(tokens, { rank: 160, chunkTokens: 8 }, world)),
   ...counts(16, 2 ** 14).map((estimated) =>
     estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
