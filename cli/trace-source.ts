@@ -80,6 +80,7 @@ export const modelMetadata = (model: ModelShape, source: string): AttentionMetad
   maxContextTokens: model.maxContextTokens,
   slidingWindowTokens: model.slidingWindowTokens,
   slidingLayers: model.layerKinds.flatMap((kind, layer) => (kind === 'sliding' ? [layer] : [])),
+  ...(model.mla === null ? {} : { latent: model.mla }),
 });
 
 /** The metadata of a file with what a synthetic trace holds. */

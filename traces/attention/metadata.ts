@@ -30,6 +30,16 @@ const attentionMetadataSchema = z.object({
     maxContextTokens: count.nullish(),
     slidingWindowTokens: count.nullish(),
     slidingLayers: layerList.default([]),
+    /** Multi-head latent attention, whose one cached row of latentRank + ropeHeadDim serves all heads; as LatentAttention. */
+    latent: z
+      .object({
+        queryRank: count.nullable(),
+        latentRank: count,
+        ropeHeadDim: count,
+        nopeHeadDim: count,
+        upValueHeadDim: count,
+      })
+      .optional(),
   }),
   rope: z.object({ theta: z.number().positive(), scaling: z.unknown(), dim: count }).nullish(),
   promptTokens: count,
@@ -94,6 +104,16 @@ function checkConsistency(metadata: AttentionMetadata, file: string): void {
     'model.heads',
     `a multiple of kvHeads ${model.kvHeads}, found ${model.heads}`,
   );
+  const { latent } = model;
+  if (latent !== undefined) {
+    const width = latent.latentRank + latent.ropeHeadDim;
+    expect(model.kvHeads === 1, 'model.kvHeads', `1 with model.latent, found ${model.kvHeads}`);
+    expect(
+      model.headDim === width,
+      'model.headDim',
+      `${width}, latentRank + ropeHeadDim, found ${model.headDim}`,
+    );
+  }
   expect(
     recordedLayers.every((layer, i) => i === 0 || layer > recordedLayers[i - 1]),
     'recordedLayers',

@@ -14,6 +14,14 @@ export interface TraceModelConfig {
 const MLP_WIDTH_RATIO = 3.5;
 const VOCAB = 32000;
 
+const latentFields = (latent: NonNullable<AttentionMetadata['model']['latent']>) => ({
+  q_lora_rank: latent.queryRank,
+  kv_lora_rank: latent.latentRank,
+  qk_rope_head_dim: latent.ropeHeadDim,
+  qk_nope_head_dim: latent.nopeHeadDim,
+  v_head_dim: latent.upValueHeadDim,
+});
+
 export const configOfTrace = ({ model, rope, promptTokens, steps }: AttentionMetadata): TraceModelConfig => {
   const assumed: string[] = [];
   const or = (field: string, value: number | null | undefined, fallback: number): number => {
@@ -31,6 +39,7 @@ export const configOfTrace = ({ model, rope, promptTokens, steps }: AttentionMet
     num_attention_heads: model.heads,
     num_key_value_heads: model.kvHeads,
     head_dim: model.headDim,
+    ...(model.latent === undefined ? {} : latentFields(model.latent)),
     intermediate_size: or('MLP width', model.intermediate, Math.round(MLP_WIDTH_RATIO * hidden)),
     vocab_size: or('vocabulary', model.vocab, VOCAB),
     max_position_embeddings: model.maxContextTokens ?? promptTokens + steps,
