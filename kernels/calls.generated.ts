@@ -16,6 +16,7 @@ import { call as callLowRankRebuild } from './calls/low-rank-rebuild.ts';
 import { call as callLshHash } from './calls/lsh-hash.ts';
 import { call as callLshMatch } from './calls/lsh-match.ts';
 import { call as callMerge } from './calls/merge.ts';
+import { call as callNearCount } from './calls/near-count.ts';
 import { call as callPageBounds } from './calls/page-bounds.ts';
 import { call as callParisCollide } from './calls/paris-collide.ts';
 import { call as callParisEncode } from './calls/paris-encode.ts';
@@ -49,6 +50,7 @@ export const catalog = {
   "lsh-hash": callLshHash,
   "lsh-match": callLshMatch,
   "merge": callMerge,
+  "near-count": callNearCount,
   "page-bounds": callPageBounds,
   "paris-collide": callParisCollide,
   "paris-encode": callParisEncode,
@@ -65,4 +67,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = 'a14f4e2b6cf5547f';
+export const digest = '9c0cd52e0817d4a9';

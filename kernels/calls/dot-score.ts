@@ -3,8 +3,8 @@
  * bf16 [rows, group, headDim]; vectors: pieces of pieceBytes bytes that begin with bf16 [pieceVectors, headDim], of which
  * pieces u32 [rows, pieceStride] says where a row's are, absent = piece p of row r is r * pieceStride + p (one array
  * [rows, n, headDim] is pieceVectors n, pieceStride 1). scores f32 [rows, group or 1, scoreStride] of which the first
- * `count` are written; `reduce` as REDUCE of group-scores.ts. Row = sequence x KV head; group <= 32; headDim a multiple
- * of 8; pieceBytes a multiple of 16.
+ * `count` are written; `reduce` as REDUCE of group-scores.ts. Row = sequence x KV head; group <= 32; headDim any number
+ * up to 1024 (a few columns of keys); pieceBytes a multiple of 16.
  */
 import { type KernelSpec, rowsExtent } from '../calls.ts';
 import { f32View, fromBf16, u32View } from '../floats.ts';
@@ -56,10 +56,10 @@ export const call = {
     const rows = random.integer(1, 4);
     const group = [1, 4, 8, random.integer(1, 17)][random.integer(0, 3)];
     const count = random.integer(1, 200);
-    const headDim = [16, 64, 80, 128, 256][random.integer(0, 4)];
+    const headDim = [16, 64, 80, 128, 256, 25, 38, random.integer(1, 140)][random.integer(0, 7)];
     const pieceVectors = [count, 16, 1][random.integer(0, 2)];
     const pieceStride = Math.ceil(count / pieceVectors);
-    const pieceBytes = pieceVectors * headDim * 2 * random.integer(1, 2);
+    const pieceBytes = 16 * Math.ceil((pieceVectors * headDim * random.integer(1, 2)) / 8);
     const scoreStride = count + random.integer(0, 2);
     const reduce = random.integer(0, 3);
     const bytes = 4 * rows * scoreRows(group, reduce) * scoreStride;

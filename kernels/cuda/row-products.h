@@ -43,11 +43,31 @@ __device__ __forceinline__ void multiply(float (&c)[4], uint32_t a0, uint32_t a1
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// Eight channels of a vector of any number of them, from whole words: a vector of odd width may begin amid one. What lies
+// beyond the width is zero. Neighbours read the rest of a line, so it stays in the first-level cache.
+__device__ __forceinline__ uint4 load_narrow(const uint16_t* vector, int channel, int width) {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(vector + channel);
+  const uint32_t* const words = reinterpret_cast<const uint32_t*>(at & ~uintptr_t{3});
+  const int ahead = static_cast<int>(at / 2 % 2);  // channels of the first word that belong to others
+  uint32_t word[5], pair[4];
+#pragma unroll
+  for (int i = 0; i < 5; i++) word[i] = channel + 2 * i - ahead < width && (i < 4 || ahead > 0) ? __ldg(words + i) : 0;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    pair[i] = __funnelshift_r(word[i], word[i + 1], 16 * ahead);
+    const int left = width - channel - 2 * i;
+    if (left < 2) pair[i] = left < 1 ? 0 : pair[i] & 0xffffu;
+  }
+  return make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+
 // Eight channels of a query; of a pair of bounds the positive parts meet the maxima, the others the minima.
+template <bool kNarrow>
 __device__ inline uint4 query_part(const RowProducts& p, int64_t row, int query, int channel) {
   if (query >= p.group || channel >= p.width) return make_uint4(0, 0, 0, 0);
   const bool lower = channel >= p.dim;
   const int64_t at = (row * p.group + query) * p.dim + (lower ? channel - p.dim : channel);
+  if constexpr (kNarrow) return load_narrow(p.queries + at - channel, channel, p.width);
   uint4 part = *reinterpret_cast<const uint4*>(p.queries + at);
   if (p.width == p.dim) return part;
   for (uint32_t* pair : {&part.x, &part.y, &part.z, &part.w}) {
@@ -85,9 +105,14 @@ __device__ __forceinline__ void write_scores(const RowProducts& p, const float (
 }
 
 // What a thread holds of a tile: its part of kStep chunks of two vectors.
-template <int kStep>
+template <int kStep, bool kNarrow>
 struct RowParts {
   uint4 low[kStep], high[kStep];
+
+  __device__ __forceinline__ uint4 part(const __nv_bfloat16* row, int channel, int width) {
+    if constexpr (kNarrow) return load_narrow(reinterpret_cast<const uint16_t*>(row), channel, width);
+    return load_row(row + channel);
+  }
 
   __device__ __forceinline__ void load(const RowProducts& p, const __nv_bfloat16* low_row,
                                        const __nv_bfloat16* high_row, int chunk) {
@@ -95,8 +120,8 @@ struct RowParts {
     for (int s = 0; s < kStep; s++) {
       const int channel = (chunk + s) * kChunk + (threadIdx.x & 3) * 8;
       const bool inside = channel < p.width;
-      low[s] = inside ? load_row(low_row + channel) : make_uint4(0, 0, 0, 0);
-      high[s] = inside ? load_row(high_row + channel) : make_uint4(0, 0, 0, 0);
+      low[s] = inside ? part(low_row, channel, p.width) : make_uint4(0, 0, 0, 0);
+      high[s] = inside ? part(high_row, channel, p.width) : make_uint4(0, 0, 0, 0);
     }
   }
 };
@@ -108,8 +133,8 @@ constexpr int blocks_of() {
 }
 
 // A block takes an equal share of all tiles of all rows. kChunks: chunks of a vector, all in flight at once; 0 = any
-// number, four at a time. kTiles: groups of 8 queries.
-template <int kChunks, int kTiles>
+// number, four at a time. kTiles: groups of 8 queries. kNarrow: vectors of any width, which begin at any channel.
+template <int kChunks, int kTiles, bool kNarrow>
 __global__ void __launch_bounds__(32 * kProductWarps, blocks_of<kChunks, kTiles>())
     multiply_rows(const RowProducts p, int64_t all_tiles) {
   begin_kernel();
@@ -123,7 +148,7 @@ __global__ void __launch_bounds__(32 * kProductWarps, blocks_of<kChunks, kTiles>
     const int64_t row = begin / row_tiles;
     const int64_t row_end = end < (row + 1) * row_tiles ? end : (row + 1) * row_tiles;
     int64_t tile = begin + threadIdx.x / 32;
-    RowParts<kStep> parts;
+    RowParts<kStep, kNarrow> parts;
     const __nv_bfloat16 *low = nullptr, *high = nullptr;
     const auto start = [&] {
       const int64_t first = (tile - row * row_tiles) * kTileRows + lane / 4;
@@ -136,7 +161,7 @@ __global__ void __launch_bounds__(32 * kProductWarps, blocks_of<kChunks, kTiles>
     // The queries come in while the first rows are on their way.
     for (int at = threadIdx.x; at < kTiles * chunks * 32; at += blockDim.x) {
       const int chunk = at / 32 % chunks;
-      fragments[at] = query_part(p, row, at / 32 / chunks * 8 + lane / 4, chunk * kChunk + lane % 4 * 8);
+      fragments[at] = query_part<kNarrow>(p, row, at / 32 / chunks * 8 + lane / 4, chunk * kChunk + lane % 4 * 8);
     }
     __syncthreads();
     while (tile < row_end) {
@@ -165,23 +190,28 @@ __global__ void __launch_bounds__(32 * kProductWarps, blocks_of<kChunks, kTiles>
   }
 }
 
-template <int kChunks, int kTiles>
+template <int kChunks, int kTiles, bool kNarrow = false>
 void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t rows, int chunks) {
   const size_t shared = sizeof(uint4) * kTiles * chunks * 32;
   int resident = 1;
-  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, multiply_rows<kChunks, kTiles>, 32 * kProductWarps, shared);
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, multiply_rows<kChunks, kTiles, kNarrow>, 32 * kProductWarps, shared);
   const int64_t row_tiles = (p.count + kTileRows - 1) / kTileRows;
   const int64_t tiles = rows * row_tiles;
   // Whole blocks a row: a block that goes on to a second row takes as long again, which only long rows hide.
   const int64_t wanted = rows * ((row_tiles + kProductWarps - 1) / kProductWarps);
   const int64_t most = static_cast<int64_t>(call.multiprocessors) * (resident > 0 ? resident : 1);
   const unsigned grid = static_cast<unsigned>(wanted < most ? wanted : most);
-  launch_kernel(call, multiply_rows<kChunks, kTiles>, {grid, 32 * kProductWarps, shared}, p, tiles);
+  launch_kernel(call, multiply_rows<kChunks, kTiles, kNarrow>, {grid, 32 * kProductWarps, shared}, p, tiles);
 }
 
 template <int kTiles>
 void launch_row_products(const CudaCall& call, const RowProducts& p, int64_t rows) {
   const int chunks = (p.width + kChunk - 1) / kChunk;
+  if (p.width % 8 != 0) {
+    // Heads of 128 keep 25 or 38 columns (sim/policy/policies/infinigen.ts).
+    if (chunks <= 2) return launch_row_products<2, kTiles, true>(call, p, rows, 2);
+    return launch_row_products<0, kTiles, true>(call, p, rows, chunks);
+  }
   if (chunks == 2) return launch_row_products<2, kTiles>(call, p, rows, chunks);
   if (chunks == 4) return launch_row_products<4, kTiles>(call, p, rows, chunks);
   if (chunks == 8) return launch_row_products<8, kTiles>(call, p, rows, chunks);
@@ -193,8 +223,10 @@ inline kvt_status score_rows(const CudaCall& call, const char* kernel, const Row
     return fail(KVT_INVALID, "%s: expected rows 1 or more, group 1 to 32 and 1 vector or more", kernel);
   if (reinterpret_cast<uintptr_t>(p.queries) % 16 != 0 || reinterpret_cast<uintptr_t>(p.vectors.base) % 16 != 0)
     return fail(KVT_INVALID, "%s: expected queries and vectors aligned to 16 bytes", kernel);
-  if (p.dim < 8 || p.dim > 1024 || p.dim % 8 != 0 || p.vectors.vectors < 1 || p.vectors.bytes % 16 != 0)
-    return fail(KVT_INVALID, "%s: expected headDim a multiple of 8 up to 1024, pieces a multiple of 16 bytes", kernel);
+  if (p.dim < 1 || p.dim > 1024 || (p.dim % 8 != 0 && p.width != p.dim) || p.vectors.vectors < 1 ||
+      p.vectors.bytes % 16 != 0)
+    return fail(KVT_INVALID, "%s: expected headDim up to 1024, of bounds a multiple of 8, and pieces a multiple of 16 bytes",
+                kernel);
   if (p.group <= 8)
     launch_row_products<1>(call, p, rows);
   else if (p.group <= 16)

@@ -11,6 +11,7 @@ import type { AppendView, HeadView, LayerPolicy, Pick, PrefillView, StepView, Wo
 import type { GroupVote } from './prompt-eviction.ts';
 import { type GuessConfig, QueryGuess } from './query-guess.ts';
 import { Ranking, reduceRows } from './ranking.ts';
+import { rehearsalWork } from './rehearsal-work.ts';
 import { type Columns, columnSample, largestColumns, withinColumns } from './skewed-columns.ts';
 
 /** Parameters as policies/infinigen.ts describes them, and what follows from them. */
@@ -195,17 +196,8 @@ export class Rehearsal implements LayerPolicy {
   }
 
   private declare(pick: Pick, n: number, k: number): void {
-    const { c, world, choosers } = this;
-    const weights = (c.weightBytes * world.headDim) / world.kBytesPerToken;
-    pick.score({
-      index: 'rehearsal',
-      readBytes: { hbm: n * this.partialBytes },
-      flops: 2 * c.columns * n * world.groupSize,
-      matrixFlops: (2 * weights) / world.kvHeads,
-      // Partial queries, their products, the largest of each row, the count.
-      kernels: 4,
-      weightBytes: c.weightBytes,
-    });
-    pick.topk(n, k, choosers);
+    const { columns, alpha, weightBytes } = this.c;
+    pick.score(rehearsalWork({ tokens: n, columns, alpha, weightBytes }, this.world));
+    pick.topk(n, k, this.choosers);
   }
 }

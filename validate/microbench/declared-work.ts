@@ -8,6 +8,7 @@ import { deltaCosts } from '../../sim/policy/deltakv-cost.ts';
 import { gateNetwork } from '../../sim/policy/gate-network.ts';
 import { rebuildingWork } from '../../sim/policy/landmark-chunks.ts';
 import type { Work, World } from '../../sim/policy/policy.ts';
+import { rehearsalWork } from '../../sim/policy/rehearsal-work.ts';
 import { estimationWork, retrievalWorks } from '../../sim/policy/wave-zones.ts';
 import type { ScoreOperation } from '../../sim/program/operation.ts';
 import { bindKernel } from '../execute/bind-index.ts';
@@ -128,9 +129,16 @@ const gate = gateNetwork(1, 1, world).work;
 const executionBuffer = (rows: number): Work => {
   const misses = Math.round(rows / 8);
   const zones = { retrieved: rows, estimated: 0, clusters: rows };
-  const works = retrievalWorks(world, zones, { steady: 0, hits: rows - misses, misses }, rows);
+  const works = retrievalWorks(world, zones, { steady: 0, hits: rows - misses, misses, pages: rows });
   const [last] = works.filter(({ call }) => call?.kernel === 'execution-buffer');
   return last;
+};
+
+/** A fifth of the columns, as published: their rows begin anywhere in a word. */
+const rehearsal = (tokens: number): Work => {
+  const columns = Math.floor(0.2 * headDim);
+  const weightBytes = 2 * columns * world.heads * world.heads * headDim;
+  return rehearsalWork({ tokens, columns, alpha: 5, weightBytes }, world);
 };
 
 const works: readonly Work[] = [
@@ -139,6 +147,7 @@ const works: readonly Work[] = [
     columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
   ),
   ...counts(1024, 2 ** 20).map(pqShares),
+  ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
   ...counts(1024, 2 ** 20).map(parisCollide),
   ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
   ...[1, 2, 4, 8].map(lshHash),
@@ -219,6 +228,8 @@ export const microbench = {
   title: 'declared work by its own kernels',
   kernels: [
     'dot-score',
+    'gemm',
+    'near-count',
     'softmax-mass',
     'pq-score',
     'paris-tiers',

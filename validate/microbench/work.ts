@@ -44,11 +44,7 @@ export const microbench = {
     const most = Math.min(2 ** 28, bounds.hbmBytes / 4);
     const sizes = powers(4096, most, 4);
     const cases: readonly WorkCase[] = [
-      ...sizes
-        .slice(0, -1)
-        .flatMap((size) =>
-          [1, 8, 64].map((flopsPerByte) => ({ ...plain, readBytes: 2 * size, flopsPerByte })),
-        ),
+      ...sizes.slice(0, -1).map((size) => ({ ...plain, readBytes: 2 * size, flopsPerByte: 8 })),
       ...sizes.flatMap((readBytes) =>
         [0, 0.25, 1].flatMap((writeShare) =>
           [0, 1, 8, 64].map((flopsPerByte) => ({ ...plain, readBytes, writeShare, flopsPerByte })),

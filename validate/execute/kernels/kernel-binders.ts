@@ -7,6 +7,7 @@ import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
 import { collide, encode, rerank } from './paris.ts';
 import { lowRankRebuild, rebuild } from './rebuild.ts';
+import { rehearsal } from './rehearsal.ts';
 import { copy, executionBuffer, gather, tokenIds } from './rows.ts';
 import { boundsScore, dotScore, dotShares, pqAssign, pqShares } from './scores.ts';
 
@@ -21,6 +22,7 @@ export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   'paris-encode': encode,
   'lsh-hash': hash,
   'lsh-match': match,
+  rehearsal,
   gate,
   'ring-to-page': ringToPage,
   'delta-rebuild': rebuild,

@@ -2,6 +2,7 @@
  * Scoring: products with bounds and vectors, shares of their softmax, and sums of product codes. Scores that one call
  * leaves for the next stay in cache and are not counted.
  */
+import type { Ref } from '../../../kernels/calls.ts';
 import { REDUCE, scoreRows } from '../../../kernels/group-scores.ts';
 import { type CallBytes, countOf, type KernelBinder, type KernelUse, SCORES, shapeOf } from './kernel-use.ts';
 
@@ -26,38 +27,57 @@ export const boundsScore: KernelBinder = (use) => {
   return { read, write: 0 };
 };
 
-/** Products with one vector an entry; `copies` = rows of a KV head that its query heads have for themselves. */
-const products = (use: KernelUse, isEach: boolean): CallBytes | null => {
-  const { binding, headDim } = use;
-  const count = countOf(use, 'count');
-  if (count < 1) return null;
-  const copies = shapeOf(use, 'copies', 1);
-  const [rows, group] = [use.rows * copies, use.group / copies];
+/** Sizes of products with one vector an entry. */
+interface Products {
+  readonly rows: number;
+  readonly group: number;
+  readonly count: number;
+  /** Numbers of a vector. */
+  readonly channels: number;
+  readonly isEach: boolean;
+  readonly queries: Ref;
+}
+
+/** A row's vectors are a piece, which begins where the widest loads may. */
+const PIECE_STEP = 16;
+
+/** Products of queries with vectors, left for what ranks by them. */
+export const multiply = (
+  { binding, headDim }: KernelUse,
+  { rows, group, count, channels, isEach, queries }: Products,
+): CallBytes => {
   const reduce = isEach ? REDUCE.perQuery : REDUCE.max;
-  const read = 2 * headDim * rows * count;
+  const pieceBytes = PIECE_STEP * Math.ceil((2 * channels * count) / PIECE_STEP);
   const bytes = 4 * rows * scoreRows(group, reduce) * count;
   const scores = binding.layout.place('scores', bytes);
   binding.add('dot-score', {
-    refs: {
-      queries: binding.layout.place('kv', 2 * rows * group * headDim),
-      vectors: binding.layout.place('kv', read),
-      scores,
-    },
+    refs: { queries, vectors: binding.layout.place('kv', rows * pieceBytes), scores },
     ints: {
       rows,
       group,
       count,
-      headDim,
+      headDim: channels,
       pieceVectors: count,
       pieceStride: 1,
-      pieceBytes: 2 * headDim * count,
+      pieceBytes,
       scoreStride: count,
       reduce,
     },
     reals: { scale: 1 / Math.sqrt(headDim) },
   });
   binding.leave(SCORES, scores, bytes);
-  return { read, write: 0 };
+  return { read: 2 * channels * rows * count, write: 0 };
+};
+
+/** Products of heads; `copies` = rows of a KV head that its query heads have for themselves. */
+const products = (use: KernelUse, isEach: boolean): CallBytes | null => {
+  const { binding, headDim } = use;
+  const count = countOf(use, 'count');
+  if (count < 1) return null;
+  const copies = shapeOf(use, 'copies', 1);
+  const [rows, group] = [use.rows * copies, use.group / copies];
+  const queries = binding.layout.place('kv', 2 * rows * group * headDim);
+  return multiply(use, { rows, group, count, channels: headDim, isEach, queries });
 };
 
 /** Products with centroids, summaries, keys. */
