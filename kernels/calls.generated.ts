@@ -2,6 +2,7 @@
 import { call as callAppend } from './calls/append.ts';
 import { call as callAttend } from './calls/attend.ts';
 import { call as callBoundsScore } from './calls/bounds-score.ts';
+import { call as callClusterTable } from './calls/cluster-table.ts';
 import { call as callCopy } from './calls/copy.ts';
 import { call as callDecode } from './calls/decode.ts';
 import { call as callDeltaEncode } from './calls/delta-encode.ts';
@@ -36,6 +37,7 @@ export const catalog = {
   "append": callAppend,
   "attend": callAttend,
   "bounds-score": callBoundsScore,
+  "cluster-table": callClusterTable,
   "copy": callCopy,
   "decode": callDecode,
   "delta-encode": callDeltaEncode,
@@ -67,4 +69,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '9c0cd52e0817d4a9';
+export const digest = '0a526c5fbefb42d9';

@@ -162,7 +162,7 @@ export class WaveLayer implements LayerPolicy {
     }
     const hits = cached.access(head.cache, index, chosen);
     const steady = c.sinkTokens + length - index.to;
-    for (const work of retrievalWorks(world, zones, { steady, hits, misses: tokens - hits }, pages))
-      pick.score(work);
+    const found = { steady, hits, misses: tokens - hits, pages };
+    for (const work of retrievalWorks(world, zones, found)) pick.score(work);
   }
 }

@@ -75,11 +75,12 @@ export const planZones = (c: WaveOptions, world: World): ZonePlan => {
   return { segments, updateClusters, cachedClusters, at, last };
 };
 
-/** Tokens by where a step's attention finds them. */
+/** Tokens by where a step's attention finds them, and pages of the chosen clusters. */
 export interface Found {
   readonly steady: number;
   readonly hits: number;
   readonly misses: number;
+  readonly pages: number;
 }
 
 /** Bytes of a page's entry in the tables that the CPU hands to the GPU: its place, its size and their running sum. */
@@ -106,12 +107,10 @@ export const estimationWork = (world: World, { estimated }: Zones): Work => {
  */
 export const retrievalWorks = (
   world: World,
-  { retrieved }: Zones,
-  found: Found,
-  pages: number,
+  { clusters, retrieved }: Zones,
+  { steady, hits, misses, pages }: Found,
 ): readonly Work[] => {
   const tokenBytes = world.kBytesPerToken + world.vBytesPerToken;
-  const { steady, hits, misses } = found;
   const tableBytes = pages * PAGE_ENTRY_BYTES;
   return [
     { index: 'cluster-ids', readBytes: { hbm: retrieved * ID_BYTES }, flops: 0, kernels: 1, where: 'd2h' },
@@ -122,6 +121,10 @@ export const retrievalWorks = (
       flops: 0,
       kernels: 1,
       where: 'cpu',
+      call: {
+        kernel: 'cluster-table',
+        counts: { clusters, retrieved, pages, cachedPages: (pages * hits) / Math.max(1, hits + misses) },
+      },
     },
     { index: 'page-table', readBytes: { dram: tableBytes }, flops: 0, kernels: 1, where: 'h2d' },
     {

@@ -23,6 +23,7 @@ import { bindAppend, bindCodec, bindDense } from './bind-dense.ts';
 import { bindScore, bindSelect } from './bind-index.ts';
 import { bindCopy, bindFetch, type FetchPlaces, spreadRows } from './bind-transfer.ts';
 import { Binding } from './binding.ts';
+import { PAGE_TABLE } from './kernels/kernel-use.ts';
 import { type FetchPlan, formatOfForm, Placement } from './placement.ts';
 import { Pools } from './pools.ts';
 import type { Workload } from './workload.ts';
@@ -189,7 +190,8 @@ class StepBinder {
     const rowBytes = Math.round(operation.rowBytes);
     const regionRows = places === null ? 0 : Math.floor((slots * places.slotBytes) / rowBytes);
     if (places === null || operation.regionBytes === undefined || regionRows < 1) {
-      bindCopy(binding, operation);
+      // Tables that host threads made of what was chosen go as they left them.
+      bindCopy(binding, operation, binding.left(PAGE_TABLE, operation.rows * rowBytes));
       return;
     }
     const slotsPerRow = rowBytes / places.slotBytes;

@@ -5,6 +5,7 @@ import { microbench as microbenchAttendForms } from './attend-forms.ts';
 import { microbench as microbenchBatchedCopies } from './batched-copies.ts';
 import { microbench as microbenchBothWays } from './both-ways.ts';
 import { microbench as microbenchChosenCopies } from './chosen-copies.ts';
+import { microbench as microbenchClusterTable } from './cluster-table.ts';
 import { microbench as microbenchCpuGather } from './cpu-gather.ts';
 import { microbench as microbenchDeclaredWork } from './declared-work.ts';
 import { microbench as microbenchDecode } from './decode.ts';
@@ -39,6 +40,7 @@ export const catalog = {
   "batched-copies": microbenchBatchedCopies,
   "both-ways": microbenchBothWays,
   "chosen-copies": microbenchChosenCopies,
+  "cluster-table": microbenchClusterTable,
   "cpu-gather": microbenchCpuGather,
   "declared-work": microbenchDeclaredWork,
   "decode": microbenchDecode,

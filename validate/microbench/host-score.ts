@@ -51,10 +51,13 @@ export const microbench = {
   kernels: ['work', 'empty'],
   sites: ({ dramBytes }) =>
     powers(4096, Math.min(2 ** 26, dramBytes / 8), 8).flatMap((readBytes) =>
-      [0, 0.25].flatMap((writeShare) =>
-        [0, 2, 16].map((flopsPerByte) =>
-          siteOf(readBytes, readBytes * writeShare, readBytes * flopsPerByte, dramBytes / 2),
-        ),
+      [
+        [0, 0],
+        [0, 2],
+        [0, 16],
+        [0.25, 0],
+      ].map(([writeShare, flopsPerByte]) =>
+        siteOf(readBytes, readBytes * writeShare, readBytes * flopsPerByte, dramBytes / 2),
       ),
     ),
 } satisfies Microbench;

@@ -3,6 +3,7 @@
  * work of the same bytes, flops and launches, for the reasons below.
  */
 import { gate, ringToPage } from './admission.ts';
+import { clusterTable } from './cluster-table.ts';
 import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
 import { collide, encode, rerank } from './paris.ts';
@@ -23,6 +24,7 @@ export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   'lsh-hash': hash,
   'lsh-match': match,
   rehearsal,
+  'cluster-table': clusterTable,
   gate,
   'ring-to-page': ringToPage,
   'delta-rebuild': rebuild,

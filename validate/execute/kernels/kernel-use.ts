@@ -33,6 +33,7 @@ export type KernelBinder = (use: KernelUse) => CallBytes | null;
 export const SCORES = 'scores';
 export const COUNTS = 'counts';
 export const CANDIDATES = 'candidates';
+export const PAGE_TABLE = 'page table';
 
 /** A count of one row, whole. */
 export const countOf = ({ call }: KernelUse, name: string): number => Math.round(call.counts[name] ?? 0);
