@@ -26,6 +26,8 @@ import { call as callParisSelect } from './calls/paris-select.ts';
 import { call as callParisTiers } from './calls/paris-tiers.ts';
 import { call as callPqAssign } from './calls/pq-assign.ts';
 import { call as callPqScore } from './calls/pq-score.ts';
+import { call as callPreset } from './calls/preset.ts';
+import { call as callReduceScores } from './calls/reduce-scores.ts';
 import { call as callRingToPage } from './calls/ring-to-page.ts';
 import { call as callScatter } from './calls/scatter.ts';
 import { call as callSoftmaxMass } from './calls/softmax-mass.ts';
@@ -61,6 +63,8 @@ export const catalog = {
   "paris-tiers": callParisTiers,
   "pq-assign": callPqAssign,
   "pq-score": callPqScore,
+  "preset": callPreset,
+  "reduce-scores": callReduceScores,
   "ring-to-page": callRingToPage,
   "scatter": callScatter,
   "softmax-mass": callSoftmaxMass,
@@ -69,4 +73,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '0a526c5fbefb42d9';
+export const digest = '8e1d1a1a74bb4b15';

@@ -4,7 +4,7 @@
  */
 import { columnWork } from '../../sim/policy/attention-columns.ts';
 import { listingWork } from '../../sim/policy/cluster-index.ts';
-import { deltaCosts } from '../../sim/policy/deltakv-cost.ts';
+import { deltaCosts, ownLogits } from '../../sim/policy/deltakv-cost.ts';
 import { gateNetwork } from '../../sim/policy/gate-network.ts';
 import { rebuildingWork } from '../../sim/policy/landmark-chunks.ts';
 import type { Work, World } from '../../sim/policy/policy.ts';
@@ -148,6 +148,7 @@ const works: readonly Work[] = [
   ),
   ...counts(1024, 2 ** 20).map(pqShares),
   ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
+  ...powers(1024 * UNEVEN, 2 ** 17, 4).map((tokens) => ownLogits(tokens, world)),
   ...counts(1024, 2 ** 20).map(parisCollide),
   ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
   ...[1, 2, 4, 8].map(lshHash),
@@ -230,6 +231,8 @@ export const microbench = {
     'dot-score',
     'gemm',
     'near-count',
+    'reduce-scores',
+    'preset',
     'softmax-mass',
     'pq-score',
     'paris-tiers',

@@ -6,6 +6,7 @@ import { gate, ringToPage } from './admission.ts';
 import { clusterTable } from './cluster-table.ts';
 import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
+import { logits } from './logits.ts';
 import { collide, encode, rerank } from './paris.ts';
 import { lowRankRebuild, rebuild } from './rebuild.ts';
 import { rehearsal } from './rehearsal.ts';
@@ -24,6 +25,7 @@ export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   'lsh-hash': hash,
   'lsh-match': match,
   rehearsal,
+  logits,
   'cluster-table': clusterTable,
   gate,
   'ring-to-page': ringToPage,
