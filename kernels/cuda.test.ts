@@ -132,6 +132,28 @@ onGpu('the CUDA machine refuses', () => {
       await refused([call], 'invalid', 'gather: row 1000000 of the source ends past its buffer');
     }));
 
+  it('rows outside the pool that are chosen after their packing was enqueued', async () =>
+    withBuffers(['dram', 'hbm', 'dram', 'dram', 'dram'], async (pool, target, index, staging, choice) => {
+      await gpu().write(index, 0, Uint32Array.of(0, 1));
+      await gpu().write(choice, 0, Uint32Array.of(0, 1_000_000));
+      const refs = { source: pool, target, index, staging };
+      const calls: readonly Call[] = [
+        copy(choice, index, 'd2h'),
+        {
+          kernel: 'gather',
+          stream: 'h2d',
+          after: [0],
+          refs: Object.fromEntries(
+            Object.entries(refs).map(([name, buffer]) => [name, { buffer, offset: 0 }]),
+          ),
+          ints: { rows: 2, rowBytes: 64, sourceStride: 64, targetStride: 64, mode: 3, units: 0 },
+        },
+      ];
+      await refused(calls, 'invalid', 'gather: row 1000000 of the source ends past its buffer');
+      await gpu().write(choice, 0, Uint32Array.of(0, 1));
+      await gpu().run(calls, { graph: true, repeats: 2 });
+    }));
+
   it('more memory than there is', () => {
     const tooMuch =
       (tier: Tier): (() => number) =>

@@ -7,7 +7,7 @@ import { afterAll, expect, it } from 'vitest';
 import { describeNative, missing, openCpu } from '../test/native.ts';
 import { ADDON_FILE, findBinary } from './addon.ts';
 import type { Backend } from './backend.ts';
-import type { Call } from './calls.ts';
+import { type Call, ROW_MODES } from './calls.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'kvtier-faults-'));
 const backends: readonly Backend[] = missing === null ? [await openCpu({ file: join(folder, 'nvme') })] : [];
@@ -63,17 +63,23 @@ describeNative('faults', () => {
   it('of one call end the list, with the first reason, on any stream', async () => {
     const { source, target } = await pair(backend);
     const index = backend.allocate('dram', 8);
+    const staging = backend.allocate('dram', 2048);
     await backend.write(index, 0, Uint32Array.from([0, 7]));
-    const gather: Call = {
+    const gather = (mode: number): Call => ({
       ...copy(source, target),
       kernel: 'gather',
       stream: 'h2d',
-      refs: { ...copy(source, target).refs, index: { buffer: index, offset: 0 } },
-      ints: { rows: 2, rowBytes: 1024, sourceStride: 1024, targetStride: 1024, mode: 0, units: 0 },
-    };
-    await expect(
-      backend.run([copy(source, target), gather, copy(source, target, { after: [1] })]),
-    ).rejects.toThrow('gather: row 7 of the source ends past its buffer');
+      refs: {
+        ...copy(source, target).refs,
+        index: { buffer: index, offset: 0 },
+        staging: { buffer: staging, offset: 0 },
+      },
+      ints: { rows: 2, rowBytes: 1024, sourceStride: 1024, targetStride: 1024, mode, units: 0 },
+    });
+    for (const mode of [0, ROW_MODES.indexOf('staged')])
+      await expect(
+        backend.run([copy(source, target), gather(mode), copy(source, target, { after: [1] })]),
+      ).rejects.toThrow('gather: row 7 of the source ends past its buffer');
     await backend.run([copy(source, target)]);
   });
 

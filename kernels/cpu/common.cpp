@@ -20,12 +20,11 @@ const char* const kernel_names[] = {KVT_FOR_EACH_KERNEL(KVT_NAME_OF)};
 
 const char* kernel_name(int32_t kernel) { return kernel_names[kernel]; }
 
-kvt_status call_guarded(CpuKernel kernel, const CpuCall& call) {
-  const char* name = kernel_name(call.call.kernel);
+kvt_status call_guarded(const char* name, const std::function<kvt_status()>& body) {
   install_fault_handler();
   try {
     kvt_status status = KVT_OK;
-    run_guarded([&] { status = kernel(call); });
+    run_guarded([&] { status = body(); });
     return status;
   } catch (const std::bad_alloc&) {
     return fail(KVT_OUT_OF_HOST_MEMORY, "%s: no memory for its scratch space", name);
@@ -34,6 +33,10 @@ kvt_status call_guarded(CpuKernel kernel, const CpuCall& call) {
   } catch (...) {
     return fail(KVT_FAULT, "%s: unknown exception", name);
   }
+}
+
+kvt_status call_guarded(CpuKernel kernel, const CpuCall& call) {
+  return call_guarded(kernel_name(call.call.kernel), [&] { return kernel(call); });
 }
 
 int processor_level() {

@@ -20,7 +20,8 @@ int processor_level();
 
 const char* kernel_name(int32_t kernel);
 
-// Calls a kernel; memory faults and exceptions in it become a status with a line that names it.
+// Runs the body of a kernel; memory faults and exceptions in it become a status with a line that names it.
+kvt_status call_guarded(const char* name, const std::function<kvt_status()>& body);
 kvt_status call_guarded(CpuKernel kernel, const CpuCall& call);
 
 // Steady clock, ns.

@@ -20,9 +20,9 @@ kvt_status gather(const CpuCall& call) {
   if (from.file != nullptr) {
     if (const kvt_status status = move_rows("gather", from, staging, rows, bytes, call.host, call.io)) return status;
   } else if (rows > 0 && bytes > 0) {
-    if (const kvt_status status = check_rows("gather", "source", from, rows, bytes)) return status;
     if (const kvt_status status = check_rows("gather", "staging", staging, rows, bytes)) return status;
-    pack_rows(PackingPlan::of(rows, bytes, 1), from, staging.memory, call.host, [](int) {});
+    const PackingPlan plan = PackingPlan::of(rows, bytes, 1);
+    if (const kvt_status status = pack_rows("gather", plan, from, staging.memory, call.host, [](int) {})) return status;
   }
   return move_rows("gather", staging, to, rows, bytes, dma, call.io);
 }

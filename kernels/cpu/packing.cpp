@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cinttypes>
 #include <memory>
 
 #include "stream-copy.h"
@@ -23,6 +24,8 @@ constexpr int kGrowing = 12;
 constexpr int64_t kRun = 16 << 10;
 // Into the core's second cache, which waits for more lines than the first.
 constexpr int kNearCache = 2;
+// More rows than an index can name.
+constexpr uint64_t kAnyRow = uint64_t{1} << 32;
 
 // What one thread packs at a time: packed bytes, from byte `at` of a row.
 struct Stretch {
@@ -34,6 +37,8 @@ class Packing {
  public:
   Packing(const PackingPlan& plan, const Rows& from, char* to)
       : plan_(plan), from_(from), to_(to), left_(std::make_unique<std::atomic<int64_t>[]>(plan.pieces())) {
+    if (static_cast<uint64_t>(plan.row_bytes) <= from.bytes)
+      rows_held_ = from.stride > 0 ? (from.bytes - plan.row_bytes) / from.stride + 1 : kAnyRow;
     // Whole rows, or equal parts of a long one.
     run_ = plan.row_bytes > kRun ? kRun : kRun / plan.row_bytes * plan.row_bytes;
     for (int piece = 0; piece < plan.pieces(); piece++) {
@@ -57,6 +62,9 @@ class Packing {
       piece = coming_piece;
     }
   }
+
+  // A row that was chosen outside the buffer; below 0: none.
+  int64_t outside() const { return outside_; }
 
  private:
   const char* row_at(int64_t row) const { return from_.memory + int64_t{from_.index[row]} * from_.stride; }
@@ -87,11 +95,13 @@ class Packing {
   }
 
   // Packs a stretch, and asks for as much of the coming one.
-  void pack(Stretch now, Stretch coming) const {
+  void pack(Stretch now, Stretch coming) {
     while (now.bytes > 0) {
       const int64_t count = std::min(plan_.row_bytes - now.at, now.bytes);
       ask(coming, count);
-      stream_copy(now.to, row_at(now.row) + now.at, count);
+      const uint32_t row = from_.index[now.row];
+      if (row < rows_held_) stream_copy(now.to, from_.memory + int64_t{row} * from_.stride + now.at, count);
+      else outside_ = row;
       now.to += count;
       now.bytes -= count;
       now.at = 0;
@@ -103,10 +113,12 @@ class Packing {
   const Rows& from_;
   char* const to_;
   int64_t run_;
+  uint64_t rows_held_ = 0;
   // Runs before each piece; of each, those that are not packed yet.
   std::vector<int64_t> first_run_{0};
   std::unique_ptr<std::atomic<int64_t>[]> left_;
   std::atomic<int64_t> next_{0};
+  std::atomic<int64_t> outside_{-1};
 };
 
 }  // namespace
@@ -126,10 +138,13 @@ PackingPlan PackingPlan::of(int64_t rows, int64_t row_bytes, int most_pieces) {
   return plan;
 }
 
-void pack_rows(const PackingPlan& plan, const Rows& from, char* to, Threads& threads,
-               const std::function<void(int piece)>& packed) {
+kvt_status pack_rows(const char* kernel, const PackingPlan& plan, const Rows& from, char* to, Threads& threads,
+                     const std::function<void(int piece)>& packed) {
+  if (from.stride < 0) return fail(KVT_INVALID, "%s: source stride %" PRId64 " is negative", kernel, from.stride);
   Packing packing(plan, from, to);
   threads.run(threads.count(), [&](int64_t, int64_t) { packing.work(packed); });
+  if (packing.outside() < 0) return KVT_OK;
+  return fail(KVT_INVALID, "%s: row %" PRId64 " of the source ends past its buffer", kernel, packing.outside());
 }
 
 }  // namespace kvt

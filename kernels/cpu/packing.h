@@ -26,10 +26,10 @@ struct PackingPlan {
   std::vector<int64_t> first_row;
 };
 
-// Packs the rows of `from`, which lie in memory, into `to`. `packed(piece)` is told by any thread, in any order. The
-// caller has checked the rows.
-void pack_rows(const PackingPlan& plan, const Rows& from, char* to, Threads& threads,
-               const std::function<void(int piece)>& packed);
+// Packs the rows of `from`, which lie in memory, into `to`. `packed(piece)` is told by any thread, in any order. Each row
+// is looked at as it is packed: one outside its buffer is left out, and then this returns KVT_INVALID.
+kvt_status pack_rows(const char* kernel, const PackingPlan& plan, const Rows& from, char* to, Threads& threads,
+                     const std::function<void(int piece)>& packed);
 
 }  // namespace kvt
 

@@ -28,8 +28,8 @@ inline Rows host_rows(void* memory, uint64_t bytes, int64_t stride, const uint32
 inline kvt_status gather_staged(const CudaCall& call, const char* name, const RowJob& job, int64_t row_bytes,
                                 const Rows& pool, char* staging) {
   const PackingPlan plan = PackingPlan::of(job.rows, row_bytes, kHostPieces);
-  kvt_status status =
-      call.on_host([=](const HostSide& host) { pack_rows(plan, pool, staging, host.threads, host.done); });
+  kvt_status status = call.on_host(
+      [=](const HostSide& host) { return pack_rows(name, plan, pool, staging, host.threads, host.done); });
   for (int piece = 0; piece < plan.pieces() && status == KVT_OK; piece++) {
     status = call.after_host(piece);
     if (status == KVT_OK)
@@ -51,8 +51,7 @@ inline kvt_status scatter_staged(const CudaCall& call, const char* name, const R
   status = call.on_host([=, rows = job.rows](const HostSide& host) {
     static const std::unique_ptr<Threads> alone = make_threads(1);
     Threads& threads = rows * row_bytes <= kAloneBytes ? *alone : host.threads;
-    move_rows(name, come, pool, rows, row_bytes, threads, threads);
-    host.done(0);
+    return move_rows(name, come, pool, rows, row_bytes, threads, threads);
   });
   return status == KVT_OK ? call.after_host(0) : status;
 }
@@ -63,6 +62,8 @@ kvt_status move_staged(const CudaCall& call, const char* name, const RowJob& job
   auto* staging = static_cast<char*>(call.pointers[KVT_GATHER_REF_STAGING]);
   if (!on_host(call.tiers[KVT_GATHER_REF_STAGING]) || !on_host(call.tiers[pool_ref]))
     return fail(KVT_INVALID, "%s: mode staged wants staging and the pool of rows in dram", name);
+  const Rows packed = host_rows(staging, call.bytes[KVT_GATHER_REF_STAGING], row_bytes, nullptr);
+  if (const kvt_status status = check_rows(name, "staging", packed, job.rows, row_bytes)) return status;
   return (chosen == Chosen::source ? gather_staged : scatter_staged)(call, name, job, row_bytes, pool, staging);
 }
 
@@ -79,27 +80,25 @@ kvt_status move_chosen(const CudaCall& call, const char* name) {
                                 over_link(call, KVT_GATHER_REF_SOURCE, KVT_GATHER_REF_TARGET));
   if (!on_host(call.tiers[KVT_GATHER_REF_INDEX]))
     return fail(KVT_INVALID, "%s: modes 1 to 3 read the index on the host; expected it in dram", name);
-  // Checked as far as the choice is made by now, because a copy by the host outside a buffer would end the process. What is
-  // chosen later is packed as it comes.
   const bool source = chosen == Chosen::source;
   const int pool_ref = source ? KVT_GATHER_REF_SOURCE : KVT_GATHER_REF_TARGET;
   const Rows pool = host_rows(call.pointers[pool_ref], call.bytes[pool_ref],
                               source ? job.source_stride : job.target_stride, job.index);
-  const kvt_status inside = check_rows(name, source ? "source" : "target", pool, job.rows, row_bytes);
-  if (inside != KVT_OK) return inside;
+  // The host moves these once they are chosen, and looks at each then.
+  if (mode == KVT_ROWS_STAGED) return move_staged<chosen>(call, name, job, row_bytes, pool);
   const auto row = [&](int64_t i) {
     return RowMove{job.target + (source ? i : job.index[i]) * job.target_stride,
                    job.source + (source ? job.index[i] : i) * job.source_stride};
   };
-  if ((mode == KVT_ROWS_DMA || mode == KVT_ROWS_BATCH) && call.recording)
+  if (mode != KVT_ROWS_DMA && mode != KVT_ROWS_BATCH)
+    return fail(KVT_INVALID, "%s: mode %lld is none of 0 to 3", name, static_cast<long long>(mode));
+  if (call.recording)
     return fail(KVT_UNSUPPORTED, "%s: a graph can't hold copies of rows that are chosen anew each time", name);
   // Copies are named one by one, so the choice of rows must have been made.
-  const kvt_status chosen_by_now = mode == KVT_ROWS_DMA || mode == KVT_ROWS_BATCH ? call.await_choice() : KVT_OK;
-  if (chosen_by_now != KVT_OK) return chosen_by_now;
+  if (const kvt_status chosen_by_now = call.await_choice()) return chosen_by_now;
+  if (const kvt_status status = check_rows(name, source ? "source" : "target", pool, job.rows, row_bytes)) return status;
   if (mode == KVT_ROWS_DMA) return dma_rows(call, name, job.rows, row_bytes, row);
-  if (mode == KVT_ROWS_BATCH) return dma_batch(call, name, job.rows, row_bytes, row);
-  if (mode == KVT_ROWS_STAGED) return move_staged<chosen>(call, name, job, row_bytes, pool);
-  return fail(KVT_INVALID, "%s: mode %lld is none of 0 to 3", name, static_cast<long long>(mode));
+  return dma_batch(call, name, job.rows, row_bytes, row);
 }
 
 }  // namespace kvt

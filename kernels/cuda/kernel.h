@@ -22,7 +22,8 @@ struct HostSide {
   // The stream may go on with a piece.
   std::function<void(int piece)> done;
 };
-using HostWork = std::function<void(const HostSide&)>;
+// What it returns becomes the run's status; the stream goes on with all pieces once it has returned.
+using HostWork = std::function<kvt_status(const HostSide&)>;
 
 struct CudaCall {
   const kvt_call& call;

@@ -283,8 +283,19 @@ void Run::start_staged(int32_t at) {
       std::atomic_thread_fence(std::memory_order_release);
       *static_cast<volatile uint32_t*>(word(done_word(at, piece))) = epoch;
     };
-    if (wait_word(word(ready_word(at)), epoch, abandon_)) work({*context_->staging_pool, done});
+    if (!wait_word(word(ready_word(at)), epoch, abandon_)) return;
+    const auto body = [&] { return work({*context_->staging_pool, done}); };
+    if (host_status_ == KVT_OK)
+      if (const kvt_status status = call_guarded(kernel_name(calls_[at].kernel), body)) note_host_failure(status);
+    // What was not packed is waited for all the same.
+    for (int piece = 0; piece < kHostPieces; piece++) done(piece);
   });
+}
+
+void Run::note_host_failure(kvt_status status) {
+  std::lock_guard<std::mutex> lock(host_message_mutex_);
+  host_message_ = kvt_message();
+  host_status_ = status;
 }
 
 void Run::run_on_host(int32_t at, uint32_t epoch) {
@@ -302,11 +313,7 @@ void Run::run_on_host(int32_t at, uint32_t epoch) {
     step.host_start_ns = Ns(std::chrono::steady_clock::now() - zero).count();
     const kvt_status status = call_guarded(cpu_kernel(call.kernel).function, resolved);
     step.host_end_ns = Ns(std::chrono::steady_clock::now() - zero).count();
-    if (status != KVT_OK) {
-      std::lock_guard<std::mutex> lock(host_message_mutex_);
-      host_message_ = kvt_message();
-      host_status_ = status;
-    }
+    if (status != KVT_OK) note_host_failure(status);
   }
   std::atomic_thread_fence(std::memory_order_release);
   *static_cast<volatile uint32_t*>(word(at)) = epoch;

@@ -51,6 +51,8 @@ class Run {
   // Host work inside a call of a GPU stream: lets it begin when the stream gets there; `now`: gives it to its thread.
   kvt_status stage(cudaStream_t stream, int32_t at, HostWork work, bool now);
   void start_staged(int32_t at);
+  // Keeps the status and line of a thread of the host that failed.
+  void note_host_failure(kvt_status status);
   kvt_status fork();
   kvt_status join();
   kvt_status record_graph();
