@@ -22,12 +22,15 @@ namespace {
   return static_cast<uint16_t>((word + 0x7fff + ((word >> 16) & 1)) >> 16);
 }
 
-// Finite halves only: the exponent is rebased by a multiplication, which also gets subnormals right.
+// Finite halves only. Kernels compute without denormals, which a subnormal half widened bit by bit would be: it is counted
+// from 2^-14 on, and that taken off again.
 [[maybe_unused]] inline float of_f16(uint16_t bits) {
   const uint32_t word = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  const bool subnormal = word < 0x00800000;
+  const uint32_t rebased = word + (subnormal ? 0x38800000 : 0x38000000);
   float size;
-  std::memcpy(&size, &word, sizeof size);
-  size *= 0x1p112f;
+  std::memcpy(&size, &rebased, sizeof size);
+  size -= subnormal ? 0x1p-14f : 0.0f;
   return bits & 0x8000 ? -size : size;
 }
 
