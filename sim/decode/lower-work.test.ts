@@ -82,6 +82,37 @@ test('a dense layer that attends to its own choice attends after it, and to no m
   expect(tokens).toEqual([64, ...model.layerKinds.slice(1).map(() => 1001)]);
 });
 
+test('what runs beside copies and the CPU waits for neither, and neither for it', () => {
+  const work = (index: string, more: Partial<Work>): Work => ({
+    ...{ index, readBytes: { hbm: 8, dram: 8 }, flops: 0, kernels: 1 },
+    ...more,
+  });
+  const works = [
+    work('rank', {}),
+    work('estimation', { beside: true }),
+    work('ids', { where: 'd2h' }),
+    work('table', { where: 'cpu' }),
+    work('pages', { where: 'h2d' }),
+    work('buffer', {}),
+  ];
+  const topks = [{ of: 64, k: 8, rows: 1, follows: 1 }];
+  const choice = { ...emptyDemand(1), attendTokens: 8, residentTokens: [8], works, topks };
+  const layers = model.layerKinds.map(() => ({ append: emptyDemand(1), choice }));
+  const { operations } = loweringOf({ ...policyDefaults, layer: () => ({}) }).step(0, layers);
+  const own = operations.slice(0, 9).map(({ kind, stream, after }) => ({ kind, stream, after }));
+  expect(own).toEqual([
+    { kind: 'append', stream: 'compute', after: [] },
+    { kind: 'score', stream: 'compute', after: [] },
+    { kind: 'select', stream: 'compute', after: [] },
+    { kind: 'score', stream: 'compute', after: [] },
+    { kind: 'spill', stream: 'd2h', after: [2] },
+    { kind: 'score', stream: 'cpu', after: [4] },
+    { kind: 'fetch', stream: 'h2d', after: [5] },
+    { kind: 'score', stream: 'compute', after: [6] },
+    { kind: 'attend', stream: 'compute', after: [] },
+  ]);
+});
+
 test('sparse prefill costs the keys that it attends to, dense prefill half of the prompt', () => {
   const flops = (attendTokens: number): number => {
     const demand = { ...emptyDemand(1), attendTokens };

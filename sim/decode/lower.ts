@@ -226,13 +226,13 @@ export class Lowering {
     return { id, isElsewhere: where !== 'gpu' };
   }
 
-  /** Works on `tokens` tokens, each after the one before it, and the first after `from`. */
+  /** Works on `tokens` tokens, each after the one before it, the first after `from`; none after what runs beside them. */
   private works(works: readonly Work[], tokens: number, from: Declared): Declared {
     let last = from;
     for (const work of works) {
-      const where = work.where ?? 'gpu';
-      const after = where === last.where || work.ahead === true ? [] : [last.id];
-      last = { id: this.emit.score(work, tokens, after), where };
+      const { where = 'gpu', ahead = false, beside = false } = work;
+      const id = this.emit.score(work, tokens, where === last.where || ahead || beside ? [] : [last.id]);
+      if (!beside) last = { id, where };
     }
     return last;
   }

@@ -136,6 +136,8 @@ export interface Work {
   readonly where?: 'gpu' | 'cpu' | 'h2d' | 'd2h';
   /** True when it needs nothing of this step, so that it may run while earlier layers do. */
   readonly ahead?: boolean;
+  /** True when the GPU does it while copies and the CPU go on with the same choice: neither waits for the other. */
+  readonly beside?: boolean;
   /** Bytes of weights that the work reads in HBM: once a layer, whatever the KV heads and the batch. */
   readonly weightBytes?: number;
   /** The kernel of our own that does it, where one does. */

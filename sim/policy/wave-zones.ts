@@ -89,7 +89,10 @@ const PAGE_ENTRY_BYTES = 12;
 const ID_BYTES = 8;
 const DESCRIPTOR_BYTES = 64;
 
-/** Centroids and values of the estimated clusters are gathered, with a size of 2 bytes each. */
+/**
+ * Centroids and values of the estimated clusters are gathered, with a size of 2 bytes each. The ids have left by then, and
+ * the CPU looks the chosen clusters up meanwhile (retroinfer_cache.py, compute).
+ */
 export const estimationWork = (world: World, { estimated }: Zones): Work => {
   const bytes = estimated * (world.kBytesPerToken + world.vBytesPerToken + 2);
   const call: KernelCall = {
@@ -98,7 +101,7 @@ export const estimationWork = (world: World, { estimated }: Zones): Work => {
     shape: { rowBytes: world.kBytesPerToken + world.vBytesPerToken },
   };
   const moved = { readBytes: { hbm: bytes }, writeBytes: { hbm: bytes } };
-  return { index: 'estimation', ...moved, flops: 0, kernels: 2, call };
+  return { index: 'estimation', ...moved, flops: 0, kernels: 2, beside: true, call };
 };
 
 /**
