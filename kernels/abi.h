@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 // Raised with every incompatible change; the table of calls has its own digest (KVT_CALLS_DIGEST).
-#define KVT_ABI_VERSION 1
+#define KVT_ABI_VERSION 2
 
 typedef enum kvt_status {
   KVT_OK = 0,
@@ -40,11 +40,11 @@ typedef enum kvt_copy_mode { KVT_COPY_DMA, KVT_COPY_BATCH, KVT_COPY_2D, KVT_COPY
 typedef enum kvt_row_mode { KVT_ROWS_KERNEL, KVT_ROWS_DMA, KVT_ROWS_BATCH, KVT_ROWS_STAGED } kvt_row_mode;
 
 #define KVT_MAX_AFTER 6
-#define KVT_MAX_REFS 8
+#define KVT_MAX_REFS 12
 #define KVT_MAX_INTS 16
 #define KVT_MAX_REALS 4
 
-// One kernel call, 288 bytes. Absent refs and unused `after` are -1.
+// One kernel call, 336 bytes. Absent refs and unused `after` are -1.
 typedef struct kvt_call {
   int32_t kernel;  // position in the table of calls.generated.h
   int32_t stream;

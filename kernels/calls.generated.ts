@@ -73,4 +73,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '8e1d1a1a74bb4b15';
+export const digest = '85a3e9d6d90c4205';

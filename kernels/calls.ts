@@ -35,7 +35,7 @@ export const rowsExtent = (rows: number, rowBytes: number, stride: number): numb
 
 /** Bounds of a `kvt_call` (abi.h). */
 export const MAX_AFTER = 6;
-export const MAX_REFS = 8;
+export const MAX_REFS = 12;
 export const MAX_INTS = 16;
 export const MAX_REALS = 4;
 

@@ -81,7 +81,7 @@ describeNative('a CUDA library', () => {
 
   it('of another version, or not whole', async () => {
     const old = library('old', 'return KVT_OK;', { version: '99' });
-    expect(await reasonOf(old)).toBe(`${old} has version 99 of the ABI, expected 1; build it again`);
+    expect(await reasonOf(old)).toBe(`${old} has version 99 of the ABI, expected 2; build it again`);
     const partial = library('partial', 'return KVT_OK;', { rest: '' });
     expect(await reasonOf(partial)).toBe(`${partial} lacks functions of the ABI; build it again`);
     const stale = library('stale', 'strcpy(json, "{}"); return KVT_OK;');

@@ -7,6 +7,7 @@
  * parts 0: out [rows, group, headDim] = attention (outType 0 f32, 1 bf16, 2 f16); a head that reads nothing gets 0.
  * parts n: out f32 [rows, group, n, headDim + 2] gets o (not divided by l), m (of scaled logits, natural log) and l in
  * part `part`, for `merge`; m is 0 where l is 0. units: multiprocessors or threads to use, 0 = all.
+ * k, v, slots (optional, together; raw pages): as in `append`, which is done first; a slot is in pages of its own row only.
  * Source: online softmax, arXiv 1805.02867; paged split-KV decode as in FlashInfer, arXiv 2501.01005.
  */
 import type { KernelCase, KernelSpec, ReferenceArguments } from '../calls.ts';
@@ -14,6 +15,7 @@ import { bf16Of, f16Of, f32View, ofBf16, ofF16, toBf16, u16View, u32View } from 
 import { decodePage, FORMATS, formatOf, layoutOf, pageStrideOf } from '../formats.ts';
 import type { Random } from '../random.ts';
 import { drawPool } from '../random-pages.ts';
+import { call as append } from './append.ts';
 import { distinct, oneOf } from './random-rows.ts';
 
 const outBytes = (heads: number, headDim: number, parts: number, outType: number): number =>
@@ -81,6 +83,19 @@ const drawRows = (random: Random, { rows, pageTokens }: Shape) => {
   return { tokens, offsets, table: order.slice(0, Math.max(1, offsets[rows])), pages };
 };
 
+/** Slots for a new token of each row: any of its own that it has room for; none for some rows. */
+const drawSlots = (
+  random: Random,
+  { rows, pageTokens }: Shape,
+  { tokens, offsets, table }: ReturnType<typeof drawRows>,
+): Uint32Array =>
+  Uint32Array.from({ length: rows }, (_, row) => {
+    const places = (offsets[row + 1] - offsets[row]) * pageTokens;
+    if (places === 0 || random.integer(0, 9) === 0) return 0xffffffff;
+    const token = random.integer(0, 1) === 0 ? tokens[row] - 1 : random.integer(0, places - 1);
+    return table[offsets[row] + Math.floor(token / pageTokens)] * pageTokens + (token % pageTokens);
+  });
+
 const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
 
 const drawCase = (random: Random): KernelCase => {
@@ -93,7 +108,8 @@ const drawCase = (random: Random): KernelCase => {
     pageTokens: oneOf(random, [1, 8, 16, 32, 64, 5]),
   };
   const { rows, group, headDim, pageTokens } = shape;
-  const { tokens, offsets, table, pages } = drawRows(random, shape);
+  const drawn = drawRows(random, shape);
+  const { tokens, offsets, table, pages } = drawn;
   const heads = rows * group;
   const parts = random.integer(0, 2) === 0 ? random.integer(1, 3) : 0;
   const outType = random.integer(0, 2);
@@ -102,19 +118,32 @@ const drawCase = (random: Random): KernelCase => {
   const q = qType === 0 ? toBf16(queries) : new Uint8Array(Uint16Array.from(queries, f16Of).buffer);
   const masked = random.integer(0, 3) === 0;
   const mask = Uint32Array.from(table, () => random.uint32());
+  const appends = element !== 'code' && random.integer(0, 1) === 0;
+  const halves = (): Uint8Array => {
+    const numbers = Float64Array.from({ length: rows * headDim }, () => random.normal());
+    return element === 'bf16' ? toBf16(numbers) : new Uint8Array(Uint16Array.from(numbers, f16Of).buffer);
+  };
+  const pool = drawPool(random, formatOf(format), headDim, pageTokens, pages);
   const size = outBytes(heads, headDim, parts, outType);
   const type = parts > 0 || outType === 0 ? 'f32' : outType === 1 ? 'bf16' : 'f16';
   return {
     label:
       `attend ${name} rows ${rows} group ${group} headDim ${headDim} pageTokens ${pageTokens} parts ${parts} ` +
-      `outType ${outType} qType ${qType}${masked ? ' masked' : ''} tokens ${tokens.join(',')}`,
+      `outType ${outType} qType ${qType}${masked ? ' masked' : ''}${appends ? ' appends' : ''} tokens ${tokens.join(',')}`,
     buffers: {
       q: { tier: 'hbm', data: q },
-      pool: { tier: 'hbm', data: drawPool(random, formatOf(format), headDim, pageTokens, pages) },
+      pool: { tier: 'hbm', data: pool },
       table: { tier: 'hbm', data: bytesOf(table) },
       offsets: { tier: 'hbm', data: bytesOf(offsets) },
       tokens: { tier: 'hbm', data: bytesOf(tokens) },
       ...(masked ? { mask: { tier: 'hbm' as const, data: bytesOf(mask) } } : {}),
+      ...(appends
+        ? {
+            k: { tier: 'hbm' as const, data: halves() },
+            v: { tier: 'hbm' as const, data: halves() },
+            slots: { tier: 'hbm' as const, data: bytesOf(drawSlots(random, shape, drawn)) },
+          }
+        : {}),
       out: { tier: 'hbm', data: size },
     },
     ints: {
@@ -129,13 +158,16 @@ const drawCase = (random: Random): KernelCase => {
     },
     reals: { scale: 0 },
     // Weights and values pass through 16-bit numbers on their way to the matrix units.
-    outputs: [{ ref: 'out', bytes: size, type, tolerance: 1e-2 }],
+    outputs: [
+      { ref: 'out', bytes: size, type, tolerance: 1e-2 },
+      ...(appends ? [{ ref: 'pool', bytes: pool.length, type: 'u8' as const, tolerance: 0 }] : []),
+    ],
   };
 };
 
 export const call = {
   name: 'attend',
-  refs: ['q', 'pool', 'table', 'offsets', 'tokens', 'mask', 'out'],
+  refs: ['q', 'pool', 'table', 'offsets', 'tokens', 'mask', 'out', 'k', 'v', 'slots'],
   ints: [
     'rows',
     'group',
@@ -150,15 +182,19 @@ export const call = {
     'units',
   ],
   reals: ['scale'],
-  optional: ['mask'],
+  optional: ['mask', 'k', 'v', 'slots'],
   extents: ({ rows, group, headDim, outType, parts }) => ({
     q: rows * group * headDim * 2,
     offsets: 4 * (rows + 1),
     tokens: 4 * rows,
+    k: 2 * rows * headDim,
+    v: 2 * rows * headDim,
+    slots: 4 * rows,
     out: outBytes(rows * group, headDim, parts, outType),
   }),
   reference(given) {
     const { rows, group, headDim, pageTokens, pageStride, qType } = given.ints;
+    if (given.has('slots')) append.reference(given);
     const format = formatOf(given.ints.format);
     const { bytes: pageBytes } = layoutOf(format, headDim, pageTokens);
     const pool = given.bytes('pool');

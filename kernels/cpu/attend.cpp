@@ -2,6 +2,7 @@
 // threads share; a run is done in tiles that stay in the L1, and whoever is done with the last run of a row merges them.
 #include <memory>
 
+#include "append-rows.h"
 #include "attend-tile.h"
 
 namespace {
@@ -149,6 +150,17 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   return check_rows(call, a);
 }
 
+// The call's new rows, if it has some.
+kvt_status append_first(const CpuCall& call, const Attention& a) {
+  const NewRows added{call.at<const uint8_t>(KVT_ATTEND_REF_K), call.at<const uint8_t>(KVT_ATTEND_REF_V),
+                      call.at<const uint32_t>(KVT_ATTEND_REF_SLOTS)};
+  if (!added.k && !added.v && !added.slots) return KVT_OK;
+  if (!added.k || !added.v || !added.slots || (a.format != FORMAT_BF16 && a.format != FORMAT_F16))
+    return fail(KVT_INVALID, "attend: new rows are k, v and slots together, for raw pages");
+  return append_rows(call, "attend", added, call.at<uint8_t>(KVT_ATTEND_REF_POOL), call.bytes[KVT_ATTEND_REF_POOL],
+                     {a.rows, 2 * a.dim, a.page_tokens, a.page_stride});
+}
+
 int tile_of(const Attention& a) {
   return reads_direct(a) && a.group <= kHeadsAtOnce ? kDirectTile : kDecodedTile;
 }
@@ -157,6 +169,8 @@ kvt_status attend(const CpuCall& call) {
   Attention a{};
   const kvt_status read = read_arguments(call, a);
   if (read != KVT_OK) return read;
+  const kvt_status appended = append_first(call, a);
+  if (appended != KVT_OK) return appended;
   // Runs of one length, a few for each thread, so that rows of different lengths even out.
   int64_t all = 0;
   for (int64_t row = 0; row < a.rows; row++) all += a.tokens[row];

@@ -7,6 +7,7 @@
 #ifndef KVTIER_ATTEND_AHEAD_CUH
 #define KVTIER_ATTEND_AHEAD_CUH
 
+#include "attend-append.cuh"
 #include "attend-split.cuh"
 #include "launch.h"
 
@@ -19,15 +20,20 @@ constexpr uint32_t kLeastAhead = 48 << 10;
 constexpr uint32_t kLine = 128;
 
 // What a block reads before its pages: the probes of its search for its row, and, where rows are about as long as each
-// other, that row's place and queries.
-__device__ __forceinline__ void fetch_first(const AttendArguments& a) {
+// other, the places, queries and new rows of its first two rows; `first`: its first entry of the table.
+__device__ __forceinline__ void fetch_first(const AttendArguments& a, uint64_t first, uint32_t entries) {
   if (threadIdx.x >= 32) return;
   const uint32_t probe = min(threadIdx.x * ((a.rows + 31) / 32), a.rows - 1);
-  const uint32_t row = static_cast<uint32_t>(static_cast<uint64_t>(a.rows) * blockIdx.x / gridDim.x);
-  for (const uint32_t at : {probe, row}) fetch_line(a.offsets + at), fetch_line(a.tokens + at);
+  const uint32_t guess = entries == 0 ? 0 : static_cast<uint32_t>(first * a.rows / entries);
+  fetch_line(a.offsets + probe), fetch_line(a.tokens + probe);
+  if (guess >= a.rows) return;
   const uint32_t bytes = static_cast<uint32_t>(a.group * a.shape.dim * sizeof(uint16_t));
-  const char* const queries = reinterpret_cast<const char*>(a.q) + static_cast<uint64_t>(row) * bytes;
-  for (uint32_t at = kLine * threadIdx.x; at < bytes; at += kLine * 32) fetch_line(queries + at);
+  for (uint32_t row = guess; row < min(a.rows, guess + 2); row++) {
+    fetch_line(a.offsets + row), fetch_line(a.tokens + row);
+    const char* const queries = reinterpret_cast<const char*>(a.q) + static_cast<uint64_t>(row) * bytes;
+    for (uint32_t at = kLine * threadIdx.x; at < bytes; at += kLine * 32) fetch_line(queries + at);
+    fetch_new_row(a, row);
+  }
 }
 
 // Fetches a block's first pages, and returns where its warp's first tile lies if all stays as it is. What is read here may
@@ -46,6 +52,7 @@ __device__ __forceinline__ Places<Store::kTiles> fetch_ahead(const AttendArgumen
   const uint32_t bytes = static_cast<uint32_t>(a.page_stride);
   const uint32_t ahead =
       first < last ? static_cast<uint32_t>(min(uint64_t{kMostAhead}, (last - first) * bytes / 2)) : 0;
+  if (blockIdx.y == 0) fetch_first(a, first, entries);
   guess.some = ahead >= kLeastAhead;
   if (!guess.some) return guess;
 #pragma unroll
@@ -56,7 +63,6 @@ __device__ __forceinline__ Places<Store::kTiles> fetch_ahead(const AttendArgumen
     guess.page[t] = min(page_at(entry), a.ahead_pages - 1);
   }
   if (blockIdx.y > 0) return guess;
-  fetch_first(a);
   const uint32_t lines = bytes / kLine, all = ahead / bytes * lines;
 #pragma unroll 4
   for (uint32_t i = threadIdx.x; i < all; i += blockDim.x) {

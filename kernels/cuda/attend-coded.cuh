@@ -90,6 +90,7 @@ struct CodedStore {
   // Where arithmetic and not memory is what takes long: scales of keys go into the queries, groups' sizes are known.
   static constexpr bool kFolds = kByChannel && Uniform && kFormat.keys.bits == 2;
   static constexpr bool kAhead = false;
+  static constexpr bool kAppends = false;
   static constexpr bool kKnown = kFormat.keys.bits == 2;
   static constexpr int kKeyShift = kFormat.keys.group_tokens == 64 ? 6 : 5;
   static constexpr int kValueShift = kFormat.values.group_channels == 64 ? 6 : 5;

@@ -3,6 +3,7 @@
 #ifndef KVTIER_ATTEND_FINISH_CUH
 #define KVTIER_ATTEND_FINISH_CUH
 
+#include "attend-append.cuh"
 #include "attend-split.cuh"
 #include "last-block.cuh"
 
@@ -85,6 +86,7 @@ template <int Heads>
 __device__ __forceinline__ void zero_empty_rows(const AttendArguments& a) {
   for (uint32_t row = blockIdx.x * blockDim.x + threadIdx.x; row < a.rows; row += gridDim.x * blockDim.x) {
     if (__ldg(a.tokens + row) > 0) continue;
+    if (a.slots != nullptr) append_unread(a, row);
     const int first = blockIdx.y * Heads, last = min(a.group, first + Heads);
     for (int head = first; head < last; head++)
       for (int channel = 0; channel < a.shape.dim; channel += 4)

@@ -6,6 +6,7 @@
 #define KVTIER_ATTEND_KERNEL_CUH
 
 #include "attend-ahead.cuh"
+#include "attend-append.cuh"
 #include "attend-finish.cuh"
 #include "attend-queries.cuh"
 #include "attend-stages.cuh"
@@ -68,7 +69,7 @@ class Attend {
     else if (!enter(now, split.begin, kTile * warp)) take(now);
     Where where, next_where;
     locate(now, where);
-    if (!same(where, guess)) {
+    if (append(now, where, row) || !same(where, guess)) {
       load_keys(where);
       load_values(where);
     }
@@ -114,6 +115,20 @@ class Attend {
       if (row < free_row) row = free_row, range = free_range;
       if (range.start >= split.free_limit) break;
     }
+  }
+
+  // Writes the call's new rows among those that the block reads, which are there after this; true where the warp may have
+  // loaded one of its first tile before.
+  __device__ __forceinline__ bool append(const Stretch& now, const Where& where, uint32_t row) {
+    if constexpr (!Store::kAppends) return false;
+    if (a.slots == nullptr) return false;
+    const uint32_t slot = where.some ? __ldcg(a.slots + now.row) : ~0u;
+    append_rows<Free>(a, rows, row, split.limit);
+    bool among = false;
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) among |= where.page[t] * a.page_tokens + where.place[t] == slot;
+    __syncthreads();
+    return __any_sync(~0u, among);
   }
 
   // The first tile from token `from` on in row `s.row` or a later one, `skip` tokens into a row; false when there is none.

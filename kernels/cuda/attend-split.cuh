@@ -52,6 +52,10 @@ struct AttendArguments {
   int parts;
   int part;
   PageShape shape;
+  // New rows, as in calls/append.ts; null slots: none.
+  const uint4* k;
+  const uint4* v;
+  const uint32_t* slots;
   // How many entries the table and pages the pool have for attend-ahead.cuh; 0 entries: nothing is fetched ahead.
   uint32_t ahead_entries;
   uint32_t ahead_pages;

@@ -37,20 +37,21 @@ struct PageShape {
   int value_scale_row;
 };
 
+// Not as constant (ld.global.nc): the call's own new rows may be among it.
 template <int Bytes>
 __device__ __forceinline__ void load_unit(uint32_t* to, const char* from) {
   static_assert(Bytes == 2 || Bytes == 4 || Bytes == 8 || Bytes == 16);
   if constexpr (Bytes == 16)
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+    asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "l"(from));
   else if constexpr (Bytes == 8)
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.L2::128B.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
   else if constexpr (Bytes == 4)
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.L2::128B.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
   else {
     uint16_t half;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u16 %0, [%1];" : "=h"(half) : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.L2::128B.u16 %0, [%1];" : "=h"(half) : "l"(from));
     to[0] = half;
   }
 }
@@ -66,8 +67,9 @@ struct RawStore {
   static constexpr bool kOnePage = false;
   // Whether scales of keys may go into the queries.
   static constexpr bool kFolds = false;
-  // Whether attend-ahead.cuh fetches its first pages.
+  // Whether attend-ahead.cuh fetches its first pages, and whether a call may bring new rows (attend-append.cuh).
   static constexpr bool kAhead = true;
+  static constexpr bool kAppends = true;
   // Whether tiles come through shared memory (attend-stages.cuh).
   static constexpr bool kStaged = false;
   static constexpr int kTileBytes = 0;

@@ -61,9 +61,16 @@ kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
   a.tokens = call.at<const uint32_t>(KVT_ATTEND_REF_TOKENS);
   a.mask = call.at<const uint32_t>(KVT_ATTEND_REF_MASK);
   a.out = call.at<void>(KVT_ATTEND_REF_OUT);
+  a.k = call.at<const uint4>(KVT_ATTEND_REF_K);
+  a.v = call.at<const uint4>(KVT_ATTEND_REF_V);
+  a.slots = call.at<const uint32_t>(KVT_ATTEND_REF_SLOTS);
   const auto off = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 != 0; };
-  if (off(a.pool) || off(a.q) || off(a.out))
-    return fail(KVT_INVALID, "attend: q, pool and out must lie at multiples of 16 bytes");
+  if (off(a.pool) || off(a.q) || off(a.out) || off(a.k) || off(a.v))
+    return fail(KVT_INVALID, "attend: q, pool, out, k and v must lie at multiples of 16 bytes");
+  const int64_t format = call.integer(KVT_ATTEND_INT_FORMAT);
+  const bool appends = a.k != nullptr || a.v != nullptr || a.slots != nullptr, raw = format == FORMAT_BF16 || format == FORMAT_F16;
+  if (appends && !(raw && a.k != nullptr && a.v != nullptr && a.slots != nullptr))
+    return fail(KVT_INVALID, "attend: new rows are k, v and slots together, for raw pages");
   a.partials = static_cast<float*>(call.scratch);
   void* counters = nullptr;
   const cudaError_t found = cudaGetSymbolAddress(&counters, all_counters);

@@ -1,12 +1,13 @@
 /**
  * Runs bound steps on a backend: buffers for all of them at once, tables written per step, the whole list timed (as a
- * graph where every call of it can be recorded) and then every call.
+ * graph where every call of it can be recorded, calls joined where they can be) and then every call by itself.
  */
 import type { Backend, RunOptions } from '../../kernels/backend.ts';
 import type { Call } from '../../kernels/calls.ts';
 import { quantiles } from '../../sim/engine/stats.ts';
 import type { BoundStep } from './bind.ts';
 import { withRefs } from './binding.ts';
+import { joinedCalls } from './joined.ts';
 import { AREA_NAMES, type AreaName, areaOf, imageOf, Memory } from './memory.ts';
 
 export interface Timing {
@@ -47,12 +48,16 @@ export const writeTables = async (memory: Memory, { binding }: BoundStep): Promi
   }
 };
 
-export const realCalls = (memory: Memory, { binding }: BoundStep): readonly Call[] =>
+const realCalls = (memory: Memory, { binding }: BoundStep): readonly Call[] =>
   binding.calls.map((call) => withRefs(call, (ref) => memory.real(ref)));
+
+/** The calls of a step that is run as a whole. */
+export const stepCalls = (memory: Memory, step: BoundStep): readonly Call[] =>
+  joinedCalls(realCalls(memory, step));
 
 /** Runs a step once, nothing before and nothing after. */
 export const runOnce = async (backend: Backend, memory: Memory, step: BoundStep): Promise<Timing> => {
-  const { totalNs, graph } = await backend.run(realCalls(memory, step), { warmups: 0, repeats: 1 });
+  const { totalNs, graph } = await backend.run(stepCalls(memory, step), { warmups: 0, repeats: 1 });
   return { totalNs: [...totalNs], operationNs: [], graph };
 };
 
@@ -72,13 +77,14 @@ export const timeStep = async (
   step: BoundStep,
   { warmups = 3, repeats = 10, graph = true, perCall = true }: RunOptions,
 ): Promise<Timing> => {
-  const calls = realCalls(memory, step);
+  const joined = stepCalls(memory, step);
   const flushBytes = FLUSHED_CACHES[backend.name] * backend.device.l2Bytes;
-  const [firstNs] = (await backend.run(calls, { warmups, repeats: 1, graph, flushBytes })).totalNs;
+  const [firstNs] = (await backend.run(joined, { warmups, repeats: 1, graph, flushBytes })).totalNs;
   // A long step needs fewer repeats, and has less noise.
   const affordable = Math.min(repeats, Math.max(LEAST_REPEATS, Math.ceil(ROUND_NS / firstNs)));
-  const whole = await backend.run(calls, { warmups: 0, repeats: affordable, graph, flushBytes });
+  const whole = await backend.run(joined, { warmups: 0, repeats: affordable, graph, flushBytes });
   if (!perCall) return { totalNs: [...whole.totalNs], operationNs: [], graph: whole.graph };
+  const calls = realCalls(memory, step);
   const repeatsApart = Math.min(3, affordable);
   const apart = await backend.run(calls, { warmups: 1, repeats: repeatsApart, perCall: true, flushBytes });
   const { startNs, endNs } = apart;

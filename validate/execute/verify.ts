@@ -8,7 +8,7 @@ import type { Ref } from '../../kernels/calls.ts';
 import { bf16Of, f32View, ofBf16, u16View } from '../../kernels/floats.ts';
 import type { HeadChoice, TokenRun } from '../../sim/decode/head-choice.ts';
 import type { BoundStep } from './bind.ts';
-import { realCalls } from './execute.ts';
+import { stepCalls } from './execute.ts';
 import { type Memory, plus } from './memory.ts';
 
 /** The rows of one KV head: post-RoPE keys and values [tokens, headDim], queries of its group [group, headDim]. */
@@ -176,7 +176,7 @@ export const checkOutput = async (
   const rows = rowsOf(step.workload.program.layers[layer].replayedLayer ?? layer, head.kvHead);
   if (rows === null) return { outputError: null, note: 'the trace has no rows of this layer' };
   await layRows(memory, step, probe, rows);
-  await backend.run(realCalls(memory, step), { warmups: 0, repeats: 1 });
+  await backend.run(stepCalls(memory, step), { warmups: 0, repeats: 1 });
   const { headDim } = step.workload.dimensions;
   const { group, parts, out } = step.groups[layer];
   const bytes = await memory.read(out, group * headDim * (parts > 1 ? 4 : 2));
