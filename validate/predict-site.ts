@@ -6,6 +6,7 @@ import type { Operation } from '../sim/program/operation.ts';
 import { costOf, type Machine } from '../sim/timing/cost.ts';
 import { Interpreter } from '../sim/timing/interpreter.ts';
 import { soloNs } from '../sim/timing/operation-cost.ts';
+import { withTakenAlong } from '../sim/timing/taken-along.ts';
 
 /** Time from the start of the first operation to the end of the last, ns. */
 export const predictNs = (operations: readonly Operation[], machine: Machine): number => {
@@ -13,7 +14,8 @@ export const predictNs = (operations: readonly Operation[], machine: Machine): n
   const inTurn = operations.every(
     ({ stream, after }, at) => stream === first.stream || (at > 0 && after.includes(at - 1)),
   );
-  if (inTurn) return operations.reduce((sum, operation) => sum + soloNs(costOf(operation, machine)), 0);
+  if (inTurn)
+    return withTakenAlong(operations).reduce((sum, operation) => sum + soloNs(costOf(operation, machine)), 0);
   const interpreter = new Interpreter(machine, (operation) => costOf(operation, machine));
   interpreter.submit({ operations }, 0);
   interpreter.finish();

@@ -163,6 +163,8 @@ export interface MergeOperation extends OperationBase {
 export interface AppendOperation extends OperationBase {
   readonly kind: 'append';
   readonly bytes: number;
+  /** Whether the attention right behind it can write them (sim/timing/taken-along.ts); absent = not asked yet. */
+  readonly isTakenAlong?: boolean;
 }
 
 /** One matrix product of a `dense` operation: [m,k] × [k,n]; `weightBytes` may exceed n·k·b for scaled formats. */

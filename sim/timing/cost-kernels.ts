@@ -238,8 +238,15 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
   return hostCost(machine, names, hostScoreWork(operation));
 };
 
-export const appendCost = (machine: Machine, { bytes }: AppendOperation): OperationCost =>
-  streamedCost(machine, { readBytes: 0, writeBytes: bytes, flops: 0, kernels: 1, names: ['append'] });
+/** Its own kernel, or where attention takes it along what that adds. */
+export const appendCost = (machine: Machine, { bytes, isTakenAlong }: AppendOperation): OperationCost =>
+  streamedCost(machine, {
+    readBytes: 0,
+    writeBytes: bytes,
+    flops: 0,
+    kernels: 1,
+    names: [...(isTakenAlong === true ? ['append.joined'] : []), 'append'],
+  });
 
 export const mergeCost = (machine: Machine, operation: MergeOperation): OperationCost =>
   streamedCost(machine, {

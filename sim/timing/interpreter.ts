@@ -14,6 +14,7 @@ import type { Operation, OperationKind, Program, StreamName } from '../program/o
 import { Launches } from './launches.ts';
 import type { SharedResources } from './machine.ts';
 import type { OperationCost, ResourceName } from './operation-cost.ts';
+import { withTakenAlong } from './taken-along.ts';
 import type { Timeline } from './timeline.ts';
 
 export const STREAMS: readonly StreamName[] = ['compute', 'h2d', 'd2h', 'cpu', 'nvme'];
@@ -103,7 +104,8 @@ export class Interpreter {
 
   /** Queues a program as step `step` (0, 1, …; the prompt is step -1). Ids go on from the last one. */
   submit(program: Program, step: number): void {
-    for (const operation of program.operations) this.submitOperation(operation, step);
+    for (const operation of withTakenAlong(program.operations, this.rows.length))
+      this.submitOperation(operation, step);
     this.lastOfStep.set(step, this.lastOnStream[COMPUTE]);
   }
 

@@ -6,6 +6,7 @@ import { type Backend, KernelError } from '../../kernels/backend.ts';
 import { createRandom } from '../../kernels/random.ts';
 import { bindStep } from '../execute/bind.ts';
 import { runOnce, type Timing, timeStep, writeTables } from '../execute/execute.ts';
+import { joinedCalls } from '../execute/joined.ts';
 import { laidOut } from '../execute/laid-out.ts';
 import type { Memory } from '../execute/memory.ts';
 import { checkOutput, type OutputCheck, type RealRows } from '../execute/verify.ts';
@@ -175,7 +176,7 @@ const samplesOf = ({ prepared, bound, timings, check: output, jaccard }: Running
     rounds: timings.map(({ totalNs }) => [...totalNs]),
     operationNs: timings[0].operationNs.map(({ at, startNs, endNs }) => [at, startNs, endNs]),
     graph: timings[0].graph,
-    calls: bound.binding.calls.length,
+    calls: joinedCalls(bound.binding.calls).length,
     bytes: { ...bound.binding.bytes },
     outputError: output.outputError,
     outputNote: output.note,
