@@ -107,7 +107,11 @@ const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pa
  */
 export const UNIFORM_PAGE = 32;
 
-/** The law of a form's kernel that reads pages of so many tokens, beside which the form's own may stand. */
+/**
+ * The law of a form's kernel that reads pages of so many tokens, beside which the form's own may stand: k8v4 has one, its
+ * groups of keys being whatever a page holds. Other codecs scale keys by token, or in groups of 32 and more that their
+ * pages hold whole.
+ */
 export const smallPageLaw = (codec: string, pageTokens: number | undefined): string | undefined =>
   pageTokens !== undefined && pageTokens % UNIFORM_PAGE !== 0 ? `attend.${codec}.small` : undefined;
 
