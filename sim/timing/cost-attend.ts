@@ -34,13 +34,15 @@ const seenKeys = ({ flops, heads, headDim, sequences, queries }: AttendOperation
 /** Flops per ns that attention reaches: saturates with the keys seen and with the tiles that fill the SMs. */
 const attentionFlopsPerNs = (machine: Machine, operation: AttendOperation): number => {
   const { maxFlopsPerNs, halfTokens } = machine.prefillAttention;
-  const keys = seenKeys(operation);
-  // Fitted over causal prompts of s tokens, whose queries see s/2 keys on average.
-  const saturation = keys / (keys + halfTokens / 2);
   const { sequences, heads, kvHeads, queries } = operation;
-  const rowTiles = Math.max(1, (queries * heads) / kvHeads / PREFILL_TILE_ROWS) * sequences * kvHeads;
-  const tiles = rowTiles * Math.max(1, keys / SPLIT_KEYS);
-  return maxFlopsPerNs * saturation * Math.min(1, tiles / machine.sms);
+  const rows = ((queries * heads) / kvHeads) * paddingOf(machine, operation);
+  const tiles = Math.max(1, rows / PREFILL_TILE_ROWS) * sequences * kvHeads;
+  const keys = seenKeys(operation);
+  // Keys are split no further than fills the SMs: a split has a start of its own.
+  const splits = Math.max(1, Math.min(keys / SPLIT_KEYS, machine.sms / tiles));
+  // Fitted over causal prompts of s tokens, whose queries see s/2 keys on average.
+  const saturation = keys / (keys + (splits * halfTokens) / 2);
+  return maxFlopsPerNs * saturation * Math.min(1, (tiles * splits) / machine.sms);
 };
 
 /**

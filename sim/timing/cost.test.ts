@@ -2,6 +2,7 @@
  * The cost model against measured and published tables; cost-laws.test.ts holds what must be true everywhere.
  * Measured points: one H100 SXM5 80 GB, PCIe 5.0 host, CUDA 13.0, 2026-11; event times less the empty region's.
  */
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { loadProfile, loadStack } from '../hardware/load.ts';
 import { type Operation, PIECE_BYTES } from '../program/operation.ts';
@@ -179,6 +180,24 @@ describe('kernels on an H100', () => {
     expect(meanError(points.map(([m, n, k, truth]) => [us(m, n, k), truth]))).toBeLessThan(0.088);
     const fp8 = soloNs(gemmCost(h100, gemmOf(8192, 8192, 8192, 1), 1, 'fp8')) / 1000;
     expect(fp8 / 776.5).toBeCloseTo(1, 1);
+  });
+
+  it('take no less time to attend to a longer prompt', () => {
+    const usOf = (heads: number, kvHeads: number, s: number): number =>
+      timeUs(attendOf({ batch: 1, queries: s, context: s, heads, kvHeads, headDim: 128, elementBytes: 2 }));
+    const shape = fc.record({
+      kvHeads: fc.integer({ min: 1, max: 16 }),
+      group: fc.integer({ min: 1, max: 16 }),
+      tokens: fc.integer({ min: 2, max: 40_000 }),
+      more: fc.integer({ min: 1, max: 4000 }),
+    });
+    fc.assert(
+      fc.property(shape, ({ kvHeads, group, tokens, more }) => {
+        const [shorter, longer] = [tokens, tokens + more].map((s) => usOf(kvHeads * group, kvHeads, s));
+        expect(longer).toBeGreaterThanOrEqual(shorter * (1 - 1e-9));
+      }),
+      { seed: 42, numRuns: 500 },
+    );
   });
 
   it('run prefill attention at the published rates', () => {
