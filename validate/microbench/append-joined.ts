@@ -5,14 +5,17 @@ import { type Bounds, type Microbench, passesFor, repeated, type Site } from './
 /** Calls of a GPU's graph at least: first pages come while the kernel before ends. */
 const LEAST_CALLS = 8;
 
-/** Sequences and tokens of each: few rows whose tokens all blocks share, and blocks that have rows of their own. */
+/**
+ * Sequences and tokens of each, among those that attention alone is timed at, so that its law says little wrong of them:
+ * few rows whose tokens all blocks share, and blocks that have rows of their own.
+ */
 const SIZES = [
-  [1, 260],
-  [1, 4096],
-  [8, 516],
-  [8, 4096],
-  [32, 516],
-  [64, 2050],
+  [1, 320],
+  [1, 4160],
+  [4, 576],
+  [16, 576],
+  [16, 2112],
+  [64, 576],
 ] as const;
 
 const siteOf = (bounds: Bounds, batch: number, context: number): Site => {
