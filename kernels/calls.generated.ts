@@ -25,6 +25,7 @@ import { call as callParisRerank } from './calls/paris-rerank.ts';
 import { call as callParisSelect } from './calls/paris-select.ts';
 import { call as callParisTiers } from './calls/paris-tiers.ts';
 import { call as callPqAssign } from './calls/pq-assign.ts';
+import { call as callPqPasses } from './calls/pq-passes.ts';
 import { call as callPqScore } from './calls/pq-score.ts';
 import { call as callPreset } from './calls/preset.ts';
 import { call as callReduceScores } from './calls/reduce-scores.ts';
@@ -62,6 +63,7 @@ export const catalog = {
   "paris-select": callParisSelect,
   "paris-tiers": callParisTiers,
   "pq-assign": callPqAssign,
+  "pq-passes": callPqPasses,
   "pq-score": callPqScore,
   "preset": callPreset,
   "reduce-scores": callReduceScores,
@@ -73,4 +75,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '85a3e9d6d90c4205';
+export const digest = '1ec135634471ed42';

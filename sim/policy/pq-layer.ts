@@ -62,7 +62,11 @@ const searchWorks = (c: PqOptions, world: World, n: number): readonly Work[] => 
         writeBytes: { hbm: groupSize * bytes },
         flops: 0,
         kernels: 1,
-        call: { kernel: 'gather', counts: { rows: groupSize, distinct: 1 }, shape: { rowBytes: bytes } },
+        call: {
+          kernel: 'gather',
+          counts: { rows: groupSize, distinct: 1 },
+          shape: { rowBytes: bytes, centroids },
+        },
       },
       {
         index: 'code-products',
@@ -70,6 +74,11 @@ const searchWorks = (c: PqOptions, world: World, n: number): readonly Work[] => 
         writeBytes: { hbm: gathered + passes },
         flops,
         kernels: 3 + SCORE_PASSES,
+        call: {
+          kernel: 'pq-passes',
+          counts: { tokens: n },
+          shape: { subspaces, centroids, reservedTokens: c.reservedTokens },
+        },
       },
     ];
   }

@@ -43,7 +43,7 @@ const POLICIES = {
 };
 
 /** What no kernel of our own does; docs/validation.md says why. */
-const STAND_INS = ['code-products', 'observed-logits'];
+const STAND_INS = ['observed-logits'];
 
 const spec = {
   preset: 'smollm2-135m',

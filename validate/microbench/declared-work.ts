@@ -68,6 +68,21 @@ const pqShares = (tokens: number): Work => {
   };
 };
 
+/** As PQCache's authors do it: 64-bit codes of each query head, gathered products and three more passes in 16 bits. */
+const pqPasses = (tokens: number): Work => {
+  const [subspaces, centroids] = [2, 64];
+  const vectors = groupSize * tokens;
+  const passed = 2 * vectors * (subspaces + 3);
+  return {
+    index: 'code-products',
+    readBytes: bytes(8 * vectors * subspaces + passed),
+    writeBytes: bytes(passed),
+    flops: groupSize * (2 * centroids * headDim + subspaces * tokens),
+    kernels: 6,
+    call: { kernel: 'pq-passes', counts: { tokens }, shape: { subspaces, centroids } },
+  };
+};
+
 const parisCollide = (tokens: number): Work => ({
   index: 'collisions',
   readBytes: bytes((tokens * headDim) / 8),
@@ -149,6 +164,7 @@ const works: readonly Work[] = [
   ...counts(1024, 2 ** 20).map(pqShares),
   ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
   ...powers(1024 * UNEVEN, 2 ** 17, 4).map((tokens) => ownLogits(tokens, world)),
+  ...powers(1024 * UNEVEN, 2 ** 20, 4).map(pqPasses),
   ...counts(1024, 2 ** 20).map(parisCollide),
   ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
   ...[1, 2, 4, 8].map(lshHash),
@@ -161,7 +177,7 @@ const works: readonly Work[] = [
     estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
   ),
   ...counts(32, 2 ** 13).map(concat),
-  ...powers(2 ** 14, 2 ** 20, 2).map(codesToHeads),
+  ...powers(2 ** 14, 2 ** 20, 4).map(codesToHeads),
   ...counts(64, 2 ** 14).map(executionBuffer),
   ...[true, false].flatMap((inDram) => counts(256, 2 ** 14).map((tokens) => listingWork(tokens, 16, inDram))),
 ];
@@ -235,6 +251,7 @@ export const microbench = {
     'preset',
     'softmax-mass',
     'pq-score',
+    'pq-passes',
     'paris-tiers',
     'paris-collide',
     'paris-rerank',

@@ -8,16 +8,18 @@ import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
 import { logits } from './logits.ts';
 import { collide, encode, rerank } from './paris.ts';
+import { pqAssign, pqPasses, pqShares } from './pq.ts';
 import { lowRankRebuild, rebuild } from './rebuild.ts';
 import { rehearsal } from './rehearsal.ts';
 import { copy, executionBuffer, gather, tokenIds } from './rows.ts';
-import { boundsScore, dotScore, dotShares, pqAssign, pqShares } from './scores.ts';
+import { boundsScore, dotScore, dotShares } from './scores.ts';
 
 export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   'bounds-score': boundsScore,
   'dot-score': dotScore,
   'dot-shares': dotShares,
   'pq-shares': pqShares,
+  'pq-passes': pqPasses,
   'pq-assign': pqAssign,
   'paris-collide': collide,
   'paris-rerank': rerank,

@@ -34,6 +34,7 @@ export const SCORES = 'scores';
 export const COUNTS = 'counts';
 export const CANDIDATES = 'candidates';
 export const PAGE_TABLE = 'page table';
+export const CODES = 'codes';
 
 /** A count of one row, whole. */
 export const countOf = ({ call }: KernelUse, name: string): number => Math.round(call.counts[name] ?? 0);

@@ -2,7 +2,8 @@
 import { COPY_MODES, type Ref, ROW_MODES } from '../../../kernels/calls.ts';
 import { commonDivisor } from '../../../sim/timing/tiling.ts';
 import { byPosition, type FillTable } from '../memory.ts';
-import { type CallBytes, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
+import { type CallBytes, CODES, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
+import { wideCodes } from './pq.ts';
 
 const ID_BYTES = 4;
 /** Of so many slots one is looked up. */
@@ -74,7 +75,7 @@ export const copy: KernelBinder = (use) => {
   return { read: rows * bytes, write: rows * bytes };
 };
 
-/** Chosen rows; with `distinct`, so many of them that the others repeat and are read once. */
+/** Chosen rows; with `distinct`, so many of them that the others repeat and are read once; with `centroids`, of wide codes. */
 export const gather: KernelBinder = (use) => {
   const { binding } = use;
   const [each, distinct] = [countOf(use, 'rows'), countOf(use, 'distinct')];
@@ -84,10 +85,11 @@ export const gather: KernelBinder = (use) => {
   if (distinct === 0) return collect(use, rows, rowBytes);
   const read = use.rows * distinct * rowBytes;
   const index = byPosition((i) => Math.floor((i * distinct) / each));
-  moveRows(use, 'gather', rows, rowBytes, index, {
-    source: binding.layout.place('kv', read),
-    target: binding.layout.place('outputs', rows * rowBytes),
-  });
+  const centroids = shapeOf(use, 'centroids');
+  const source = centroids > 0 ? wideCodes(use, read, centroids) : binding.layout.place('kv', read);
+  const target = binding.layout.place('outputs', rows * rowBytes);
+  moveRows(use, 'gather', rows, rowBytes, index, { source, target });
+  if (centroids > 0) binding.leave(CODES, target, rows * rowBytes);
   return { read, write: rows * rowBytes };
 };
 

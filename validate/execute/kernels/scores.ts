@@ -1,6 +1,6 @@
 /**
- * Scoring: products with bounds and vectors, shares of their softmax, and sums of product codes. Scores that one call
- * leaves for the next stay in cache and are not counted.
+ * Scoring: products with bounds and vectors, and shares of their softmax. Scores that one call leaves for the next stay
+ * in cache and are not counted.
  */
 import type { Ref } from '../../../kernels/calls.ts';
 import { REDUCE, scoreRows } from '../../../kernels/group-scores.ts';
@@ -84,7 +84,7 @@ const products = (use: KernelUse, isEach: boolean): CallBytes | null => {
 export const dotScore: KernelBinder = (use) => products(use, use.perQuery);
 
 /** Shares of each query's softmax over the scores left before, one value a group: their largest, or with `sum` their sum. */
-const softmaxMass = (use: KernelUse, rows: number, group: number, count: number): void => {
+export const softmaxMass = (use: KernelUse, rows: number, group: number, count: number): void => {
   const { binding } = use;
   const bytes = 4 * rows * group * count;
   const scores = binding.left(SCORES, bytes) ?? binding.layout.place('scores', bytes);
@@ -106,80 +106,4 @@ export const dotShares: KernelBinder = (use) => {
   const count = countOf(use, 'count');
   softmaxMass(use, rows, use.group / copies, count);
   return shapeOf(use, 'sum') === 1 ? { ...bytes, write: 4 * rows * count } : bytes;
-};
-
-/** So many codes are drawn, the others repeat them. */
-const DRAWN_CODES = 2 ** 18;
-
-/** Codes below `centroids`, four to a word. */
-const codeWords = (bytes: number, centroids: number): Uint8Array => {
-  const codes = new Uint8Array(4 * Math.ceil(bytes / 4));
-  const drawn = Math.min(codes.length, DRAWN_CODES);
-  for (let i = 0; i < drawn; i++) codes[i] = (Math.imul(i, 0x9e3779b1) >>> 16) % centroids;
-  for (let have = drawn; have < codes.length; have *= 2) codes.copyWithin(have, 0, have);
-  return codes;
-};
-
-/** Sums of products that codes name, each query head's for itself, then the sum of their softmax shares. */
-export const pqShares: KernelBinder = (use) => {
-  const { binding, rows, group, headDim } = use;
-  const count = countOf(use, 'tokens');
-  const [subspaces, centroids] = [shapeOf(use, 'subspaces'), shapeOf(use, 'centroids')];
-  if (count < 1 || headDim % subspaces !== 0 || centroids > 256) return null;
-  const bytes = rows * count * subspaces;
-  const books = 4 * rows * centroids * headDim;
-  const scores = binding.layout.place('scores', 4 * rows * group * count);
-  binding.add('pq-score', {
-    refs: {
-      queries: binding.layout.place('kv', 2 * rows * group * headDim),
-      books: binding.layout.place('scores', books),
-      codes: binding.layout.drawn('tables', bytes, () => codeWords(bytes, centroids)),
-      scores,
-    },
-    ints: {
-      rows,
-      group,
-      count,
-      headDim,
-      subspaces,
-      centroids,
-      tokenStride: count,
-      scoreStride: count,
-      reduce: REDUCE.perQuery,
-    },
-    reals: { scale: 1 / Math.sqrt(headDim) },
-  });
-  binding.leave(SCORES, scores, 4 * rows * group * count);
-  softmaxMass({ ...use, call: { ...use.call, shape: { sum: 1 } } }, rows, group, count);
-  return { read: bytes + books, write: 0 };
-};
-
-/** Codes of new tokens: the nearest centroid of each subspace. */
-export const pqAssign: KernelBinder = (use) => {
-  const { binding, rows, headDim } = use;
-  const tokens = countOf(use, 'tokens');
-  const [subspaces, centroids] = [shapeOf(use, 'subspaces'), shapeOf(use, 'centroids')];
-  if (tokens < 1 || headDim % subspaces !== 0 || centroids > 256) return null;
-  const books = 4 * rows * centroids * headDim;
-  const keys = 2 * rows * tokens * headDim;
-  binding.add('pq-assign', {
-    refs: {
-      keys: binding.layout.place('kv', keys),
-      books: binding.layout.place('scores', books),
-      codes: binding.layout.place('outputs', rows * tokens * subspaces),
-    },
-    ints: {
-      rows,
-      from: 0,
-      to: tokens,
-      headDim,
-      subspaces,
-      centroids,
-      pieceVectors: tokens,
-      pieceStride: 1,
-      pieceBytes: 2 * headDim * tokens,
-      tokenStride: tokens,
-    },
-  });
-  return { read: books + keys, write: rows * tokens * subspaces };
 };
