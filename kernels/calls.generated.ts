@@ -75,4 +75,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '1ec135634471ed42';
+export const digest = 'e12e8907087f9ef6';

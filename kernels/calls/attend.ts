@@ -8,6 +8,8 @@
  * parts n: out f32 [rows, group, n, headDim + 2] gets o (not divided by l), m (of scaled logits, natural log) and l in
  * part `part`, for `merge`; m is 0 where l is 0. units: multiprocessors or threads to use, 0 = all.
  * k, v, slots (optional, together; raw pages): as in `append`, which is done first; a slot is in pages of its own row only.
+ * logits (optional; raw pages): f32, row after row [group, pages of the row · pageTokens], gets the scaled logits of what
+ * heads read; the others stay as they are.
  * Source: online softmax, arXiv 1805.02867; paged split-KV decode as in FlashInfer, arXiv 2501.01005.
  */
 import type { KernelCase, KernelSpec, ReferenceArguments } from '../calls.ts';
@@ -24,6 +26,7 @@ const outBytes = (heads: number, headDim: number, parts: number, outType: number
 /** What one query head attends to: logits and values in float64. */
 interface Attended {
   readonly o: Float64Array;
+  readonly logits: readonly number[];
   readonly m: number;
   readonly l: number;
 }
@@ -48,7 +51,7 @@ const attendHead = (
     l += p;
     for (let d = 0; d < headDim; d++) o[d] += p * values[token][d];
   });
-  return { o, m: keys.length === 0 ? 0 : m, l };
+  return { o, logits, m: keys.length === 0 ? 0 : m, l };
 };
 
 const write = ({ ints, bytes }: ReferenceArguments, head: number, { o, m, l }: Attended): void => {
@@ -125,11 +128,14 @@ const drawCase = (random: Random): KernelCase => {
   };
   const pool = drawPool(random, formatOf(format), headDim, pageTokens, pages);
   const size = outBytes(heads, headDim, parts, outType);
+  const logitBytes = 4 * offsets[rows] * pageTokens * group;
+  const leaves = element !== 'code' && logitBytes > 0 && random.integer(0, 3) === 0;
   const type = parts > 0 || outType === 0 ? 'f32' : outType === 1 ? 'bf16' : 'f16';
   return {
     label:
       `attend ${name} rows ${rows} group ${group} headDim ${headDim} pageTokens ${pageTokens} parts ${parts} ` +
-      `outType ${outType} qType ${qType}${masked ? ' masked' : ''}${appends ? ' appends' : ''} tokens ${tokens.join(',')}`,
+      `outType ${outType} qType ${qType}${masked ? ' masked' : ''}${appends ? ' appends' : ''}` +
+      `${leaves ? ' logits' : ''} tokens ${tokens.join(',')}`,
     buffers: {
       q: { tier: 'hbm', data: q },
       pool: { tier: 'hbm', data: pool },
@@ -145,6 +151,7 @@ const drawCase = (random: Random): KernelCase => {
           }
         : {}),
       out: { tier: 'hbm', data: size },
+      ...(leaves ? { logits: { tier: 'hbm' as const, data: logitBytes } } : {}),
     },
     ints: {
       ...shape,
@@ -161,13 +168,14 @@ const drawCase = (random: Random): KernelCase => {
     outputs: [
       { ref: 'out', bytes: size, type, tolerance: 1e-2 },
       ...(appends ? [{ ref: 'pool', bytes: pool.length, type: 'u8' as const, tolerance: 0 }] : []),
+      ...(leaves ? [{ ref: 'logits', bytes: logitBytes, type: 'f32' as const, tolerance: 1e-4 }] : []),
     ],
   };
 };
 
 export const call = {
   name: 'attend',
-  refs: ['q', 'pool', 'table', 'offsets', 'tokens', 'mask', 'out', 'k', 'v', 'slots'],
+  refs: ['q', 'pool', 'table', 'offsets', 'tokens', 'mask', 'out', 'k', 'v', 'slots', 'logits'],
   ints: [
     'rows',
     'group',
@@ -182,7 +190,7 @@ export const call = {
     'units',
   ],
   reals: ['scale'],
-  optional: ['mask', 'k', 'v', 'slots'],
+  optional: ['mask', 'k', 'v', 'slots', 'logits'],
   extents: ({ rows, group, headDim, outType, parts }) => ({
     q: rows * group * headDim * 2,
     offsets: 4 * (rows + 1),
@@ -200,6 +208,7 @@ export const call = {
     const pool = given.bytes('pool');
     const [table, offsets, tokens] = ['table', 'offsets', 'tokens'].map((ref) => u32View(given.bytes(ref)));
     const mask = given.has('mask') ? u32View(given.bytes('mask')) : undefined;
+    const logits = given.has('logits') ? f32View(given.bytes('logits')) : undefined;
     const q = u16View(given.bytes('q'));
     const number = qType === 0 ? ofBf16 : ofF16;
     const scale = (given.reals.scale ?? 0) === 0 ? 1 / Math.sqrt(headDim) : given.reals.scale;
@@ -215,20 +224,25 @@ export const call = {
       for (let h = 0; h < group; h++) {
         const keys: Float64Array[] = [];
         const values: Float64Array[] = [];
+        const read: number[] = [];
         for (let token = 0; token < tokens[row]; token++) {
           const entry = offsets[row] + Math.floor(token / pageTokens);
           if (mask !== undefined && ((mask[entry] >>> h) & 1) === 0) continue;
           const page = pageOf(table[entry]);
           const at = (token % pageTokens) * headDim;
+          read.push(token);
           keys.push(page.subarray(at, at + headDim));
           values.push(page.subarray(pageTokens * headDim + at, pageTokens * headDim + at + headDim));
         }
         const head = row * group + h;
-        write(
-          given,
-          head,
-          attendHead((d) => number(q[head * headDim + d]), scale, keys, values, headDim),
-        );
+        const attended = attendHead((d) => number(q[head * headDim + d]), scale, keys, values, headDim);
+        write(given, head, attended);
+        if (logits === undefined) continue;
+        const span = (offsets[row + 1] - offsets[row]) * pageTokens;
+        const first = offsets[row] * pageTokens * group + h * span;
+        attended.logits.forEach((logit, i) => {
+          logits[first + read[i]] = logit;
+        });
       }
   },
   randomCase: drawCase,

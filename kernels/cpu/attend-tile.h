@@ -30,6 +30,8 @@ struct Attention {
   const uint32_t* tokens;
   const uint32_t* mask;
   void* out;
+  // Null: none are left.
+  float* logits;
   int64_t rows, page_tokens, page_stride;
   // Pages in the pool; where an entry beyond them is put down.
   uint64_t pages;
@@ -98,6 +100,9 @@ struct Tile {
   // Rows of the keys and of the values.
   const uint8_t* keys[kTile];
   const uint8_t* values[kTile];
+  // Where the first head's logits go, and how far apart those of heads lie.
+  float* logits = nullptr;
+  int64_t logits_apart = 0;
 };
 
 // False, and the entry, where a page is not in the pool: the table is data.
@@ -105,6 +110,10 @@ bool locate(const Attention& a, int64_t row, int64_t first, int64_t to, Tile& ti
   tile.tokens = static_cast<int>(std::min<int64_t>(a.tile, to - first));
   const int64_t key_bytes = a.keys.half.row_bytes(a.dim), value_bytes = a.values.half.row_bytes(a.dim);
   int64_t entry = a.offsets[row] + first / a.page_tokens, place = first % a.page_tokens;
+  if (a.logits != nullptr) {
+    tile.logits = a.logits + a.offsets[row] * a.page_tokens * a.group + first;
+    tile.logits_apart = (a.offsets[row + 1] - a.offsets[row]) * a.page_tokens;
+  }
   for (int t = 0; t < tile.tokens; t++, place++) {
     if (place == a.page_tokens) {
       entry++;
@@ -260,6 +269,13 @@ inline void mask_logits(const uint32_t* reads, int tokens, int h, float* row) {
   for (int t = 0; t < tokens; t++) row[t] = reads[t] >> h & 1 ? row[t] : -INFINITY;
 }
 
+// Logits of a tile, in powers of two, of what heads read.
+inline void leave_logits(const Attention& a, const Tile& tile, const float* s) {
+  for (int h = 0; h < a.group; h++)
+    for (int t = 0; t < tile.tokens; t++)
+      if (tile.reads[t] >> h & 1) tile.logits[h * tile.logits_apart + t] = s[h * kTile + t] * 0.693147180559945f;
+}
+
 // Logits of a tile, in powers of two, to weights relative to the maxima so far.
 void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int tokens, float* s) {
   const int padded_tokens = static_cast<int>(padded(tokens, kLanes));
@@ -299,12 +315,14 @@ void attend_tile(const Attention& a, const Tile& tile, const Tile& next, const K
   const auto ahead = [&](int h, int first) { return coming(a, h == 0 ? next : none, first); };
   if (a.group == 1) {
     multiply<1>(scratch.q, width, keys, tokens, scratch.s, ahead(0, 0));
+    if (tile.logits != nullptr) leave_logits(a, tile, scratch.s);
     weigh(a, sums, tile.reads, tokens, scratch.s);
     accumulate<1>(scratch.s, width, values, tokens, sums.o, ahead(0, half));
     return;
   }
   for (int h = 0; h < a.group; h += 4)
     multiply<4>(scratch.q + h * width, width, keys, tokens, scratch.s + h * kTile, ahead(h, 0));
+  if (tile.logits != nullptr) leave_logits(a, tile, scratch.s);
   weigh(a, sums, tile.reads, tokens, scratch.s);
   for (int h = 0; h < a.group; h += 4)
     accumulate<4>(scratch.s + h * kTile, width, values, tokens, sums.o + h * width, ahead(h, half));

@@ -135,6 +135,7 @@ kvt_status read_arguments(const CpuCall& call, Attention& a) {
   a.tokens = call.at<const uint32_t>(KVT_ATTEND_REF_TOKENS);
   a.mask = call.at<const uint32_t>(KVT_ATTEND_REF_MASK);
   a.out = call.at<void>(KVT_ATTEND_REF_OUT);
+  a.logits = call.at<float>(KVT_ATTEND_REF_LOGITS);
   a.width = static_cast<int>(padded(a.dim, 2 * kPad));
   a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
   a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));

@@ -8,6 +8,7 @@
 #include "attend-ahead.cuh"
 #include "attend-append.cuh"
 #include "attend-finish.cuh"
+#include "attend-logits.cuh"
 #include "attend-queries.cuh"
 #include "attend-stages.cuh"
 #include "attend-weights.cuh"
@@ -290,6 +291,7 @@ class Attend {
     uint32_t reads[kTiles][2];
     if (!all) reads_of(now, where, reads);
     if constexpr (Store::kStaged) store.read_values(tile, stages.places);
+    if constexpr (kLeavesLogits<Store>) leave_logits(a, now, split.first_head, all, reads, s);
     weights.weigh(s, all, reads, c, kFolds ? 1 : a.scale_log2, o);
     if constexpr (Store::kOnePage)
       if (now.end - now.flat < kTile) store.drop_values(static_cast<int>(now.end - now.flat), c);

@@ -12,6 +12,8 @@ constexpr int kAttendCounters = 1 << 16;
 constexpr int kMostHeadTiles = 64;
 
 kvt_status attend_coded(const CudaCall& call, const AttendArguments& a, int units, int format);
+// Over raw pages, leaving its logits.
+kvt_status attend_logits(const CudaCall& call, const AttendArguments& a, int units, int format);
 
 template <typename Store, int HeadTiles, int Warps, bool Free = false>
 kvt_status launch_attend(const CudaCall& call, AttendArguments a, int units) {

@@ -30,6 +30,7 @@ struct AttendArguments {
   const uint32_t* tokens;
   const uint32_t* mask;
   void* out;
+  float* logits;  // for stores that leave them (attend-logits.cuh)
   // Parts of rows that several blocks share: kParts a block of [heads, dim + 4] f32 (o, m in log2, l); and of each row
   // which parts it has, up to a part a block.
   float* partials;

@@ -64,6 +64,7 @@ kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
   a.k = call.at<const uint4>(KVT_ATTEND_REF_K);
   a.v = call.at<const uint4>(KVT_ATTEND_REF_V);
   a.slots = call.at<const uint32_t>(KVT_ATTEND_REF_SLOTS);
+  a.logits = call.at<float>(KVT_ATTEND_REF_LOGITS);
   const auto off = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 != 0; };
   if (off(a.pool) || off(a.q) || off(a.out) || off(a.k) || off(a.v))
     return fail(KVT_INVALID, "attend: q, pool, out, k and v must lie at multiples of 16 bytes");
@@ -122,6 +123,7 @@ kvt_status attend(const CudaCall& call) {
   a.shape = shape_of(format, layout, dim);
   const int64_t units = call.integer(KVT_ATTEND_INT_UNITS);
   const int use = units > 0 && units < call.multiprocessors ? static_cast<int>(units) : call.multiprocessors;
+  if (a.logits != nullptr) return attend_logits(call, a, use, id);
   if (id == FORMAT_BF16) return attend_raw<Bf16>(call, a, use);
   if (id == FORMAT_F16) return attend_raw<F16>(call, a, use);
   return attend_coded(call, a, use, id);

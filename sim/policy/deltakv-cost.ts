@@ -3,7 +3,6 @@
  * down-projection of rows and bases), rebuilding (up-projection, references, rotation) and the indexes.
  * CURRENTF/Sparse-vLLM at d526f0a: engine/cache_manager.py, utils/compressor.py (SwiGLU down, linear up, no bias).
  */
-import type { KernelCall } from '../program/operation.ts';
 import type { Work, World } from './policy.ts';
 
 export interface DeltaSizes {
@@ -68,13 +67,6 @@ export const deltaCosts = ({ latentDim, bits, neighbours, hidden }: DeltaSizes, 
 
 export type DeltaCosts = ReturnType<typeof deltaCosts>;
 
-/** Logits of a layer that chooses for all of its heads at once; `keys` = 1 where they are products of their own. */
-const logitsCall = (tokens: number, keys: 0 | 1): KernelCall => ({
-  kernel: 'logits',
-  counts: { tokens },
-  shape: { keys },
-});
-
 /** What an observation layer's kernel writes beside its output: logits per query head, cleared first, then their maximum. */
 export const observedLogits = (tokens: number, { groupSize }: World): Work => ({
   index: 'observed-logits',
@@ -82,6 +74,7 @@ export const observedLogits = (tokens: number, { groupSize }: World): Work => ({
   writeBytes: { hbm: 8 * groupSize * tokens },
   flops: groupSize * tokens,
   kernels: 2,
+  call: { kernel: 'observed-logits', counts: { tokens } },
 });
 
 /** The same where the layer attends to the best of them only: their keys are read for it. */
@@ -93,7 +86,7 @@ export const ownLogits = (tokens: number, world: World): Work => {
     readBytes: { hbm: (observed.readBytes.hbm ?? 0) + tokens * world.kBytesPerToken },
     matrixFlops: 2 * world.headDim * world.groupSize * tokens,
     kernels: observed.kernels + 1,
-    call: logitsCall(tokens, 1),
+    call: { kernel: 'own-logits', counts: { tokens } },
   };
 };
 

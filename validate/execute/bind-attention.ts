@@ -4,8 +4,9 @@
  */
 import type { Ref } from '../../kernels/calls.ts';
 import { type Format, pageStrideOf } from '../../kernels/formats.ts';
-import type { AttendOperation } from '../../sim/program/operation.ts';
+import type { AttendOperation, Operation } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
+import { LOGITS } from './kernels/kernel-use.ts';
 import { plus } from './memory.ts';
 import { once } from './once.ts';
 import { type PageTables, pageTablesOf, type Row, rowAt, type Spans, spansOf } from './segments.ts';
@@ -43,6 +44,8 @@ export interface AttentionGroup {
   readonly hostPartials: Ref | null;
   readonly partials: Ref;
   readonly out: Ref;
+  /** Whether a later call of the layer takes the logits of its attention. */
+  readonly leavesLogits: boolean;
   /** Parts that are merged; 1 = the attention writes its output itself. */
   readonly parts: number;
 }
@@ -83,6 +86,22 @@ const rowsOfQueries = (rows: FormRows['rows'], group: number): FormRows['rows'] 
     ),
   );
 
+/** Whether what follows a layer's attention takes its logits. */
+export const asksLogits = (operations: readonly Operation[], layer: number): boolean =>
+  operations.some(
+    (one) => one.layer === layer && one.kind === 'score' && one.call?.kernel === 'observed-logits',
+  );
+
+/** Room for the logits of all rows, left for the layer's next calls; none where rows are not of one length. */
+const logitsOf = (binding: Binding, { offsets }: PageTables, rowTokens: number, group: number) => {
+  const [pages, rows] = [offsets[1] - offsets[0], offsets.length - 1];
+  if (offsets.some((offset, row) => offset !== row * pages)) return {};
+  const bytes = 4 * rows * pages * rowTokens * group;
+  const logits = binding.layout.place('scores', bytes);
+  binding.leave(LOGITS, logits, bytes);
+  return { logits };
+};
+
 const attendForm = (
   binding: Binding,
   group: AttentionGroup,
@@ -106,6 +125,9 @@ const attendForm = (
       pool,
       ...placeTables(binding, tables, onCpu ? 'hostTables' : 'tables'),
       out,
+      ...(group.leavesLogits && !onCpu && format.element !== 'code'
+        ? logitsOf(binding, tables, pageTokens, heads)
+        : {}),
     },
     ints: {
       rows: attendedRows.length,

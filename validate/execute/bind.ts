@@ -12,6 +12,7 @@ import type {
 import {
   type Attended,
   type AttentionGroup,
+  asksLogits,
   bindAttend,
   bindMerge,
   type FormRows,
@@ -114,6 +115,7 @@ class StepBinder {
       hostPartials: onHost ? layout.place('hostOutputs', bytes) : null,
       partials: layout.place('outputs', parts * bytes),
       out: layout.place('outputs', 4 * rows * group * headDim),
+      leavesLogits: asksLogits(operations, layer),
       // Outputs of the CPU arrive in parts even where they are the only one.
       parts: onHost ? Math.max(2, parts) : parts,
     };
@@ -177,8 +179,7 @@ class StepBinder {
     const { layer } = operation;
     const plan = this.plans.get(at);
     if (plan !== undefined) {
-      const form = operation.chosen?.form ?? 0;
-      bindFetch(binding, operation, plan, this.placesOf(layer, form));
+      bindFetch(binding, operation, plan, this.placesOf(layer, operation.chosen?.form ?? 0));
       return;
     }
     if (operation.after.some((id) => this.isCpuAttention(id))) {

@@ -23,6 +23,12 @@ export interface StandIn {
   count: number;
 }
 
+/** What a call leaves for a later one of its layer. */
+interface Left {
+  readonly ref: Ref;
+  readonly bytes: number;
+}
+
 type Arguments = Pick<Call, 'refs' | 'ints' | 'reals'>;
 
 export class Binding {
@@ -37,7 +43,7 @@ export class Binding {
   private readonly ends: (readonly number[])[] = [];
   private readonly waiting = new Map<StreamName, readonly number[]>();
   /** What calls of the layer at hand leave for its next ones, and what all layers share, by name. */
-  private readonly handed = new Map<string, { readonly ref: Ref; readonly bytes: number }>();
+  private readonly handed = new Map<string, Left>();
   private readonly shared = new Map<string, Ref>();
   private current = 0;
   private first = 0;
@@ -52,10 +58,16 @@ export class Binding {
     this.handed.set(name, { ref, bytes });
   }
 
-  /** What an earlier call of the layer left, once; undefined where none left as many `bytes`. */
-  left(name: string, bytes: number): Ref | undefined {
+  /** What an earlier call of the layer left, once. */
+  take(name: string): Left | undefined {
     const left = this.handed.get(name);
     this.handed.delete(name);
+    return left;
+  }
+
+  /** The same; undefined where none left as many `bytes`. */
+  left(name: string, bytes: number): Ref | undefined {
+    const left = this.take(name);
     return left !== undefined && left.bytes >= bytes ? left.ref : undefined;
   }
 

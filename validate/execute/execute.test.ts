@@ -42,9 +42,6 @@ const POLICIES = {
   flexgen: {},
 };
 
-/** What no kernel of our own does; docs/validation.md says why. */
-const STAND_INS = ['observed-logits'];
-
 const spec = {
   preset: 'smollm2-135m',
   shape: { layers: 30, heads: 9, kvHeads: 3, headDim: 64, ropeTheta: 100_000 },
@@ -94,7 +91,7 @@ describe('an executed step', () => {
     const said = sumOfBytes(programBytes(workload.program.operations));
     // Whole pages and rows of so few tokens; scales of coded pages.
     expect(Math.abs(sumOfBytes(bound.binding.bytes) / said - 1)).toBeLessThan(0.03);
-    for (const { what } of bound.binding.standIns) expect(STAND_INS).toContain(what);
+    expect(bound.binding.standIns).toEqual([]);
     backend.close();
   });
 });
@@ -117,6 +114,21 @@ describe('a selection in stages', () => {
     expect(topk.refs.scores).toEqual(rerank.refs.estimates);
     expect(rerank.ints.count).toBe(select.ints.k);
     expect(topk.ints.of).toBe(rerank.ints.count);
+  });
+
+  it.each([
+    ['attention', {}, 'attend'],
+    ['products of their own', { fullTokens: 64 }, 'dot-score'],
+  ] as const)('of deltakv ranks the largest of the logits that %s left', (_, config, maker) => {
+    const { calls } = stepOf('deltakv', config).bound.binding;
+    const at = calls.findIndex(({ kernel }) => kernel === 'reduce-scores');
+    const [made, reduced, cleared, ranked] = calls.slice(at - 1, at + 3);
+    expect(made.kernel).toBe(maker);
+    expect(reduced.refs.scores).toEqual(made.refs[maker === 'attend' ? 'logits' : 'scores']);
+    expect(cleared.kernel).toBe('preset');
+    expect(cleared.refs.out).toEqual(reduced.refs.scores);
+    expect(ranked.kernel).toBe('topk');
+    expect(ranked.refs.scores).toEqual(reduced.refs.out);
   });
 
   it('ranks the scores that were left for it', () => {

@@ -4,7 +4,7 @@
  */
 import { columnWork } from '../../sim/policy/attention-columns.ts';
 import { listingWork } from '../../sim/policy/cluster-index.ts';
-import { deltaCosts, ownLogits } from '../../sim/policy/deltakv-cost.ts';
+import { deltaCosts, observedLogits, ownLogits } from '../../sim/policy/deltakv-cost.ts';
 import { gateNetwork } from '../../sim/policy/gate-network.ts';
 import { rebuildingWork } from '../../sim/policy/landmark-chunks.ts';
 import type { Work, World } from '../../sim/policy/policy.ts';
@@ -13,6 +13,7 @@ import { estimationWork, retrievalWorks } from '../../sim/policy/wave-zones.ts';
 import type { ScoreOperation } from '../../sim/program/operation.ts';
 import { bindKernel } from '../execute/bind-index.ts';
 import { Binding } from '../execute/binding.ts';
+import { LOGITS } from '../execute/kernels/kernel-use.ts';
 import { type Bounds, bytesBetween, type Microbench, passesFor, powers, type Site } from './microbench.ts';
 
 /** Attention of Llama-3.1-8B. */
@@ -162,8 +163,11 @@ const works: readonly Work[] = [
     columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
   ),
   ...counts(1024, 2 ** 20).map(pqShares),
-  ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
-  ...powers(1024 * UNEVEN, 2 ** 17, 4).map((tokens) => ownLogits(tokens, world)),
+  ...powers(1024 * UNEVEN, 2 ** 17, 8).map(rehearsal),
+  ...powers(1024 * UNEVEN, 2 ** 17, 8).flatMap((tokens) => [
+    ownLogits(tokens, world),
+    observedLogits(tokens, world),
+  ]),
   ...powers(1024 * UNEVEN, 2 ** 20, 4).map(pqPasses),
   ...counts(1024, 2 ** 20).map(parisCollide),
   ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
@@ -231,6 +235,11 @@ const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
       const binding = new Binding(operations, layout);
       operations.forEach((one, at) => {
         binding.begin(at);
+        // What attention leaves for it.
+        if (kernel === 'observed-logits') {
+          const bytes = 4 * rows.batch * dimensions.heads * Math.round(sizes.tokens);
+          binding.leave(LOGITS, layout.place('scores', bytes), bytes);
+        }
         bindKernel(binding, { dimensions, batch }, one, false);
         binding.end();
       });

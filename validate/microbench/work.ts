@@ -47,7 +47,7 @@ export const microbench = {
       ...sizes.slice(0, -1).map((size) => ({ ...plain, readBytes: 2 * size, flopsPerByte: 8 })),
       ...sizes.flatMap((readBytes) =>
         [0, 0.25, 1].flatMap((writeShare) =>
-          [0, 1, 8, 64].map((flopsPerByte) => ({ ...plain, readBytes, writeShare, flopsPerByte })),
+          [0, 8, 64].map((flopsPerByte) => ({ ...plain, readBytes, writeShare, flopsPerByte })),
         ),
       ),
       ...powers(65_536, most, 2).flatMap((readBytes) =>

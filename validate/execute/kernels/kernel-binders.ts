@@ -6,7 +6,7 @@ import { gate, ringToPage } from './admission.ts';
 import { clusterTable } from './cluster-table.ts';
 import { hash, match } from './hashes.ts';
 import type { KernelBinder } from './kernel-use.ts';
-import { logits } from './logits.ts';
+import { observedLogits, ownLogits } from './logits.ts';
 import { collide, encode, rerank } from './paris.ts';
 import { pqAssign, pqPasses, pqShares } from './pq.ts';
 import { lowRankRebuild, rebuild } from './rebuild.ts';
@@ -27,7 +27,8 @@ export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
   'lsh-hash': hash,
   'lsh-match': match,
   rehearsal,
-  logits,
+  'own-logits': ownLogits,
+  'observed-logits': observedLogits,
   'cluster-table': clusterTable,
   gate,
   'ring-to-page': ringToPage,

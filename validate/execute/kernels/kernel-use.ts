@@ -33,6 +33,7 @@ export type KernelBinder = (use: KernelUse) => CallBytes | null;
 export const SCORES = 'scores';
 export const COUNTS = 'counts';
 export const CANDIDATES = 'candidates';
+export const LOGITS = 'logits';
 export const PAGE_TABLE = 'page table';
 export const CODES = 'codes';
 
