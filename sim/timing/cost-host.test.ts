@@ -82,7 +82,18 @@ describe('host threads', () => {
       return { ...scoreOn('tables', 64), ...looked } as Operation;
     };
     check(fc.integer({ min: threads, max: 1 << 16 }), (rows) => {
-      expect(timeNs(match(rows), machine) - 1000).toBeCloseTo((40 * rows * 80) / threads, 3);
+      const addedNs = timeNs(match(2 * rows), machine) - timeNs(match(rows), machine);
+      expect(addedNs).toBeCloseTo((40 * rows * 80) / threads, 3);
+    });
+  });
+
+  it('attend to more lists of the same tokens no sooner', () => {
+    const machine = machineWith({ hostKernels: { attend: { ...kernel(1000, 1), rowNs: quantity(2000) } } });
+    check(fc.tuple(fc.integer({ min: 16, max: 4096 }), dimOf), ([lists, headDim]) => {
+      const one = attendOn(64 * lists, headDim);
+      const apart = { ...one, contextTokens: 64 } as Operation;
+      const added = (lists * 2000) / Math.min(machine.cpu.threads, lists) - 2000;
+      expect(timeNs(apart, machine) - timeNs(one, machine)).toBeCloseTo(added, 3);
     });
   });
 

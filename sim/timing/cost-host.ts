@@ -1,8 +1,8 @@
 /**
  * Kernels on host threads: the threads are woken, then read what they compute on. Rows scattered over host memory cost a
  * thread the time of a row and of its bytes, whether they are gathered or attended to; all threads together get no more
- * than the memory gives them, and compute at their own rate meanwhile. Lists that are looked up cost a thread time each
- * beside that of what stands in them.
+ * than the memory gives them, and compute at their own rate meanwhile. Lists (of tokens that a query attends to, of keys
+ * that share its code) cost a thread time each beside that of what stands in them: where they begin must have come first.
  */
 import { dramBytes, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import type { Machine } from './cost-machine.ts';
@@ -37,18 +37,18 @@ const lawOf = (machine: Machine, names: readonly string[]): KernelLaw & { readon
 
 /** Work of the first measured kernel of `names` that the stack knows. */
 export const hostCost = (machine: Machine, names: readonly string[], work: HostWork): OperationCost => {
-  const { readBytes, writeBytes, flops, rowBytes, lookUps = 0 } = work;
+  const { readBytes, writeBytes, flops, rowBytes, lists = 0 } = work;
   const law = lawOf(machine, names);
   const bytes = dramBytes(machine, readBytes, writeBytes);
   const rowsNs = rowBytes === undefined ? 0 : scatteredRowsNs(machine, readBytes / rowBytes, rowBytes);
   const memoryNs = Math.max(bytes / machine.cpu.readBytesPerNs, rowsNs) / law.rateRatio;
-  const lookUpNs = (lookUps * law.rowNs) / Math.min(machine.cpu.threads, Math.max(1, lookUps));
-  const computeNs = lookUpNs + flops / machine.cpu.flopsPerNs / law.flopsRatio;
+  const listsNs = (lists * law.rowNs) / Math.min(machine.cpu.threads, Math.max(1, lists));
+  const computeNs = flops / machine.cpu.flopsPerNs / law.flopsRatio;
   return toCost(machine, {
     fixedNs: law.startNs,
     timeRatio: timeRatioOf(machine.utilisation[law.table], hostSizes(work)),
     amount: bytes > 0 ? bytes : flops,
-    bounds: [{ label: 'cpu', ns: Math.max(memoryNs, computeNs) }],
+    bounds: [{ label: 'cpu', ns: listsNs + Math.max(memoryNs, computeNs) }],
     takes: { dram: bytes },
     trust: law,
     inDomain: true,

@@ -70,26 +70,26 @@ export interface HostWork {
   readonly flops: number;
   /** Bytes of a row where what is read lies scattered. */
   readonly rowBytes?: number;
-  /** Lists that are looked up one after the other, each anywhere in memory. */
-  readonly lookUps?: number;
+  /** Lists that threads take one after the other, each anywhere in memory. */
+  readonly lists?: number;
 }
 
 export const hostSizes = (work: HostWork): Sizes => ({
   ...streamingSizes({ ...work, kernels: 1 }),
   ...(work.rowBytes === undefined ? {} : { rowBytes: work.rowBytes }),
-  ...(work.lookUps === undefined ? {} : { rows: work.lookUps }),
+  ...(work.lists === undefined ? {} : { rows: work.lists }),
 });
 
-/** A row is the key and the value of one token, which lie side by side. */
-export const hostAttendWork = (operation: AttendOperation): HostWork => ({
-  readBytes: (operation.readBytes.dram ?? 0) + (operation.readBytes.hbm ?? 0),
-  writeBytes: 0,
-  flops: operation.flops,
-  rowBytes: rawTokenBytes(operation),
-});
+/** A row is the key and the value of one token, which lie side by side; queries that share a list read it once. */
+export const hostAttendWork = (operation: AttendOperation): HostWork => {
+  const readBytes = (operation.readBytes.dram ?? 0) + (operation.readBytes.hbm ?? 0);
+  const rowBytes = rawTokenBytes(operation);
+  const lists = readBytes / rowBytes / Math.max(1, operation.contextTokens);
+  return { readBytes, writeBytes: 0, flops: operation.flops, rowBytes, lists };
+};
 
 /** A query looks for a list of each table. */
-const lookUpsOf = ({ rows, call }: ScoreOperation): number | undefined => {
+const listsOf = ({ rows, call }: ScoreOperation): number | undefined => {
   const { queries, tables } = call?.shape ?? {};
   return rows === undefined || queries === undefined || tables === undefined
     ? undefined
@@ -98,12 +98,12 @@ const lookUpsOf = ({ rows, call }: ScoreOperation): number | undefined => {
 
 export const hostScoreWork = (operation: ScoreOperation): HostWork => {
   const { readBytes, writeBytes, flops, matrixFlops = 0 } = operation;
-  const lookUps = lookUpsOf(operation);
+  const lists = listsOf(operation);
   return {
     readBytes: readBytes.dram ?? 0,
     writeBytes: writeBytes.dram ?? 0,
     flops: flops + matrixFlops,
-    ...(lookUps === undefined ? {} : { lookUps }),
+    ...(lists === undefined ? {} : { lists }),
   };
 };
 

@@ -178,7 +178,7 @@ export const fitMachine = (
   const laws = shownLaws.map((law): FittedLaw => {
     const shown = predictable.filter((site) => law.shows(site));
     for (const path of [...law.parameters, ...(law.errorPath === undefined ? [] : [law.errorPath])]) {
-      const first = FIRST[path.split('.').at(-1) as keyof typeof FIRST] ?? 1;
+      const first = law.first?.[path] ?? FIRST[path.split('.').at(-1) as keyof typeof FIRST] ?? 1;
       if (valueAt(description, path) === undefined) put(description, path, constant('fitted')(first));
     }
     for (const [path, value] of Object.entries(law.taken ?? {}))

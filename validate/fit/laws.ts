@@ -16,6 +16,8 @@ export interface Law {
   readonly parameters: readonly string[];
   /** Numbers that its sites don't tell from others, and what they are taken for. */
   readonly taken?: Readonly<Record<string, number>>;
+  /** Where the search begins, of numbers for which it isn't what others of their name begin with. */
+  readonly first?: Readonly<Record<string, number>>;
   /** Path of a parameter's upper bound, where physics sets one. */
   readonly atMost?: Readonly<Record<string, string>>;
   /** Where the 95th percentile of the error on sites left out goes. */
@@ -226,25 +228,37 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   };
 };
 
-/** Whether threads look up lists: a score of rows. */
-const lookUpsIn = ({ operations: [operation] }: SiteSamples): boolean =>
-  operation?.kind === 'score' && hostScoreWork(operation).lookUps !== undefined;
+/** Whether threads take lists in turn: attention does, and scores that look up rows. */
+const listsIn = ({ operations: [operation] }: SiteSamples): boolean =>
+  operation?.kind === 'attend' ||
+  (operation?.kind === 'score' && hostScoreWork(operation).lists !== undefined);
 
 /** The same for kernels of host threads: `host-kernel/NAME`. */
 const HOST_KERNEL = 'host-kernel/';
 
+/**
+ * Attention goes by how long a token is and by lists, each of which begins with misses; tokens of long lists come one as
+ * the other, however many there are.
+ */
+const hostSizesOf = (kernel: string, hasLists: boolean): TableShape['sizes'] => {
+  if (kernel === 'attend') return ['rowBytes', 'rows'];
+  return hasLists ? ['rows', 'bytes'] : ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'];
+};
+
 const hostKernelLaw = (benchmark: string, sites: readonly SiteSamples[]): Law => {
   const kernel = benchmark.slice(HOST_KERNEL.length);
   const path = `stack.hostKernels[${kernel}]`;
-  const looksUp = sites.some((site) => of(benchmark)(site) && lookUpsIn(site));
-  const numbers = ['startNs', 'rateRatio', 'flopsRatio', ...(looksUp ? ['rowNs'] : [])];
+  const hasLists = sites.some((site) => of(benchmark)(site) && listsIn(site));
+  const numbers = ['startNs', 'rateRatio', 'flopsRatio', ...(hasLists ? ['rowNs'] : [])];
   return {
     name: `host kernel ${kernel}`,
     parameters: numbers.map((name) => `${path}.${name}`),
+    // A thread meets a list in a few misses.
+    first: { [`${path}.rowNs`]: 300 },
     errorPath: `${path}.errorRatio`,
     table: {
       name: hostTableOf(kernel),
-      sizes: looksUp ? ['rows', 'bytes'] : ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'],
+      sizes: hostSizesOf(kernel, hasLists),
     },
     shows: of(benchmark),
   };

@@ -12,6 +12,8 @@ const ELEMENT_BYTES = 2;
 const SPREAD = 24;
 /** Bytes that the passes of a large site choose together: more than last-level caches keep (300 MiB on hosts of H100s), which a run of a GPU's host empties first as well (run.ts). */
 const BYTES_CHOSEN = 2 ** 30;
+/** Tokens that all heads of a site read in a pass, at most. */
+const MOST_TOKENS = 2 ** 19;
 const passesOf = (tokens: number, headDim: number): number =>
   Math.max(4, Math.min(32, Math.ceil(BYTES_CHOSEN / (2 * tokens * headDim * ELEMENT_BYTES))));
 
@@ -100,7 +102,11 @@ export const microbench = {
   sites: ({ dramBytes }) => {
     const regionBytes = Math.min(2 ** 32, dramBytes / 2);
     const cases = [64, 128].flatMap((headDim) =>
-      [8, 32, 128].flatMap((heads) => powers(32, 2048, 4).map((tokens) => [heads, tokens, headDim] as const)),
+      [16, 64, 256].flatMap((heads) =>
+        powers(32, 8192, 4)
+          .filter((tokens) => heads * tokens <= MOST_TOKENS)
+          .map((tokens) => [heads, tokens, headDim] as const),
+      ),
     );
     return cases
       .filter(([heads, tokens, headDim]) => (heads / GROUP) * SPREAD * tokens * 4 * headDim <= regionBytes)
