@@ -54,7 +54,7 @@ const namesOf = (flows: readonly Flow[]): readonly string[] => [
   ...new Set(flows.flatMap(({ from, to }) => [from, to])),
 ];
 
-const isInward = (flow: Flow): boolean => rank(flow.to) > rank(flow.from);
+export const isInward = ({ from, to }: Pick<Flow, 'from' | 'to'>): boolean => rank(to) > rank(from);
 
 /** Flows that touch one side of a node, in stacking order: inward first; far-reaching before near, weights last. */
 const sideFlows = (flows: readonly Flow[], name: string, side: 'left' | 'right'): readonly Flow[] =>

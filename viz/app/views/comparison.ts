@@ -14,6 +14,7 @@ import {
   resourceLabel,
 } from '../format.ts';
 import { qualityColumns } from '../quality-columns.ts';
+import { isInward } from '../sankey-layout.ts';
 import type { Frame, Report, View } from '../view.ts';
 
 const hbmRead = (policy: PolicyResult): number => {
@@ -83,6 +84,12 @@ const timeColumns: readonly Column[] = [
   },
 ];
 
+/** What is written out, away from the GPU, seldom holds a step up. */
+const leadsAway = (key: string): boolean => {
+  const [from, to] = key.split('->');
+  return !isInward({ from, to });
+};
+
 const boundaryColumn = (key: string): Column => ({
   title: boundaryLabel(key),
   unit: 'per step',
@@ -96,7 +103,7 @@ const boundaryColumn = (key: string): Column => ({
       : '';
   },
   bar: 'largest',
-  extra: key === 'hbm->dram',
+  extra: leadsAway(key),
 });
 
 const memoryColumns: readonly Column[] = [
@@ -155,9 +162,9 @@ const cell = (column: Column, policy: PolicyResult, largest: number): HTMLElemen
   return td;
 };
 
-/** Long names with parameters may break before the parameters. */
+/** Long names with parameters may break before the parameters and between them. */
 const nameText = (name: string): HTMLElement => {
-  const parts = name.split(/(?=\()/);
+  const parts = name.split(/(?=\()|(?<=[:;,])/);
   return h('span', {}, ...parts.flatMap((part, i) => (i === 0 ? [part] : [h('wbr', {}), part])));
 };
 
