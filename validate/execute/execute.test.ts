@@ -96,6 +96,23 @@ describe('an executed step', () => {
   });
 });
 
+describe('a layer that keeps all and attends to its best tokens', () => {
+  it.each([32, 200])('reads %i of them, the newest among them', (fullTokens) => {
+    const { workload, bound } = stepOf('deltakv', { fullTokens });
+    const first = bound.groups[0].attended[0].forms[0];
+    const { tokens } = workload.program;
+    for (const [row] of first.rows) {
+      const { slot: start } = row.spans.segments[0];
+      const last = row.spans.segments[row.spans.segments.length - 1];
+      expect(row.spans.tokens).toBe(fullTokens);
+      expect(last.slot + last.count).toBe(tokens);
+      expect(start).toBeLessThan(tokens / fullTokens + 1);
+    }
+    const said = sumOfBytes(programBytes(workload.program.operations));
+    expect(Math.abs(sumOfBytes(bound.binding.bytes) / said - 1)).toBeLessThan(0.03);
+  });
+});
+
 describe('a selection in stages', () => {
   it('hands counts, candidates and estimates from one kernel to the next', () => {
     const { bound } = stepOf('pariskv', POLICIES.pariskv);

@@ -58,12 +58,29 @@ export const workloadsOf = (
     .map((program) => ({ policy: program.policy, context, batch, dimensions, program }));
 };
 
-const denseHead = (kvHead: number, tokens: number, forms: number): HeadChoice => ({
+/** `attended` of so many tokens, evenly over all of them up to the newest: neighbours are one run. */
+const spreadRuns = (tokens: number, attended: number): readonly TokenRun[] => {
+  const runOf = (from: number, count: number): TokenRun => {
+    return { from, count, slot: from, place: 'hbm', form: 0, queries: -1 };
+  };
+  if (attended === tokens) return [runOf(0, tokens)];
+  const runs: TokenRun[] = [];
+  for (let left = attended - 1; left >= 0; left--) {
+    const token = tokens - 1 - Math.floor((left * tokens) / attended);
+    const last = runs.at(-1);
+    if (last !== undefined && last.from + last.count === token) last.count++;
+    else runs.push(runOf(token, 1));
+  }
+  return runs;
+};
+
+/** A head of a layer that no policy chooses for; some policies attend to the best of its tokens only. */
+const denseHead = (kvHead: number, tokens: number, attended: number, forms: number): HeadChoice => ({
   kvHead,
   length: tokens,
   hbmTokens: Array.from({ length: forms }, (_, form) => (form === 0 ? tokens : 0)),
   dramTokens: new Array(forms).fill(0),
-  runs: [{ from: 0, count: tokens, slot: 0, place: 'hbm', form: 0, queries: -1 }],
+  runs: spreadRuns(tokens, attended),
   isCopied: false,
   estimatedRows: 0,
 });
@@ -87,9 +104,11 @@ export const headsOf = ({ dimensions, program }: Workload, layer: number): Layer
   const group = heads / kvHeads;
   const { replayedLayer, denseTokens } = program.layers[layer];
   const choices = replayedLayer === null ? undefined : program.choices[replayedLayer];
+  const attend = program.operations.find((one) => one.kind === 'attend' && one.layer === layer);
+  const attended = attend?.kind === 'attend' ? Math.round(attend.contextTokens) : denseTokens;
   const all = Array.from({ length: kvHeads }, (_, kvHead) =>
     choices === undefined
-      ? denseHead(kvHead, denseTokens, program.forms.length)
+      ? denseHead(kvHead, denseTokens, Math.min(denseTokens, attended), program.forms.length)
       : // Each stands for as many heads as the others: a demand is their plain mean.
         choices[Math.floor((kvHead * replayedHeads.length) / kvHeads)],
   );
