@@ -148,6 +148,28 @@ describe('a selection in stages', () => {
     expect(ranked.refs.scores).toEqual(reduced.refs.out);
   });
 
+  it('sends the page table that host threads made of the chosen clusters', () => {
+    const { calls } = stepOf('retroinfer', POLICIES.retroinfer).bound.binding;
+    const at = calls.findIndex(({ kernel }) => kernel === 'cluster-table');
+    const table = calls[at];
+    const sent = calls.find(
+      ({ kernel, refs }) => kernel === 'copy' && refs.source.buffer === table.refs.entries.buffer,
+    );
+    expect(sent?.stream).toBe('h2d');
+    expect(sent?.refs.source).toEqual(table.refs.entries);
+    expect(sent?.after).toContain(at);
+  });
+
+  it('counts the logits near the largest that a rehearsal leaves for the selection', () => {
+    const { calls } = stepOf('infinigen', POLICIES.infinigen).bound.binding;
+    const at = calls.findIndex(({ kernel }) => kernel === 'near-count');
+    const [partial, products, count, topk] = calls.slice(at - 2, at + 2);
+    expect([partial.kernel, products.kernel, topk.kernel]).toEqual(['gemm', 'dot-score', 'topk']);
+    expect(products.refs.queries).toEqual(partial.refs.out);
+    expect(count.refs.scores).toEqual(products.refs.scores);
+    expect(topk.refs.scores).toEqual(products.refs.scores);
+  });
+
   it('ranks the scores that were left for it', () => {
     const { bound } = stepOf('shadowkv', POLICIES.shadowkv);
     const { calls } = bound.binding;
