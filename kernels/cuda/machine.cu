@@ -1,6 +1,5 @@
 // The CUDA backend behind abi.h: contexts, buffers in tiers, errors. Runs of calls are in run.cu, fills in fill.cu, the
 // description of the device in device.cu. Nothing happens at load; every function returns a status and never aborts.
-#include "../cpu/json.h"
 #include "machine.h"
 
 #include <cstdarg>
@@ -8,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+
+#include "../cpu/json.h"
 
 namespace kvt {
 

@@ -1,9 +1,10 @@
 // Enqueues lists of calls: streams in order, events across streams, host threads that meet the GPU in pinned words.
-#include "clock.h"
 #include "run.h"
 
 #include <algorithm>
 #include <cstring>
+
+#include "clock.h"
 
 namespace kvt {
 
