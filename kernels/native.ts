@@ -28,7 +28,7 @@ const BUFFER = AFTER + 4 * MAX_AFTER;
 const OFFSET = BUFFER + 4 * MAX_REFS;
 const INTS = OFFSET + 8 * MAX_REFS;
 const REALS = INTS + 8 * MAX_INTS;
-export const RECORD_BYTES = REALS + 8 * MAX_REALS;
+const RECORD_BYTES = REALS + 8 * MAX_REALS;
 
 const encode = (view: DataView, start: number, call: Call): void => {
   const spec = specOf(call.kernel);
@@ -49,7 +49,7 @@ const encode = (view: DataView, start: number, call: Call): void => {
 };
 
 /** Calls as kvt_call records; they were checked. */
-export const encodeCalls = (calls: readonly Call[]): Uint8Array => {
+const encodeCalls = (calls: readonly Call[]): Uint8Array => {
   const records = new Uint8Array(calls.length * RECORD_BYTES);
   const view = new DataView(records.buffer);
   calls.forEach((call, at) => {

@@ -19,7 +19,7 @@ export interface Timing {
 }
 
 /** Bytes of each area that the largest of some steps needs. */
-export const areaSizes = (steps: readonly BoundStep[]): Readonly<Record<AreaName, number>> =>
+const areaSizes = (steps: readonly BoundStep[]): Readonly<Record<AreaName, number>> =>
   Object.fromEntries(
     AREA_NAMES.map((name) => [name, Math.max(0, ...steps.map(({ binding }) => binding.layout.sizes[name]))]),
   ) as Record<AreaName, number>;

@@ -127,7 +127,7 @@ const pairsOf = ({ hardware, stack }: MachineDescription, sites: readonly SiteSa
 };
 
 /** Noise floor: each restart predicted by the one before it; null without a second one. */
-export const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
+const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
   const pairs = sites.flatMap(({ restartNs }) =>
     restartNs.slice(1).map((measured, at) => ({ predicted: restartNs[at], measured })),
   );

@@ -24,7 +24,7 @@ type Answer =
   | { readonly kind: 'error'; readonly code: KernelError['code']; readonly message: string };
 
 /** Runs the sites in this process. */
-export const restartHere = async (
+const restartHere = async (
   { backend: name, seed, only, most, limitMs }: RestartRequest,
   onProgress: (share: number) => void,
 ): Promise<RestartTimes> => {

@@ -9,7 +9,7 @@ import type { Machine } from '../../sim/timing/cost.ts';
 import { programBytes } from '../execute/program-bytes.ts';
 
 /** What has a ceiling: device memory, the host link by direction, host memory as the CPU reads it, arithmetic of the GPU. */
-export const CEILINGS = ['hbm', 'h2d', 'd2h', 'dram', 'matrix', 'vector'] as const;
+const CEILINGS = ['hbm', 'h2d', 'd2h', 'dram', 'matrix', 'vector'] as const;
 export type Ceiling = (typeof CEILINGS)[number];
 
 export interface StepFloor {

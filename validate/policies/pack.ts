@@ -8,7 +8,7 @@ import type { traceSourceSchema } from '../../sim/experiment.ts';
 import type { Workload } from '../execute/workload.ts';
 import { readGzipJson, writeGzipJson } from '../gzip-json.ts';
 
-export const WORKLOADS_FORMAT = 'kvtier.workloads/1';
+const WORKLOADS_FORMAT = 'kvtier.workloads/1';
 
 /** Where real rows for checking outputs come from. */
 export type TraceSource = z.infer<typeof traceSourceSchema>;

@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { readGzipJson, writeGzipJson } from '../gzip-json.ts';
 import { machineSchema, operationSchema } from '../samples.ts';
 
-export const VALIDATION_SAMPLES_FORMAT = 'kvtier.validation-samples/1';
+const VALIDATION_SAMPLES_FORMAT = 'kvtier.validation-samples/1';
 
 const bytesSchema = z.object({ hbm: z.number(), h2d: z.number(), d2h: z.number(), dram: z.number() });
 
