@@ -14,6 +14,7 @@ struct Appends {
   uint32_t row_words;
   uint32_t page_tokens;
   int64_t page_stride;
+  bool next_ahead;
 };
 
 // What a thread moves, and where its slot stands.
@@ -40,7 +41,7 @@ __device__ __forceinline__ void fetch_inputs(const Appends& a) {
 
 __global__ void append_rows(Appends a) {
   fetch_inputs(a);
-  begin_kernel();
+  begin_kernel(a.next_ahead);
   const Word word(a);
   if (!word.there) return;
   const uint32_t slot = *word.slot;
@@ -64,11 +65,12 @@ kvt_status append(const CudaCall& call) {
   const Appends a{call.at<const uint4>(KVT_APPEND_REF_K),        call.at<const uint4>(KVT_APPEND_REF_V),
                   call.at<char>(KVT_APPEND_REF_POOL),            call.at<const uint32_t>(KVT_APPEND_REF_SLOTS),
                   words,                                         static_cast<uint32_t>(dim / 8),
-                  static_cast<uint32_t>(tokens),                 stride};
+                  static_cast<uint32_t>(tokens),                 stride,
+                  call.next_ahead};
   launch_kernel(call, append_rows, {dim3(static_cast<unsigned>((words + 255) / 256), 2), 256}, a);
   return after_launch("append");
 }
 
-KVT_CUDA_KERNEL(KVT_APPEND, append);
+KVT_CUDA_KERNEL_AHEAD(KVT_APPEND, append);
 
 }  // namespace

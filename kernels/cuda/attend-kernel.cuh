@@ -371,7 +371,7 @@ class Attend {
 template <typename Store, int HeadTiles, int Warps, bool Free>
 __global__ __launch_bounds__(32 * Warps, 1) void attend_kernel(const __grid_constant__ AttendArguments a) {
   const auto guess = fetch_ahead<Store, Warps, Free>(a);
-  begin_kernel();
+  begin_kernel(a.next_ahead);
   extern __shared__ float shared[];
   Attend<Store, HeadTiles, Warps, Free> attend(a, shared);
   attend.run(shared, guess);

@@ -60,6 +60,8 @@ struct AttendArguments {
   // How many entries the table and pages the pool have for attend-ahead.cuh; 0 entries: nothing is fetched ahead.
   uint32_t ahead_entries;
   uint32_t ahead_pages;
+  // Whether the next kernel comes up at once (launch.h).
+  bool next_ahead;
 };
 
 // A row on the line: its first token, and one past its last.

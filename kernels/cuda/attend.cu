@@ -92,6 +92,7 @@ kvt_status fill_arguments(const CudaCall& call, AttendArguments& a) {
   a.out_type = static_cast<int>(call.integer(KVT_ATTEND_INT_OUT_TYPE));
   a.parts = static_cast<int>(call.integer(KVT_ATTEND_INT_PARTS));
   a.part = static_cast<int>(call.integer(KVT_ATTEND_INT_PART));
+  a.next_ahead = call.next_ahead;
   if (call.behind_kernel && call.tiers[KVT_ATTEND_REF_POOL] == KVT_HBM) {
     const auto number = [](uint64_t count) { return static_cast<uint32_t>(std::min<uint64_t>(count, UINT32_MAX)); };
     a.ahead_pages = number(call.bytes[KVT_ATTEND_REF_POOL] / a.page_stride);
@@ -129,6 +130,6 @@ kvt_status attend(const CudaCall& call) {
   return attend_coded(call, a, use, id);
 }
 
-KVT_CUDA_KERNEL(KVT_ATTEND, attend);
+KVT_CUDA_KERNEL_AHEAD(KVT_ATTEND, attend);
 
 }  // namespace

@@ -21,6 +21,7 @@ struct Gate {
   float* scores;
   int tokens, heads, dim, hidden;
   float epsilon;
+  bool next_ahead;
 };
 
 // Channels from one token's input to the next: tokens 2 i and 2 i + 1 fall into different banks.
@@ -103,7 +104,7 @@ __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1 + erff(x *
 
 template <int kTiles>
 __global__ void __launch_bounds__(kThreads) gate_tokens(const Gate p) {
-  begin_kernel();
+  begin_kernel(p.next_ahead);
   extern __shared__ uint4 memory[];
   __shared__ float sums[kMostCluster][kMostTokens], of_warps[kWarps][kMostTokens];
   auto* const inputs = reinterpret_cast<__nv_bfloat16*>(memory);
@@ -190,6 +191,7 @@ kvt_status gate(const CudaCall& call) {
   p.dim = static_cast<int>(call.integer(KVT_GATE_INT_HEAD_DIM));
   p.hidden = static_cast<int>(call.integer(KVT_GATE_INT_HIDDEN));
   p.epsilon = static_cast<float>(call.real(KVT_GATE_REAL_EPSILON));
+  p.next_ahead = call.next_ahead;
   if (tokens < 1 || tokens > 65535 * 8 || p.heads < 1 || p.hidden < 1 || p.dim < 8 || p.dim % 8 != 0 ||
       p.dim > 512)
     return fail(KVT_INVALID, "gate: expected tokens 1 to %d, kvHeads and hidden 1 or more, headDim a multiple of 8 up to 512",
@@ -215,6 +217,6 @@ kvt_status gate(const CudaCall& call) {
   return after_launch("gate");
 }
 
-KVT_CUDA_KERNEL(KVT_GATE, gate);
+KVT_CUDA_KERNEL_AHEAD(KVT_GATE, gate);
 
 }  // namespace

@@ -36,6 +36,8 @@ struct CudaCall {
   int multiprocessors;
   // Whether kernels may come onto the processors while the one before ends (launch.h).
   bool overlaps;
+  // Whether the next call of the stream may come up before this one has begun (CudaTraits).
+  bool next_ahead;
   // Scratch on the device of this call alone until the next call of its stream (256 MiB): split partials, counters.
   void* scratch;
   uint64_t scratch_bytes;
@@ -66,12 +68,19 @@ kvt_status after_launch(const char* kernel);
 // Status and line of a failed CUDA function; KVT_OK for cudaSuccess.
 kvt_status checked(cudaError_t error, const char* what);
 
-// `pageable`: the kernel also takes host memory that is not pinned (copies do; loads of a kernel would fault).
-void register_cuda_kernel(int32_t kernel, CudaKernel function, bool pageable);
+struct CudaTraits {
+  // Also takes host memory that is not pinned (copies do; loads of a kernel would fault).
+  bool pageable = false;
+  // Fetches what it is going to read before it waits for the kernel before, or is so light that it stands in nobody's way, so
+  // that it may come up early (launch.h).
+  bool ahead = false;
+};
+
+void register_cuda_kernel(int32_t kernel, CudaKernel function, CudaTraits traits);
 
 struct CudaRegistration {
-  CudaRegistration(int32_t kernel, CudaKernel function, bool pageable = false) {
-    register_cuda_kernel(kernel, function, pageable);
+  CudaRegistration(int32_t kernel, CudaKernel function, CudaTraits traits = {}) {
+    register_cuda_kernel(kernel, function, traits);
   }
 };
 
@@ -80,6 +89,8 @@ struct CudaRegistration {
 #define KVT_CUDA_KERNEL(name, function) \
   static const ::kvt::CudaRegistration registration_of_##function(name, function)
 #define KVT_CUDA_KERNEL_ANY_TIER(name, function) \
-  static const ::kvt::CudaRegistration registration_of_##function(name, function, true)
+  static const ::kvt::CudaRegistration registration_of_##function(name, function, {true, false})
+#define KVT_CUDA_KERNEL_AHEAD(name, function) \
+  static const ::kvt::CudaRegistration registration_of_##function(name, function, {false, true})
 
 #endif

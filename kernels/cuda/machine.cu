@@ -81,8 +81,8 @@ kvt_status checked(cudaError_t error, const char* what) {
 
 kvt_status after_launch(const char* kernel) { return checked(cudaGetLastError(), kernel); }
 
-void register_cuda_kernel(int32_t kernel, CudaKernel function, bool pageable) {
-  tables().cuda[kernel] = {function, pageable};
+void register_cuda_kernel(int32_t kernel, CudaKernel function, CudaTraits traits) {
+  tables().cuda[kernel] = {function, traits};
 }
 void register_cpu_kernel(int32_t kernel, CpuKernel function, int level, bool takes_files) {
   tables().cpu[kernel][level] = function;

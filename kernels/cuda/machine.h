@@ -75,7 +75,7 @@ namespace kvt {
 
 struct CudaEntry {
   CudaKernel function = nullptr;
-  bool pageable = false;
+  CudaTraits traits;
 };
 
 const CudaEntry& cuda_kernel(int32_t kernel);

@@ -23,8 +23,8 @@ __device__ __forceinline__ float sum_of_warp(float value) {
 }
 
 __global__ void __launch_bounds__(kThreads) merge_rows(const float* __restrict__ partials, float* __restrict__ out,
-                                                       int parts, int dim) {
-  begin_kernel();
+                                                       int parts, int dim, bool next_ahead) {
+  begin_kernel(next_ahead);
   const int64_t width = dim + 2;
   const float* row = partials + static_cast<int64_t>(blockIdx.x) * parts * width;
   const int lane = threadIdx.x & 31;
@@ -70,10 +70,10 @@ kvt_status merge(const CudaCall& call) {
   const int dim = static_cast<int>(call.integer(KVT_MERGE_INT_HEAD_DIM));
   if (rows < 1 || parts < 1 || dim < 1) return fail(KVT_INVALID, "merge: rows, parts and headDim must be 1 or more");
   launch_kernel(call, merge_rows, {static_cast<unsigned>(rows), kThreads}, call.at<const float>(KVT_MERGE_REF_PARTIALS),
-                call.at<float>(KVT_MERGE_REF_OUT), parts, dim);
+                call.at<float>(KVT_MERGE_REF_OUT), parts, dim, call.next_ahead);
   return after_launch("merge");
 }
 
-KVT_CUDA_KERNEL(KVT_MERGE, merge);
+KVT_CUDA_KERNEL_AHEAD(KVT_MERGE, merge);
 
 }  // namespace

@@ -15,10 +15,11 @@ struct Admission {
   uint32_t* counts;
   int64_t rows, page_bytes, table_stride, row_bytes;
   int slot, window, page_tokens;
+  bool next_ahead;
 };
 
 __global__ void __launch_bounds__(32 * kWarps) admit(const Admission p) {
-  begin_kernel();
+  begin_kernel(p.next_ahead);
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= p.rows || p.flags[row * p.window + p.slot] != 1) return;
   const int lane = threadIdx.x & 31;
@@ -49,6 +50,7 @@ kvt_status ring_to_page(const CudaCall& call) {
   p.page_tokens = static_cast<int>(call.integer(KVT_RING_TO_PAGE_INT_PAGE_TOKENS));
   p.row_bytes = 2 * call.integer(KVT_RING_TO_PAGE_INT_HEAD_DIM);
   p.page_bytes = call.integer(KVT_RING_TO_PAGE_INT_PAGE_BYTES);
+  p.next_ahead = call.next_ahead;
   p.table_stride = call.integer(KVT_RING_TO_PAGE_INT_TABLE_STRIDE);
   if (p.rows < 1 || p.page_tokens < 1 || p.slot < 0 || p.slot >= p.window)
     return fail(KVT_INVALID, "ring-to-page: expected rows and pageTokens 1 or more and 0 <= slot < window");
@@ -58,6 +60,6 @@ kvt_status ring_to_page(const CudaCall& call) {
   return after_launch("ring-to-page");
 }
 
-KVT_CUDA_KERNEL(KVT_RING_TO_PAGE, ring_to_page);
+KVT_CUDA_KERNEL_AHEAD(KVT_RING_TO_PAGE, ring_to_page);
 
 }  // namespace

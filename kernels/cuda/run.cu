@@ -56,7 +56,7 @@ kvt_status Run::resolve(int32_t at) {
       step.files[r] = buffer->file.get();
       continue;
     }
-    if (gpu && buffer->tier == KVT_PAGEABLE && !entry.pageable)
+    if (gpu && buffer->tier == KVT_PAGEABLE && !entry.traits.pageable)
       return fail(KVT_INVALID, "call %d: a GPU kernel wants hbm or dram, buffer %d is pageable", at, call.buffer[r]);
     if (!gpu && buffer->host == nullptr)
       return fail(KVT_INVALID, "call %d: a host kernel wants host memory, buffer %d is in hbm", at, call.buffer[r]);
@@ -121,8 +121,11 @@ kvt_status Run::plan() {
     const kvt_status status = resolve(i);
     if (status != KVT_OK) return status;
     prune_waits(i, reached);
-    uses_[calls_[i].stream] = true;
-    last_[calls_[i].stream] = i;
+    const int32_t stream = calls_[i].stream;
+    if (uses_[stream] && steps_[i].waits.empty())
+      steps_[last_[stream]].next_ahead = cuda_kernel(calls_[i].kernel).traits.ahead;
+    uses_[stream] = true;
+    last_[stream] = i;
   }
   int gpu_streams = 0;
   for (int s = kGpuStreams - 1; s >= 0; s--)
@@ -231,8 +234,21 @@ kvt_status Run::enqueue_gpu(int32_t at, Kind kind) {
     return await(stream, done_word(at, piece));
   };
   const std::function<kvt_status()> await_choice = [&] { return await_on_host(at); };
-  CudaCall resolved{call, {}, {}, {}, stream, context_->multiprocessors, context_->overlaps, context_->scratch[call.stream], kScratchBytes,
-                    kind == Kind::recording, behind_kernel, on_host, after_host, await_choice};
+  CudaCall resolved{call,
+                    {},
+                    {},
+                    {},
+                    stream,
+                    context_->multiprocessors,
+                    context_->overlaps,
+                    step.next_ahead,
+                    context_->scratch[call.stream],
+                    kScratchBytes,
+                    kind == Kind::recording,
+                    behind_kernel,
+                    on_host,
+                    after_host,
+                    await_choice};
   std::memcpy(resolved.pointers, step.pointers, sizeof step.pointers);
   std::memcpy(resolved.bytes, step.bytes, sizeof step.bytes);
   std::memcpy(resolved.tiers, step.tiers, sizeof step.tiers);

@@ -29,6 +29,8 @@ class Run {
     // Calls of other streams to wait for, and who waits for this one.
     std::vector<int32_t> waits;
     bool gpu_waits = false, host_waits = false;
+    // Whether the next call of its stream comes up early (launch.h).
+    bool next_ahead = false;
     // Host work inside this call of a GPU stream; stands until the run ends, as a graph asks for it again.
     HostWork staged;
     // First of the words of its pieces.
