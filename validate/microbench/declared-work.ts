@@ -163,8 +163,8 @@ const works: readonly Work[] = [
     columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
   ),
   ...counts(1024, 2 ** 20).map(pqShares),
-  ...powers(1024 * UNEVEN, 2 ** 17, 8).map(rehearsal),
-  ...powers(1024 * UNEVEN, 2 ** 17, 8).flatMap((tokens) => [
+  ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
+  ...powers(1024 * UNEVEN, 2 ** 17, 4).flatMap((tokens) => [
     ownLogits(tokens, world),
     observedLogits(tokens, world),
   ]),

@@ -44,13 +44,12 @@ export const microbench = {
     const most = Math.min(2 ** 28, bounds.hbmBytes / 4);
     const sizes = powers(4096, most, 4);
     const cases: readonly WorkCase[] = [
-      ...sizes.slice(0, -1).map((size) => ({ ...plain, readBytes: 2 * size, flopsPerByte: 8 })),
       ...sizes.flatMap((readBytes) =>
         [0, 0.25, 1].flatMap((writeShare) =>
           [0, 8, 64].map((flopsPerByte) => ({ ...plain, readBytes, writeShare, flopsPerByte })),
         ),
       ),
-      ...powers(65_536, most, 2).flatMap((readBytes) =>
+      ...powers(65_536, most, 4).flatMap((readBytes) =>
         [4, 32, 128, 512].map((matrixFlopsPerByte) => ({ ...plain, readBytes, matrixFlopsPerByte })),
       ),
       ...powers(65_536, most, 4).flatMap((readBytes) =>
