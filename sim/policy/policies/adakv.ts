@@ -6,17 +6,9 @@
  */
 import * as z from 'zod';
 import { adaptiveBudgets, LENGTH_BYTES, pyramidShare } from '../budgets.ts';
-import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import {
-  compactWork,
-  copiesOf,
-  evictionFields,
-  evictPrompt,
-  keptAtBudget,
-  possibleVote,
-  windowInBudget,
-} from '../prompt-eviction.ts';
-import { windowInputs, windowVotes, windowWork } from '../votes.ts';
+import type { PolicyPlugin } from '../policy.ts';
+import { evictionFields, keptAtBudget, windowInBudget } from '../prompt-eviction.ts';
+import { votePolicy } from '../prompt-vote.ts';
 
 const config = z
   .object({
@@ -55,35 +47,17 @@ export const policy = {
   prefers: ['qprompt'],
   config,
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
-  create: ({ budgetTokens, windowTokens, ...c }, world): Policy => {
-    const group = possibleVote(c.group, world);
-    const copies = copiesOf(group, world);
-    const rowsPerHead = group === 'per-query' ? world.groupSize : 1;
-    const elected = budgetTokens - windowTokens;
-    return {
-      ...policyDefaults,
-      replicated: group === 'per-query',
-      inputs: windowInputs(world),
-      prefillWork: [windowWork(world, windowTokens, copies), compactWork(world, budgetTokens, copies)],
-      layer: (layer) =>
-        evictPrompt(world, {
-          ...c,
-          group,
-          sinkTokens: 0,
-          recentTokens: windowTokens,
-          votes: (view, head) => windowVotes(view, head, windowTokens, world),
-          budgets: (rows, view) => {
-            for (const head of view.heads) head.cache.setMeta('lengths', 'hbm', rowsPerHead * LENGTH_BYTES);
-            const own = c.pyramid
-              ? pyramidShare(layer, world, elected, c.beta, view.length - windowTokens)
-              : elected;
-            return adaptiveBudgets(rows, {
-              budgetTokens: own,
-              safeguard: layer < c.skipLayers ? 1 : c.alpha,
-              normalize: c.normalize,
-            });
-          },
-        }),
-    };
+  create: ({ windowTokens, alpha, normalize, skipLayers, pyramid, beta, ...c }, world) => {
+    const elected = c.budgetTokens - windowTokens;
+    const vote = { ...c, voters: windowTokens, sinkTokens: 0, recentTokens: windowTokens };
+    return votePolicy(world, vote, (layer) => ({
+      budgets(rows, view) {
+        const rowsPerHead = rows.length / view.heads.length;
+        for (const head of view.heads) head.cache.setMeta('lengths', 'hbm', rowsPerHead * LENGTH_BYTES);
+        const own = pyramid ? pyramidShare(layer, world, elected, beta, view.length - windowTokens) : elected;
+        const safeguard = layer < skipLayers ? 1 : alpha;
+        return adaptiveBudgets(rows, { budgetTokens: own, safeguard, normalize });
+      },
+    }));
   },
 } satisfies PolicyPlugin<typeof config>;

@@ -5,17 +5,9 @@
  */
 import * as z from 'zod';
 import { answerFields, answerInputs, answerVotes, scoreSource } from '../answer-votes.ts';
-import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import {
-  compactWork,
-  copiesOf,
-  evictionFields,
-  evictPrompt,
-  keptAtBudget,
-  possibleVote,
-  windowInBudget,
-} from '../prompt-eviction.ts';
-import { windowWork } from '../votes.ts';
+import type { Policy, PolicyPlugin } from '../policy.ts';
+import { evictionFields, keptAtBudget, windowInBudget } from '../prompt-eviction.ts';
+import { votePolicy } from '../prompt-vote.ts';
 
 const config = z
   .object({
@@ -39,13 +31,13 @@ export const policy = {
   prefers: ['utility', 'qprompt'],
   config,
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
-  create: ({ budgetTokens, softTokens, ...c }, world): Policy => {
-    const group = possibleVote(c.group, world);
-    const copies = copiesOf(group, world);
+  create: ({ softTokens, windowTokens, ...c }, world): Policy => {
     const source = scoreSource('judge-q', c.score, world);
+    const vote = { ...c, voters: softTokens, sinkTokens: 0, recentTokens: windowTokens };
     return {
-      ...policyDefaults,
-      replicated: group === 'per-query',
+      ...votePolicy(world, vote, () => ({
+        votes: (view, head) => answerVotes(view, head, world, { ...c, windowTokens, source, over: 'mean' }),
+      })),
       oracle: source === 'oracle',
       inputs: answerInputs(source, 'those of the trained soft tokens', world),
       extraPass: {
@@ -54,16 +46,6 @@ export const policy = {
         passes: 0,
         adapterRank: 0,
       },
-      prefillWork: [windowWork(world, softTokens, copies), compactWork(world, budgetTokens, copies)],
-      layer: () =>
-        evictPrompt(world, {
-          ...c,
-          group,
-          sinkTokens: 0,
-          recentTokens: c.windowTokens,
-          votes: (view, head) => answerVotes(view, head, world, { ...c, source, over: 'mean' }),
-          budgets: (rows) => rows.map(() => budgetTokens - c.windowTokens),
-        }),
     };
   },
 } satisfies PolicyPlugin<typeof config>;

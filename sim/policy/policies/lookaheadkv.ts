@@ -6,16 +6,9 @@
  */
 import * as z from 'zod';
 import { addNoise, answerFields, answerInputs, answerVotes, scoreSource } from '../answer-votes.ts';
-import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import {
-  compactWork,
-  copiesOf,
-  evictionFields,
-  evictPrompt,
-  keptAtBudget,
-  possibleVote,
-} from '../prompt-eviction.ts';
-import { windowWork } from '../votes.ts';
+import type { Policy, PolicyPlugin } from '../policy.ts';
+import { evictionFields, keptAtBudget } from '../prompt-eviction.ts';
+import { votePolicy } from '../prompt-vote.ts';
 
 const SINKS = 4;
 
@@ -65,15 +58,17 @@ export const policy = {
     sinkTokens: SINKS,
     windowTokens: keptAtBudget(tokens, 32 + SINKS) - SINKS,
   }),
-  create: ({ budgetTokens, lookaheadTokens, loraRank, noise, ...c }, world): Policy => {
-    const group = possibleVote(c.group, world);
-    const copies = copiesOf(group, world);
+  create: ({ lookaheadTokens, loraRank, windowTokens, noise, ...c }, world): Policy => {
     const source = scoreSource('lookaheadkv', c.score, world);
     const error =
       source === 'oracle' && noise > 0 ? `, with a deviation of ${noise} of their logarithms` : '';
     return {
-      ...policyDefaults,
-      replicated: group === 'per-query',
+      ...votePolicy(world, { ...c, voters: lookaheadTokens, recentTokens: windowTokens }, () => ({
+        votes(view, head) {
+          const votes = answerVotes(view, head, world, { ...c, windowTokens, source, over: 'mean' });
+          return source === 'oracle' ? addNoise(votes, noise, view.heads[head].random) : votes;
+        },
+      })),
       oracle: source === 'oracle',
       inputs: answerInputs(source, 'that of the trained lookahead tokens', world) + error,
       extraPass: {
@@ -82,18 +77,6 @@ export const policy = {
         passes: 0,
         adapterRank: loraRank,
       },
-      prefillWork: [windowWork(world, lookaheadTokens, copies), compactWork(world, budgetTokens, copies)],
-      layer: () =>
-        evictPrompt(world, {
-          ...c,
-          group,
-          recentTokens: c.windowTokens,
-          votes: (view, head) => {
-            const votes = answerVotes(view, head, world, { ...c, source, over: 'mean' });
-            return source === 'oracle' ? addNoise(votes, noise, view.heads[head].random) : votes;
-          },
-          budgets: (rows) => rows.map(() => budgetTokens - c.sinkTokens - c.windowTokens),
-        }),
     };
   },
 } satisfies PolicyPlugin<typeof config>;

@@ -5,17 +5,9 @@
  */
 import * as z from 'zod';
 import { pyramidShare } from '../budgets.ts';
-import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import {
-  compactWork,
-  copiesOf,
-  evictionFields,
-  evictPrompt,
-  keptAtBudget,
-  possibleVote,
-  windowInBudget,
-} from '../prompt-eviction.ts';
-import { windowInputs, windowVotes, windowWork } from '../votes.ts';
+import type { PolicyPlugin } from '../policy.ts';
+import { evictionFields, keptAtBudget, windowInBudget } from '../prompt-eviction.ts';
+import { votePolicy } from '../prompt-vote.ts';
 
 const config = z
   .object({
@@ -39,27 +31,14 @@ export const policy = {
   prefers: ['qprompt'],
   config,
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 8) }),
-  create: ({ budgetTokens, windowTokens, beta, ...c }, world): Policy => {
-    const group = possibleVote(c.group, world);
-    const copies = copiesOf(group, world);
-    return {
-      ...policyDefaults,
-      replicated: group === 'per-query',
-      inputs: windowInputs(world),
-      prefillWork: [windowWork(world, windowTokens, copies), compactWork(world, budgetTokens, copies)],
-      layer: (layer) =>
-        evictPrompt(world, {
-          ...c,
-          group,
-          sinkTokens: 0,
-          recentTokens: windowTokens,
-          votes: (view, head) => windowVotes(view, head, windowTokens, world),
-          budgets: (rows, view) => {
-            const past = view.length - windowTokens;
-            const own = pyramidShare(layer, world, budgetTokens - windowTokens, beta, past);
-            return rows.map(() => own);
-          },
-        }),
-    };
+  create: ({ windowTokens, beta, ...c }, world) => {
+    const elected = c.budgetTokens - windowTokens;
+    const vote = { ...c, voters: windowTokens, sinkTokens: 0, recentTokens: windowTokens };
+    return votePolicy(world, vote, (layer) => ({
+      budgets(rows, view) {
+        const own = pyramidShare(layer, world, elected, beta, view.length - windowTokens);
+        return rows.map(() => own);
+      },
+    }));
   },
 } satisfies PolicyPlugin<typeof config>;

@@ -4,16 +4,9 @@
  * How the paper splits the budget and what a query group does were not found: half of it is recent here, the group's mean.
  */
 import * as z from 'zod';
-import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import {
-  compactWork,
-  copiesOf,
-  evictionFields,
-  evictPrompt,
-  keptAtBudget,
-  possibleVote,
-} from '../prompt-eviction.ts';
-import { windowInputs, windowVotes, windowWork } from '../votes.ts';
+import type { Policy, PolicyPlugin } from '../policy.ts';
+import { evictionFields, keptAtBudget } from '../prompt-eviction.ts';
+import { votePolicy } from '../prompt-vote.ts';
 
 const SINKS = 4;
 
@@ -47,23 +40,14 @@ export const policy = {
     sinkTokens: SINKS,
     recentTokens: keptAtBudget(tokens, 1024) - SINKS,
   }),
-  create: ({ budgetTokens, voters, ...c }, world): Policy => {
-    const group = possibleVote(c.group, world);
-    const copies = copiesOf(group, world);
+  create: (c, world): Policy => {
+    const vote = votePolicy(world, c);
     return {
-      ...policyDefaults,
-      replicated: group === 'per-query',
-      inputs: windowInputs(world),
-      prefillWork: [windowWork(world, voters, copies), compactWork(world, budgetTokens, copies)],
-      layer: () => ({
-        ...evictPrompt(world, {
-          ...c,
-          group,
-          votes: (view, head) => windowVotes(view, head, voters, world),
-          budgets: (rows) => rows.map(() => budgetTokens - c.sinkTokens - c.recentTokens),
-        }),
+      ...vote,
+      layer: (layer) => ({
+        ...vote.layer(layer),
         onAppend(view) {
-          if (view.length <= budgetTokens) return;
+          if (view.length <= c.budgetTokens) return;
           const oldest = view.length - 1 - c.recentTokens;
           for (const head of view.heads) head.cache.drop(oldest, oldest + 1);
         },

@@ -5,17 +5,9 @@
  * replicates KV to query heads first (`group: per-query`, G times the bytes); kvpress averages the group (`mean`).
  */
 import * as z from 'zod';
-import { type Policy, type PolicyPlugin, policyDefaults } from '../policy.ts';
-import {
-  compactWork,
-  copiesOf,
-  evictionFields,
-  evictPrompt,
-  keptAtBudget,
-  possibleVote,
-  windowInBudget,
-} from '../prompt-eviction.ts';
-import { windowInputs, windowVotes, windowWork } from '../votes.ts';
+import type { PolicyPlugin } from '../policy.ts';
+import { evictionFields, keptAtBudget, windowInBudget } from '../prompt-eviction.ts';
+import { votePolicy } from '../prompt-vote.ts';
 
 const config = z
   .object({
@@ -33,23 +25,6 @@ export const policy = {
   prefers: ['qprompt'],
   config,
   atBudget: (tokens) => ({ budgetTokens: tokens, windowTokens: keptAtBudget(tokens, 32) }),
-  create: ({ budgetTokens, windowTokens, ...c }, world): Policy => {
-    const group = possibleVote(c.group, world);
-    const copies = copiesOf(group, world);
-    return {
-      ...policyDefaults,
-      replicated: group === 'per-query',
-      inputs: windowInputs(world),
-      prefillWork: [windowWork(world, windowTokens, copies), compactWork(world, budgetTokens, copies)],
-      layer: () =>
-        evictPrompt(world, {
-          ...c,
-          group,
-          sinkTokens: 0,
-          recentTokens: windowTokens,
-          votes: (view, head) => windowVotes(view, head, windowTokens, world),
-          budgets: (rows) => rows.map(() => budgetTokens - windowTokens),
-        }),
-    };
-  },
+  create: ({ windowTokens, ...c }, world) =>
+    votePolicy(world, { ...c, voters: windowTokens, sinkTokens: 0, recentTokens: windowTokens }),
 } satisfies PolicyPlugin<typeof config>;
