@@ -13,7 +13,9 @@ constexpr int kThreads = 256;
 constexpr int kCodes = 8;
 // Halves of one load.
 constexpr int kWide = 8;
-constexpr int kSoftmaxThreads = 1024;
+// Queries of one turn.
+constexpr int kTogether = 4;
+constexpr unsigned kSoftmaxThreads = 1024;
 constexpr int kMostGroup = 32;
 
 struct PqPasses {
@@ -32,8 +34,27 @@ union Halves {
   __half2 pairs[kWide / 2];
 };
 
-// Products of the group's queries with one centroid a thread.
-__global__ void __launch_bounds__(kThreads) multiply(const PqPasses p) {
+__device__ __forceinline__ void add(float (&sums)[kWide], const __half* from) {
+  Halves in;
+  in.word = *reinterpret_cast<const uint4*>(from);
+#pragma unroll
+  for (int i = 0; i < kWide / 2; i++) {
+    const float2 pair = __half22float2(in.pairs[i]);
+    sums[2 * i] += pair.x;
+    sums[2 * i + 1] += pair.y;
+  }
+}
+
+__device__ __forceinline__ void put(__half* to, const float (&values)[kWide]) {
+  Halves out;
+#pragma unroll
+  for (int i = 0; i < kWide / 2; i++) out.pairs[i] = __floats2half2_rn(values[2 * i], values[2 * i + 1]);
+  *reinterpret_cast<uint4*>(to) = out.word;
+}
+
+// Products of the group's queries with one centroid a thread, kTogether queries at a time; `words` = centroids are whole
+// words of kWide.
+__global__ void __launch_bounds__(kThreads) multiply(const PqPasses p, bool words) {
   begin_kernel();
   extern __shared__ float query[];  // [group, dim]
   const int64_t row = blockIdx.y;
@@ -46,10 +67,24 @@ __global__ void __launch_bounds__(kThreads) multiply(const PqPasses p) {
   if (entry >= entries) return;
   const __half* centroid = p.books + (row * entries + entry) * channels;
   const float* part = query + entry / p.centroids * channels;
-  for (int g = 0; g < p.group; g++) {
-    float sum = 0;
-    for (int c = 0; c < channels; c++) sum = fmaf(part[g * p.dim + c], __half2float(centroid[c]), sum);
-    p.table[(row * p.group + g) * entries + entry] = __float2half_rn(sum);
+  for (int from = 0; from < p.group; from += kTogether) {
+    float sums[kTogether] = {};
+#pragma unroll 4
+    for (int c = 0; c < channels; c += kWide) {
+      float numbers[kWide] = {};
+      if (words)
+        add(numbers, centroid + c);
+      else
+        for (int i = 0; i < kWide; i++) numbers[i] = c + i < channels ? __half2float(centroid[c + i]) : 0;
+#pragma unroll
+      for (int g = 0; g < kTogether; g++)
+#pragma unroll
+        for (int i = 0; i < kWide; i++)
+          if (from + g < p.group && c + i < channels) sums[g] = fmaf(part[(from + g) * p.dim + c + i], numbers[i], sums[g]);
+    }
+#pragma unroll
+    for (int g = 0; g < kTogether; g++)
+      if (from + g < p.group) p.table[(row * p.group + from + g) * entries + entry] = __float2half_rn(sums[g]);
   }
 }
 
@@ -70,24 +105,6 @@ __global__ void __launch_bounds__(kThreads) take(const PqPasses p) {
     if (first + k * kThreads < p.count) out[first + k * kThreads] = products[own[k]];
 }
 
-__device__ __forceinline__ void add(float (&sums)[kWide], const __half* from) {
-  Halves in;
-  in.word = *reinterpret_cast<const uint4*>(from);
-#pragma unroll
-  for (int i = 0; i < kWide / 2; i++) {
-    const float2 pair = __half22float2(in.pairs[i]);
-    sums[2 * i] += pair.x;
-    sums[2 * i + 1] += pair.y;
-  }
-}
-
-__device__ __forceinline__ void put(__half* to, const float (&values)[kWide]) {
-  Halves out;
-#pragma unroll
-  for (int i = 0; i < kWide / 2; i++) out.pairs[i] = __floats2half2_rn(values[2 * i], values[2 * i + 1]);
-  *reinterpret_cast<uint4*>(to) = out.word;
-}
-
 // out = factor * sum of `terms` lines, for each of gridDim.y vectors; strides are whole words of kWide.
 __global__ void __launch_bounds__(kThreads) fold(const __half* in, __half* out, int64_t stride, int terms, float factor) {
   begin_kernel();
@@ -100,15 +117,17 @@ __global__ void __launch_bounds__(kThreads) fold(const __half* in, __half* out, 
   put(out + blockIdx.y * stride + at, sums);
 }
 
-// A block a vector, as in PyTorch: a pass for the maximum, one for the sum, one that writes; later ones read from L2.
+// A block a vector, as in PyTorch, of as many warps as it has work for: a pass for the maximum, one for the sum, one that writes; later ones read from L2.
 __global__ void __launch_bounds__(kSoftmaxThreads) softmax(const __half* in, __half* out, int64_t count, int64_t stride) {
   begin_kernel();
-  __shared__ float warps[kSoftmaxThreads / 32];
+  __shared__ float warps[32];
+  const int lane = threadIdx.x % 32;
+  const bool counts = lane < blockDim.x / 32;
   const __half* own = in + blockIdx.x * stride;
   const int64_t first = threadIdx.x * kWide;
-  constexpr int64_t kStep = kSoftmaxThreads * kWide;
+  const int64_t step = blockDim.x * kWide;
   float most = -INFINITY;
-  for (int64_t at = first; at < count; at += kStep) {
+  for (int64_t at = first; at < count; at += step) {
     float values[kWide] = {};
     add(values, own + at);
 #pragma unroll
@@ -116,14 +135,14 @@ __global__ void __launch_bounds__(kSoftmaxThreads) softmax(const __half* in, __h
   }
 #pragma unroll
   for (int by = 16; by > 0; by /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, by));
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = most;
+  if (lane == 0) warps[threadIdx.x / 32] = most;
   __syncthreads();
-  most = warps[threadIdx.x % 32];
+  most = counts ? warps[lane] : -INFINITY;
 #pragma unroll
   for (int by = 16; by > 0; by /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, by));
   __syncthreads();
   float sum = 0;
-  for (int64_t at = first; at < count; at += kStep) {
+  for (int64_t at = first; at < count; at += step) {
     float values[kWide] = {};
     add(values, own + at);
 #pragma unroll
@@ -131,13 +150,13 @@ __global__ void __launch_bounds__(kSoftmaxThreads) softmax(const __half* in, __h
   }
 #pragma unroll
   for (int by = 16; by > 0; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
+  if (lane == 0) warps[threadIdx.x / 32] = sum;
   __syncthreads();
-  sum = warps[threadIdx.x % 32];
+  sum = counts ? warps[lane] : 0;
 #pragma unroll
   for (int by = 16; by > 0; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
   const float factor = 1 / sum;
-  for (int64_t at = first; at < count; at += kStep) {
+  for (int64_t at = first; at < count; at += step) {
     float values[kWide] = {};
     add(values, own + at);
 #pragma unroll
@@ -166,12 +185,14 @@ void launch_passes(const CudaCall& call, const PqPasses& p) {
   const unsigned vectors = static_cast<unsigned>(p.vectors);
   const unsigned words = blocks_for(p.stride, kThreads * kWide);
   const size_t query_bytes = sizeof(float) * p.group * p.dim;
-  launch_kernel(call, multiply, {dim3(blocks_for(p.subspaces * p.centroids, kThreads), rows), kThreads, query_bytes}, p);
+  const bool whole = p.dim / p.subspaces % kWide == 0 && reinterpret_cast<uintptr_t>(p.books) % 16 == 0;
+  launch_kernel(call, multiply, {dim3(blocks_for(p.subspaces * p.centroids, kThreads), rows), kThreads, query_bytes}, p, whole);
   launch_kernel(call, take, {dim3(blocks_for(p.count, kThreads * kCodes), vectors * p.subspaces), kThreads}, p);
   launch_kernel(call, fold, {dim3(words, vectors), kThreads}, p.gathered, p.sums, p.stride, p.subspaces, 1.0f);
   launch_kernel(call, fold, {dim3(words, vectors), kThreads}, p.sums, p.scaled, p.stride, 1, p.scale);
   // What was gathered is no longer needed.
-  launch_kernel(call, softmax, {vectors, kSoftmaxThreads}, p.scaled, p.gathered, p.count, p.stride);
+  const unsigned warps = blocks_for(p.count, 32 * kWide);
+  launch_kernel(call, softmax, {vectors, warps < 32 ? 32 * warps : kSoftmaxThreads}, p.scaled, p.gathered, p.count, p.stride);
   launch_kernel(call, join, {dim3(words, rows), kThreads}, p.gathered, p.scores, p.group, p.count, p.stride, p.score_stride);
 }
 

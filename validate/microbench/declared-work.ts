@@ -162,7 +162,7 @@ const works: readonly Work[] = [
   ...counts(1024, 2 ** 17).map((tokens) =>
     columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
   ),
-  ...counts(1024, 2 ** 20).map(pqShares),
+  ...powers(1024 * UNEVEN, 2 ** 20, 4).map(pqShares),
   ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
   ...powers(1024 * UNEVEN, 2 ** 17, 4).flatMap((tokens) => [
     ownLogits(tokens, world),
