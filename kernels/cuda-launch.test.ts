@@ -18,7 +18,18 @@ it('begins by waiting for the kernel before', () => {
     [...text.matchAll(FIRST)].map(([, first]) => ({ name, first })),
   );
   expect(kernels.length).toBeGreaterThan(25);
-  expect(kernels.filter(({ first }) => first !== 'begin_kernel();')).toEqual([]);
+  expect(kernels.filter(({ first }) => !/^begin_kernel\((?:\w+\.)?(?:next_ahead)?\);$/.test(first))).toEqual(
+    [],
+  );
+});
+
+it('tells kernels that come up early themselves whether the next does', () => {
+  const holding = (pattern: RegExp): readonly string[] =>
+    sources.filter(({ name, text }) => name !== 'kernel.h' && pattern.test(text)).map(({ name }) => name);
+  const early = holding(/KVT_CUDA_KERNEL_AHEAD\(/);
+  const told = holding(/begin_kernel\((?:\w+\.)?next_ahead\);/);
+  // Attention's stands beside its stores.
+  expect(told.map((name) => name.replace('attend-kernel.cuh', 'attend.cu'))).toEqual(early);
 });
 
 it('goes out by launch_kernel', () => {
