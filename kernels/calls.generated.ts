@@ -18,6 +18,8 @@ import { call as callLshHash } from './calls/lsh-hash.ts';
 import { call as callLshMatch } from './calls/lsh-match.ts';
 import { call as callMerge } from './calls/merge.ts';
 import { call as callNearCount } from './calls/near-count.ts';
+import { call as callNuqAttend } from './calls/nuq-attend.ts';
+import { call as callNuqEncode } from './calls/nuq-encode.ts';
 import { call as callPageBounds } from './calls/page-bounds.ts';
 import { call as callParisCollide } from './calls/paris-collide.ts';
 import { call as callParisEncode } from './calls/paris-encode.ts';
@@ -56,6 +58,8 @@ export const catalog = {
   "lsh-match": callLshMatch,
   "merge": callMerge,
   "near-count": callNearCount,
+  "nuq-attend": callNuqAttend,
+  "nuq-encode": callNuqEncode,
   "page-bounds": callPageBounds,
   "paris-collide": callParisCollide,
   "paris-encode": callParisEncode,
@@ -75,4 +79,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = 'e12e8907087f9ef6';
+export const digest = '41a88804a8b79a9d';

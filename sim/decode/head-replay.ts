@@ -32,6 +32,7 @@ export const formsOf = (policy: Policy, world: World): readonly StoredForm[] => 
     // A latent row (MLA) holds keys and values in one: there is no value row to code.
     vBytesPerToken: world.vBytesPerToken === 0 ? 0 : codec.vBytesPerToken(world.headDim),
     ...(codec.isRebuilt === true ? { isRebuilt: true } : {}),
+    ...(codec.isTurned === true ? { isTurned: true } : {}),
   })),
 ];
 

@@ -21,6 +21,8 @@ export interface StoredForm {
   readonly vBytesPerToken: number;
   /** True where attention reads raw rows that declared work rebuilds from it. */
   readonly isRebuilt?: boolean;
+  /** True where attention turns keys to their positions when it reads them. */
+  readonly isTurned?: boolean;
 }
 
 /** Tokens that crossed a boundary, or changed form, since the last drain. */

@@ -31,6 +31,8 @@ export interface Codec {
   decodeFlopsPerToken(headDim: number): number;
   /** True where declared work turns chosen tokens into raw rows, which attention then reads; absent = it reads the coded form. */
   readonly isRebuilt?: boolean;
+  /** True where keys are coded as they were before rotary embedding, and turned when they are read. */
+  readonly isTurned?: boolean;
   /** Passes of their own that decode tokens before attention reads them raw; absent = attention decodes what it reads. */
   readonly unpacking?: Unpacking;
   /** The half of a token that stays in its earlier form: keys and values may be coded at different times. */

@@ -62,6 +62,7 @@ export const codeBeforeRope = (codec: Codec, rope: Rope): Codec => {
   };
   return {
     ...codec,
+    isTurned: true,
     // A rotation takes three flops a channel.
     decodeFlopsPerToken: (headDim) => codec.decodeFlopsPerToken(headDim) + 3 * headDim,
     encode(keys, values, headDim, from, tokens) {

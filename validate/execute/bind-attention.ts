@@ -4,10 +4,12 @@
  */
 import type { Ref } from '../../kernels/calls.ts';
 import { type Format, pageStrideOf } from '../../kernels/formats.ts';
+import { nuqBookBytes, nuqLayout } from '../../kernels/nuq.ts';
 import type { AttendOperation, Operation } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
 import { LOGITS } from './kernels/kernel-use.ts';
 import { plus } from './memory.ts';
+import type { NuqForm } from './nuq-form.ts';
 import { once } from './once.ts';
 import { type PageTables, pageTablesOf, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 
@@ -16,6 +18,8 @@ export interface FormRows {
   readonly form: number;
   /** Null = no kernel reads it. */
   readonly format: Format | null;
+  /** Pages of non-uniform codes, which a kernel of their own reads; null = none. */
+  readonly nuq: NuqForm | null;
   readonly pageTokens: number;
   /** Start of the pool that slots count from, and bytes of a slot where there is no format. */
   readonly pool: Ref;
@@ -149,6 +153,48 @@ const attendForm = (
   binding.touch(onCpu ? 'dram' : 'hbm', (tokens * pageStride) / pageTokens);
 };
 
+/** The base of a Llama's rotary embedding; which one it is takes no time. */
+const THETA = 500_000;
+
+/** Attention that looks its codes up. */
+const attendNuq = (
+  binding: Binding,
+  group: AttentionGroup,
+  { rows, pool, pageTokens, nuq }: FormRows & { readonly nuq: NuqForm },
+  part: number,
+): void => {
+  const { headDim, parts } = group;
+  const { bits, outliers, isTurned } = nuq;
+  const { table, offsets, tokens } = placeTables(binding, pageTablesOf(rows, pageTokens), 'tables');
+  const books = rows.length * nuqBookBytes(headDim, bits);
+  binding.add('nuq-attend', {
+    refs: {
+      q: group.queries,
+      pool,
+      books: binding.layout.place('kv', books),
+      table,
+      offsets,
+      tokens,
+      out: parts > 1 ? group.partials : group.out,
+    },
+    ints: {
+      rows: rows.length,
+      group: group.group,
+      headDim,
+      bits,
+      outliers,
+      pageStride: nuqLayout({ headDim, bits, outliers }).stride,
+      first: 0,
+      outType: parts > 1 ? 0 : 1,
+      parts: parts > 1 ? parts : 0,
+      part: parts > 1 ? part : 0,
+    },
+    reals: { theta: isTurned ? THETA : 0 },
+  });
+  const read = rows.reduce((sum, row) => row.reduce((own, { spans }) => own + spans.tokens, sum), 0);
+  binding.touch('hbm', (read * nuqLayout({ headDim, bits, outliers }).bytes) / pageTokens);
+};
+
 /** One call for all forms that no kernel reads, as a kernel for them would be one. */
 const standIn = (
   binding: Binding,
@@ -188,8 +234,9 @@ export const bindAttend = (
   const without: FormRows[] = [];
   for (const form of attended.forms) {
     if (isEmpty(form)) continue;
-    const { format } = form;
-    if (format === null) without.push(form);
+    const { format, nuq } = form;
+    if (nuq !== null) attendNuq(binding, group, { ...form, nuq }, part + taken++);
+    else if (format === null) without.push(form);
     else attendForm(binding, group, attended, { ...form, format }, part + taken++);
   }
   if (without.length > 0) standIn(binding, attended, without, formNames);
@@ -214,6 +261,7 @@ export const partialTarget = ({ partials, headDim }: AttentionGroup, part: numbe
 /** Parts in which the attention of a layer leaves its outputs. */
 export const partsOf = (attended: readonly Attended[]): number =>
   attended.reduce(
-    (sum, { forms }) => sum + forms.filter((form) => form.format !== null && !isEmpty(form)).length,
+    (sum, { forms }) =>
+      sum + forms.filter((form) => (form.format !== null || form.nuq !== null) && !isEmpty(form)).length,
     0,
   );

@@ -8,6 +8,7 @@ import type {
   EncodeOperation,
 } from '../../sim/program/operation.ts';
 import type { Binding } from './binding.ts';
+import { bindNuqEncode, nuqFormOf } from './nuq-form.ts';
 import { formatOfForm } from './placement.ts';
 import type { Workload } from './workload.ts';
 
@@ -109,6 +110,14 @@ export const bindCodec = (
   const format = formatOfForm(codec);
   if (kind === 'encode' && format !== null) {
     bindEncode(binding, workload, operation, format);
+    return;
+  }
+  const stored = workload.program.forms.find(({ name }) => name === codec);
+  const nuq = stored === undefined ? null : nuqFormOf(stored, headDim, CODED_PAGE_TOKENS);
+  const rows = workload.dimensions.kvHeads * workload.batch;
+  const count = inBytes / (4 * headDim) / rows;
+  if (kind === 'encode' && nuq !== null && Number.isInteger(count) && operation.half === undefined) {
+    bindNuqEncode(binding, nuq, rows, count);
     return;
   }
   const pages = outBytes / (4 * headDim * CODED_PAGE_TOKENS);

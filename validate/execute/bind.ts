@@ -25,7 +25,7 @@ import { bindScore, bindSelect } from './bind-index.ts';
 import { bindCopy, bindFetch, type FetchPlaces, spreadRows } from './bind-transfer.ts';
 import { Binding } from './binding.ts';
 import { PAGE_TABLE } from './kernels/kernel-use.ts';
-import { type FetchPlan, formatOfForm, Placement } from './placement.ts';
+import { type FetchPlan, Placement } from './placement.ts';
 import { Pools } from './pools.ts';
 import type { Workload } from './workload.ts';
 
@@ -88,11 +88,11 @@ class StepBinder {
     const attended: Attended[] = [];
     operations.forEach((operation, at) => {
       if (operation.kind !== 'attend' || operation.layer !== layer) return;
-      const forms = program.forms.flatMap(({ name }, form) =>
+      const forms = program.forms.flatMap((_, form) =>
         this.pools.piecesOf(operation, form).map(
           ({ rows: segments }): FormRows => ({
             form,
-            format: formatOfForm(name),
+            ...this.pools.readAs(form, operation.where),
             pageTokens: this.pools.pageTokens[layer][form],
             pool: operation.where === 'cpu' ? this.pools.regions[layer][form] : this.pools.pools[form],
             slotBytes: this.pools.slotBytes(layer, form),

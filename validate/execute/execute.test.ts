@@ -40,6 +40,7 @@ const POLICIES = {
   infinigen: {},
   deltakv: {},
   flexgen: {},
+  kvquant: {},
 };
 
 const spec = {

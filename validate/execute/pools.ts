@@ -3,8 +3,10 @@
  * memory begin.
  */
 import type { Ref } from '../../kernels/calls.ts';
+import type { Format } from '../../kernels/formats.ts';
 import type { AttendOperation, Operation } from '../../sim/program/operation.ts';
 import type { Layout } from './memory.ts';
+import { type NuqForm, nuqBytes, nuqFormOf } from './nuq-form.ts';
 import { formatOfForm, type Placement, poolBytes, slotBytes } from './placement.ts';
 import { pageTokensFor, type Row } from './segments.ts';
 import type { Workload } from './workload.ts';
@@ -103,11 +105,24 @@ export class Pools {
     return slotBytes(format, headDim, this.pageTokens[layer][form]);
   }
 
+  /** How kernels read a form: pages of a format, of non-uniform codes where these lie whole, or not at all. */
+  readAs(
+    form: number,
+    where: AttendOperation['where'],
+  ): { readonly format: Format | null; readonly nuq: NuqForm | null } {
+    const { program, dimensions } = this.workload;
+    const stored = program.forms[form];
+    const nuq = nuqFormOf(stored, dimensions.headDim, this.pageTokens[0][form]);
+    return { format: formatOfForm(stored.name), nuq: where === 'cpu' ? null : nuq };
+  }
+
   private placePools(layout: Layout): void {
     const { program, dimensions } = this.workload;
     this.pools = program.forms.map(({ name }, form) => {
       const format = formatOfForm(name);
       const slots = this.placement.poolSlots[form];
+      const { nuq } = this.readAs(form, 'gpu');
+      if (nuq !== null) return layout.place('codes', nuqBytes(nuq, slots));
       const bytes =
         format === null
           ? slots * this.slotBytes(0, form)

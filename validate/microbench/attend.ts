@@ -117,12 +117,20 @@ export const refsOf = (layout: Layout, one: AttendSite) => {
 
 /** Attention over KV of one stored form. */
 export const operationOf = (one: AttendSite): AttendOperation => {
-  const raw = {
-    ...attendOf({ ...one, elementBytes: ELEMENT_BYTES }),
-    pageTokens: one.pageTokens,
-  };
   const codec = codecNamed(one.form, one.headDim);
-  if (codec === undefined) return raw;
+  return codec === undefined ? rawOperation(one) : codedOperation(one, one.form, codec);
+};
+
+type Attended = Omit<AttendSite, 'form'>;
+
+const rawOperation = (one: Attended): AttendOperation => ({
+  ...attendOf({ ...one, elementBytes: ELEMENT_BYTES }),
+  pageTokens: one.pageTokens,
+});
+
+/** Attention over KV that a codec of this name has coded. */
+export const codedOperation = (one: Attended, name: string, codec: Codec): AttendOperation => {
+  const raw = rawOperation(one);
   const tokens = one.batch * one.kvHeads * one.context;
   const bytes = tokens * codedBytesPerToken(codec, one.headDim, PAGE_TOKENS);
   const decodeFlops = tokens * codec.decodeFlopsPerToken(one.headDim);
@@ -130,7 +138,7 @@ export const operationOf = (one: AttendSite): AttendOperation => {
     ...raw,
     readBytes: { hbm: bytes },
     flops: raw.flops + decodeFlops,
-    coded: [{ codec: one.form, bytes, share: 1, decodeFlops }],
+    coded: [{ codec: name, bytes, share: 1, decodeFlops }],
   };
 };
 

@@ -24,6 +24,7 @@ import { microbench as microbenchLaunch } from './launch.ts';
 import { microbench as microbenchLshMatch } from './lsh-match.ts';
 import { microbench as microbenchManyCopies } from './many-copies.ts';
 import { microbench as microbenchMerge } from './merge.ts';
+import { microbench as microbenchNuq } from './nuq.ts';
 import { microbench as microbenchOneWay } from './one-way.ts';
 import { microbench as microbenchOverlap } from './overlap.ts';
 import { microbench as microbenchPageBounds } from './page-bounds.ts';
@@ -60,6 +61,7 @@ export const catalog = {
   "lsh-match": microbenchLshMatch,
   "many-copies": microbenchManyCopies,
   "merge": microbenchMerge,
+  "nuq": microbenchNuq,
   "one-way": microbenchOneWay,
   "overlap": microbenchOverlap,
   "page-bounds": microbenchPageBounds,
