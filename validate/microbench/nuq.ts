@@ -7,7 +7,7 @@ import { Binding } from '../execute/binding.ts';
 import type { Layout } from '../execute/memory.ts';
 import { bindNuqEncode, type NuqForm, nuqBytes, nuqFormOf } from '../execute/nuq-form.ts';
 import { codedOperation, LLAMA } from './attend.ts';
-import { type Bounds, type Microbench, passesFor, repeated, type Site } from './microbench.ts';
+import { type Bounds, type Microbench, passesFor, powers, repeated, type Site } from './microbench.ts';
 
 const NAME = 'nuq4';
 const { heads, kvHeads, headDim } = LLAMA;
@@ -121,11 +121,11 @@ export const microbench = {
       ? []
       : [
           ...[1, 8].flatMap((batch) =>
-            [1088, 4160, 16_448, 65_600].map((context) => attendSite(bounds, form, batch, context)),
+            powers(544, 2 ** 17, 2).map((context) => attendSite(bounds, form, batch, context)),
           ),
-          attendSite(bounds, form, 32, 16_448),
-          ...[8, 64, 256].map((rows) => encodeSite(bounds, form, rows, 1)),
-          encodeSite(bounds, form, 8, 1024),
+          ...powers(1088, 2 ** 15, 4).map((context) => attendSite(bounds, form, 32, context)),
+          ...powers(8, 2 ** 10, 2).map((rows) => encodeSite(bounds, form, rows, 1)),
+          ...[16, 128, 1024].map((count) => encodeSite(bounds, form, 8, count)),
         ].filter(
           ({ operations: [operation] }) =>
             operation.kind !== 'attend' || (operation.readBytes.hbm ?? 0) <= bounds.hbmBytes / 2,
