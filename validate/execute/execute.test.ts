@@ -171,6 +171,16 @@ describe('a selection in stages', () => {
     expect(topk.refs.scores).toEqual(products.refs.scores);
   });
 
+  it('looks codes up where they were copied for each query head', () => {
+    const { calls } = stepOf('pqcache', POLICIES.pqcache).bound.binding;
+    const at = calls.findIndex(({ kernel }) => kernel === 'pq-passes');
+    const [copied, products, topk] = calls.slice(at - 1, at + 2);
+    expect([copied.kernel, topk.kernel]).toEqual(['gather', 'topk']);
+    expect(products.refs.codes).toEqual(copied.refs.target);
+    expect(copied.ints.rowBytes).toBe(8 * products.ints.subspaces * products.ints.codeStride);
+    expect(topk.refs.scores).toEqual(products.refs.scores);
+  });
+
   it('ranks the scores that were left for it', () => {
     const { bound } = stepOf('shadowkv', POLICIES.shadowkv);
     const { calls } = bound.binding;
@@ -178,6 +188,24 @@ describe('a selection in stages', () => {
     expect(calls[at].refs.scores).toEqual(calls[at - 1].refs.scores);
     expect(calls[at + 1].kernel).toBe('topk');
     expect(calls[at + 1].refs.scores).toEqual(calls[at].refs.mass);
+  });
+});
+
+describe('non-uniform codes', () => {
+  it('are attended as one part beside raw tokens, and written by a kernel of their own', () => {
+    const { bound } = stepOf('kvquant', {});
+    const { calls, standIns } = bound.binding;
+    const attends = calls.filter(({ kernel }) => kernel === 'nuq-attend' || kernel === 'attend');
+    const encode = calls.find(({ kernel }) => kernel === 'nuq-encode');
+    const [codes, raw] = ['nuq-attend', 'attend'].map((name) =>
+      attends.find(({ kernel }) => kernel === name),
+    );
+    expect(new Set([codes?.ints.part, raw?.ints.part])).toEqual(new Set([0, 1]));
+    expect(codes?.refs.out).toEqual(raw?.refs.out);
+    expect(codes?.ints.outliers).toBe(encode?.ints.outliers);
+    // Keys are coded as they were before rotary embedding.
+    expect(codes?.reals?.theta).toBeGreaterThan(0);
+    expect(standIns).toEqual([]);
   });
 });
 
