@@ -97,6 +97,13 @@ describe('host threads', () => {
     });
   });
 
+  it('hide the telling of work behind other work of theirs, and nothing else of its start', () => {
+    const machine = machineWith({ hostKernels: { attend: kernel(17_000, 1), score: kernel(12_000, 1) } });
+    const attended = costOf(attendOn(64, 128), machine);
+    expect([attended.fixedNs, attended.toldNs]).toEqual([17_000, 12_000]);
+    expect(costOf(scoreOn('any', 64), machine).toldNs).toBe(12_000);
+  });
+
   it('share rows: fewer rows than threads leave some idle', () => {
     const machine = machineWith({});
     const { threads } = machine.cpu;

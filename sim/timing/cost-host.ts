@@ -35,6 +35,13 @@ const lawOf = (machine: Machine, names: readonly string[]): KernelLaw & { readon
   };
 };
 
+/**
+ * What it takes to tell threads of work and to be told of its end: the least that any of their kernels begins with. What
+ * one needs beyond that (sharing its work out, its first misses) it needs behind another kernel too.
+ */
+const toldNs = ({ hostKernels }: Machine): number =>
+  Math.min(...Object.values(hostKernels).map(({ startNs }) => startNs));
+
 /** Work of the first measured kernel of `names` that the stack knows. */
 export const hostCost = (machine: Machine, names: readonly string[], work: HostWork): OperationCost => {
   const { readBytes, writeBytes, flops, rowBytes, lists = 0 } = work;
@@ -44,7 +51,7 @@ export const hostCost = (machine: Machine, names: readonly string[], work: HostW
   const memoryNs = Math.max(bytes / machine.cpu.readBytesPerNs, rowsNs) / law.rateRatio;
   const listsNs = (lists * law.rowNs) / Math.min(machine.cpu.threads, Math.max(1, lists));
   const computeNs = flops / machine.cpu.flopsPerNs / law.flopsRatio;
-  return toCost(machine, {
+  const cost = toCost(machine, {
     fixedNs: law.startNs,
     timeRatio: timeRatioOf(machine.utilisation[law.table], hostSizes(work)),
     amount: bytes > 0 ? bytes : flops,
@@ -53,4 +60,5 @@ export const hostCost = (machine: Machine, names: readonly string[], work: HostW
     trust: law,
     inDomain: true,
   });
+  return { ...cost, toldNs: toldNs(machine) };
 };

@@ -244,12 +244,12 @@ export class Interpreter {
    * it waits for had ended, so that copies enqueued one behind the other follow without a pause. So did that of work of
    * host threads with what the GPU did for it: threads that have just worked need not be woken nor told.
    */
-  private leftOf(id: number, { fixedNs, hostNs }: OperationCost): number {
+  private leftOf(id: number, { fixedNs, toldNs = fixedNs, hostNs }: OperationCost): number {
     const { startNs, endNs, submittedNs, stream } = this.rows.data;
     let readyNs = hostNs === undefined ? submittedNs[id] : this.launchedNs(id);
     for (const other of this.waitsFor.get(id) ?? [])
       if (stream[id] !== CPU || stream[other] !== CPU) readyNs = Math.max(readyNs, endNs[other]);
-    return Math.max(0, fixedNs - (startNs[id] - readyNs));
+    return Math.max(0, fixedNs - toldNs, fixedNs - (startNs[id] - readyNs));
   }
 
   private flow(id: number, cost: OperationCost): void {
