@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import { KernelError } from '../kernels/backend.ts';
 import { replaySteps } from '../sim/decode/step-program.ts';
+import type { ModelShape } from '../sim/model/shape.ts';
 import { evaluate, machineFor } from '../validate/policies/evaluate.ts';
 import { type PreparedCase, readWorkloads, writeWorkloads } from '../validate/policies/pack.ts';
 import { casesOf } from '../validate/policies/prepare-cases.ts';
@@ -144,6 +145,16 @@ const noteOtherMachine = (
   );
 };
 
+const KERNEL_WEIGHT_BYTES = 2;
+
+/** The kernel of products reads bf16; of other weights it would read more or fewer bytes than the program says. */
+const checkWeights = ({ name, matrixElementBytes }: ModelShape): void => {
+  if (matrixElementBytes !== KERNEL_WEIGHT_BYTES)
+    throw new UsageError(
+      `--dense: expected a model with weights of ${KERNEL_WEIGHT_BYTES} bytes, as kernels multiply them; those of ${name} take ${matrixElementBytes}`,
+    );
+};
+
 type Chosen = Awaited<ReturnType<typeof choosePolicies>>;
 
 const prepared = (
@@ -159,10 +170,11 @@ const prepared = (
   let done = 0;
   for (const tokens of contexts) {
     for (const budget of budgets) {
-      const { experiment, trace } = setUpCompare(
+      const { experiment, trace, shape } = setUpCompare(
         { ...given, context: tokens, budget, batch: 1, task: undefined },
         chosen,
       );
+      if (given.dense) checkWeights(shape);
       const before = done;
       const onProgress = (share: number): void => progress.update(before + share);
       const replay = replaySteps({ experiment, trace, extraPolicies: chosen.extra, onProgress });

@@ -244,6 +244,11 @@ const cases: readonly [string, string, RegExp][] = [
   ['a negative size', 'predict --op copy --direction h2d --bytes -5', /--bytes/],
   ['shares that do not add up', 'place --cache 0.5,0.6,0', /--cache .*add up to 1/],
   ['a model that no tier holds', 'place --hardware t4 --weights 1,0,0', /no placement fits t4/],
+  [
+    'weights that no kernel multiplies',
+    'validate --dense --synthetic deepseek-v3 --contexts 64 --steps 1 --prepare @never.json.gz',
+    /--dense: .*those of deepseek-v3 take 1/,
+  ],
   ['a missing request trace', 'mrc @none.jsonl', /none\.jsonl/],
   ['an unknown eviction rule', 'mrc --eviction lruu', /lruu.*lru/],
 ];
