@@ -1,6 +1,6 @@
 /**
  * The kernels that declared work may name: each file of a family binds them, this is the table. What is left over runs as
- * work of the same bytes, flops and launches, for the reasons below.
+ * work of the same bytes, flops and launches (docs/validation.md).
  */
 import { gate, ringToPage } from './admission.ts';
 import { clusterTable } from './cluster-table.ts';
