@@ -51,7 +51,7 @@ const siteOf = (heads: number, tokens: number, headDim: number, regionBytes: num
         const table = new Uint32Array(heads * tokens);
         for (let head = 0; head < heads; head++) {
           const first = (pass % layers) * layerPages + Math.floor(head / GROUP) * context;
-          const chosen = ascendingRows(tokens, context, pass + head);
+          const chosen = ascendingRows(tokens, context, pass * heads + head);
           table.set(
             chosen.map((token) => first + token),
             head * tokens,
