@@ -9,14 +9,9 @@ const LEAST_CALLS = 8;
  * Sequences and tokens of each, among those that attention alone is timed at, so that its law says little wrong of them:
  * few rows whose tokens all blocks share, and blocks that have rows of their own.
  */
-const SIZES = [
-  [1, 320],
-  [1, 4160],
-  [4, 576],
-  [16, 576],
-  [16, 2112],
-  [64, 576],
-] as const;
+const SIZES = [1, 4, 16, 64].flatMap((batch) =>
+  [320, 1088, 2112].map((context) => [batch, context] as const),
+);
 
 const siteOf = (bounds: Bounds, batch: number, context: number): Site => {
   const one: AttendSite = { ...LLAMA, batch, context, pageTokens: PAGE_TOKENS, form: 'bf16' };
