@@ -236,12 +236,9 @@ const listsIn = ({ operations: [operation] }: SiteSamples): boolean =>
 /** The same for kernels of host threads: `host-kernel/NAME`. */
 const HOST_KERNEL = 'host-kernel/';
 
-/**
- * Attention goes by how long a token is and by lists, each of which begins with misses; tokens of long lists come one as
- * the other, however many there are.
- */
+/** Attention goes by how long a token is, and how far ahead a thread can ask by how many of them a list has. */
 const hostSizesOf = (kernel: string, hasLists: boolean): TableShape['sizes'] => {
-  if (kernel === 'attend') return ['rowBytes', 'rows'];
+  if (kernel === 'attend') return ['rowBytes', 'rows', 'bytes'];
   return hasLists ? ['rows', 'bytes'] : ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'];
 };
 
