@@ -181,13 +181,18 @@ const KERNEL_SIZES = [
 /** Laws of single codecs, and of all with a dot behind. */
 const CODED = /^(?:en|de)code\./;
 
+/** Codecs with kernels of their own, which share nothing with those of the paged formats: kernels/cuda/nuq-encode.cu. */
+const APART = /^nuq/;
+const isApart = (codec: string | undefined): boolean => codec !== undefined && APART.test(codec);
+
 /** Kernels whose law a site shows: one for all codecs, where no codec's own is known, and the codec's own. */
 const kernelsOf = (site: SiteSamples): readonly string[] => {
   const { benchmark } = site;
   const codec = codecOf(site);
   if (benchmark.startsWith(KERNEL)) {
     const name = benchmark.slice(KERNEL.length);
-    return codec === undefined ? [name] : [name, `${name}.${codec}`];
+    if (codec === undefined) return [name];
+    return [...(isApart(codec) ? [] : [name]), `${name}.${codec}`];
   }
   const [operation] = site.operations;
   if (benchmark !== 'attend' || codec === undefined || operation.kind !== 'attend') return [];
@@ -274,9 +279,10 @@ export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const hostKernels = benchmarks
     .filter((name) => name.startsWith(HOST_KERNEL))
     .map((name) => hostKernelLaw(name, sites));
-  const kernels = [...new Set(sites.flatMap(kernelsOf))]
-    .sort()
-    .map((name) => (CODED.test(name) ? codecLaw(name) : kernelLaw(name, sites)));
+  const kernels = [...new Set(sites.flatMap(kernelsOf))].sort().map((name) => {
+    const isShare = CODED.test(name) && !isApart(name.replace(CODED, ''));
+    return isShare ? codecLaw(name) : kernelLaw(name, sites);
+  });
   return [...MACHINE_LAWS, ...kernels, FORMS_LAW, ...hostKernels].filter((law) =>
     sites.some((site) => law.shows(site)),
   );
