@@ -50,6 +50,9 @@ const oneMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => size + PAGE_TOKENS);
 const halfMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
+/** Prompts of a power of two and a few tokens that were decoded: a last page with hardly any. */
+const someMore = (from: number, to: number, factor: number): readonly number[] =>
+  powers(from, to, factor).map((size) => size + 2);
 /** What budgets leave: some tokens more than whole pages, tails of a few; of batches between the powers of two. */
 const BUDGETS = [70, 516, 1228, 2050, 3200, 4098];
 /** A page of few tokens, as small budgets leave them in codecs whose pages may have any number. */
@@ -183,8 +186,10 @@ const casesOf = (): readonly AttendSite[] => {
     ]),
     ...GROUPS.flatMap((shape) => [
       ...raw(shape, 1, [256, 576, 832, 1088, 1536, 2048, 2112, 3008, 4160, 8256, 16_448, 32_832, 65_600]),
+      ...raw(shape, 1, someMore(2048, 2 ** 15, 4)),
       ...raw(shape, 6, [320, 576, 1024, 1088, 2112, 4160, 8256, 16_448]),
     ]),
+    ...[1, 4].flatMap((batch) => raw(LLAMA, batch, someMore(1024, 2 ** 16, 2))),
     ...[1, 8, 32].flatMap((batch) => raw(LLAMA, batch, [2, 70])),
     ...[24, 64].flatMap((heads) => [2, 3, 12].flatMap((batch) => raw({ ...LLAMA, heads }, batch, BUDGETS))),
     ...[1, 8].flatMap((batch) => raw(LLAMA, batch, [100, 371, 837, 1250, 3305], 1)),
