@@ -190,7 +190,8 @@ export const fitMachine = (
         ? fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1), choices)
         : [];
     if (law.table !== undefined) dropTable(description, law.table.name);
-    if (law.parameters.length > 0) fitLaw(description, law, kept, constant('fitted', law.name));
+    const fittedOn = kept.map((site) => law.instead?.(site, predictable) ?? site);
+    if (law.parameters.length > 0) fitLaw(description, law, fittedOn, constant('fitted', law.name));
     const axes = tabulate(kept);
     const pairs = pairsOf(description, left.length > 0 ? left : shown);
     const errors = residualsOf(pairs);

@@ -8,6 +8,7 @@ import { REBUILDING } from '../../sim/timing/product-tiles.ts';
 import { hostScoreWork } from '../../sim/timing/sizes.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
+import { JOINED_LAW } from './joined-law.ts';
 import type { TableShape } from './table.ts';
 
 export interface Law {
@@ -25,6 +26,8 @@ export interface Law {
   /** Table of utilisation that takes what the formula leaves: its name in the stack, and the sizes it goes by. */
   readonly table?: TableShape;
   shows(site: SiteSamples): boolean;
+  /** What its numbers are fitted on in place of a site; it is judged by its sites. */
+  instead?(site: SiteSamples, all: readonly SiteSamples[]): SiteSamples;
 }
 
 const of =
@@ -188,6 +191,7 @@ const isApart = (codec: string | undefined): boolean => codec !== undefined && A
 /** Kernels whose law a site shows: one for all codecs, where no codec's own is known, and the codec's own. */
 const kernelsOf = (site: SiteSamples): readonly string[] => {
   const { benchmark } = site;
+  if (JOINED_LAW.shows(site)) return [];
   const codec = codecOf(site);
   if (benchmark.startsWith(KERNEL)) {
     const name = benchmark.slice(KERNEL.length);
@@ -283,7 +287,7 @@ export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
     const isShare = CODED.test(name) && !isApart(name.replace(CODED, ''));
     return isShare ? codecLaw(name) : kernelLaw(name, sites);
   });
-  return [...MACHINE_LAWS, ...kernels, FORMS_LAW, ...hostKernels].filter((law) =>
+  return [...MACHINE_LAWS, ...kernels, JOINED_LAW, FORMS_LAW, ...hostKernels].filter((law) =>
     sites.some((site) => law.shows(site)),
   );
 };
