@@ -43,6 +43,13 @@ __device__ __forceinline__ void multiply(float (&c)[4], uint32_t a0, uint32_t a1
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// A word whose first channel is `first`; of one that the vector ends amid only what belongs to it is read, because the buffer
+// may end there as well.
+__device__ __forceinline__ uint32_t narrow_word(const uint32_t* words, int i, int first, int width) {
+  if (first >= width) return 0;
+  return first + 1 < width ? __ldg(words + i) : __ldg(reinterpret_cast<const uint16_t*>(words + i));
+}
+
 // Eight channels of a vector of any number of them, from whole words: a vector of odd width may begin amid one. What lies
 // beyond the width is zero. Neighbours read the rest of a line, so it stays in the first-level cache.
 __device__ __forceinline__ uint4 load_narrow(const uint16_t* vector, int channel, int width) {
@@ -51,7 +58,7 @@ __device__ __forceinline__ uint4 load_narrow(const uint16_t* vector, int channel
   const int ahead = static_cast<int>(at / 2 % 2);  // channels of the first word that belong to others
   uint32_t word[5], pair[4];
 #pragma unroll
-  for (int i = 0; i < 5; i++) word[i] = channel + 2 * i - ahead < width && (i < 4 || ahead > 0) ? __ldg(words + i) : 0;
+  for (int i = 0; i < 5; i++) word[i] = i < 4 || ahead > 0 ? narrow_word(words, i, channel + 2 * i - ahead, width) : 0;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     pair[i] = __funnelshift_r(word[i], word[i + 1], 16 * ahead);
