@@ -8,7 +8,7 @@ template <typename Number>
 kvt_status attend_numbers(const CudaCall& call, const AttendArguments& a, int units) {
   const int dim = a.shape.dim;
   if (dim == 64) return launch_attend<WithLogits<RawStore<Number, 64, true>>, 1, 16>(call, a, units);
-  if (dim == 128 && a.rows * kPoolBlocksOfRow <= static_cast<uint32_t>(units))
+  if (dim == 128 && a.rows * kBlocksOfPool <= static_cast<uint32_t>(units))
     return launch_attend<WithLogits<RawStore<Number, 128, true>>, 1, 12, true>(call, a, units);
   if (dim == 128) return launch_attend<WithLogits<RawStore<Number, 128, true>>, 1, 12>(call, a, units);
   if (dim < 128) return launch_attend<WithLogits<RawStore<Number, 128, false>>, 1, 12>(call, a, units);

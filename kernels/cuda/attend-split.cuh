@@ -11,11 +11,7 @@
 
 namespace kvt {
 
-// Blocks of a pool, at least.
-constexpr uint32_t kBlocksOfPool = 8;
-// Calls have pools from so many blocks to a row on: counting a row's tokens must cost less than what that gains.
-constexpr uint32_t kPoolBlocksOfRow = 16;
-constexpr uint32_t kPoolBlocksOfWideRow = 4;  // heads of 256
+constexpr uint32_t kBlocksOfPool = 16;
 constexpr int kMostPools = 64;
 // The share of a pool's tokens that no block has from the start, in 1/32, and how many rows it has at most.
 constexpr uint32_t kFreeShare = 8;

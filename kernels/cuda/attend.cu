@@ -40,8 +40,8 @@ kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units)
   if (dim == 64 && wide) return launch_attend<RawStore<Number, 64, true>, 2, 12>(call, a, units);
   if (dim == 64) return launch_attend<RawStore<Number, 64, true>, 1, 16>(call, a, units);
   if (dim == 128 && wide) return launch_attend<RawStore<Number, 128, true>, 2, 8>(call, a, units);
-  const uint32_t per_row = dim == 256 ? kPoolBlocksOfWideRow : kPoolBlocksOfRow;
-  const bool pools = a.rows * per_row <= static_cast<uint32_t>(units);
+  // With a pool of blocks or more to a row, counting its tokens costs less than what it gains.
+  const bool pools = a.rows * kBlocksOfPool <= static_cast<uint32_t>(units);
   if (dim == 128 && pools)
     return launch_attend<RawStore<Number, 128, true>, 1, 12, true>(call, a, units);
   if (dim == 128) return launch_attend<RawStore<Number, 128, true>, 1, 12>(call, a, units);
