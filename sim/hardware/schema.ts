@@ -45,9 +45,9 @@ const acceleratorSchema = z.strictObject({
   }),
   /**
    * start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). Where blocks share the tokens of all rows:
-   * + turn a further row that a block attends to after its first, + merge for joining the parts of a row, which one block
-   * does (twice where many are joined in groups first), + mergeRound each time that it waits for parts. + form a further
-   * stored form, whose kernel follows another's.
+   * + merge for joining the parts of a row, which one block does (twice where many are joined in groups first), + mergeRound
+   * each time that it waits for parts; + turn a further row that a block attends to after its first, and joining once more,
+   * less the time in which it reads less than others. + form a further stored form, whose kernel follows another's.
    */
   decodeAttention: z.strictObject({
     startNs: time,

@@ -77,7 +77,8 @@ export const stackSchema = z.strictObject({
     tileRows: z.strictObject({ value: z.int().positive(), alone: z.boolean(), ...provenance }).optional(),
     /**
      * How one block joins the parts of a row: its threads take four numbers each of so many `parts` at a time. The first
-     * of `blocks` that is as large as the heads rules; more query rows of a KV head are further blocks'.
+     * of `blocks` that is as large as the heads rules; more query rows of a KV head are further blocks'. Those with `lists`
+     * join all parts of a row of just that dimension at once, however many, where there are so many blocks or more to a row.
      */
     merge: z
       .strictObject({
@@ -88,6 +89,7 @@ export const stackSchema = z.strictObject({
               headDim: z.int().positive(),
               queryRows: z.int().positive(),
               threads: z.int().positive(),
+              lists: z.int().positive().optional(),
             }),
           )
           .min(1),

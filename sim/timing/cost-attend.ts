@@ -60,13 +60,24 @@ const touchedBytes = (
   return bytes * (1 + 2 * copies + 2 * expansion);
 };
 
-/** What blocks take because they share rows: for rows that one attends to in turn, and for joining the parts of a row. */
-const sharingNs = (machine: Machine, operation: AttendOperation, attended: Attended): number => {
+/**
+ * What blocks take because they share rows: for joining the parts of a row, and for rows that one attends to in turn, of
+ * which it may have to join the first as well. One that reads less than others, in `readNs`, has that time for it.
+ */
+const sharingNs = (
+  machine: Machine,
+  operation: AttendOperation,
+  attended: Attended,
+  readNs: number,
+): number => {
   const { turnNs, mergeNs, mergeRoundNs } = machine.decodeAttention;
-  const { turns, parts } = splitOf(operation, attended, machine.tiling);
-  const { levels, rounds } = joiningOf(operation, parts, machine.tiling);
+  const { parts, loads } = splitOf(operation, attended, machine.tiling);
+  const { levels, rounds } = joiningOf(operation, attended, parts, machine.tiling);
   const joinNs = parts > 1 ? levels * mergeNs + rounds * mergeRoundNs : 0;
-  return (turns - 1) * turnNs + joinNs;
+  const later = loads.map(
+    ({ rows, share }) => (rows - 1) * turnNs + (rows > 1 ? joinNs : 0) - (1 - share) * readNs,
+  );
+  return Math.max(0, ...later) + joinNs;
 };
 
 /** What one kernel of an attention takes: it reads the KV of one stored form. */
@@ -94,10 +105,11 @@ const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pa
   const sizes = attendSizes(operation, attended, machine.tiling);
   const timeRatio = timeRatioOf(machine.utilisation.attend, sizes);
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
-  const startNs = decode.startNs + decode.waveNs * waves + sharingNs(machine, operation, attended);
+  const readNs = bytes / decode.bytesPerNs;
+  const startNs = decode.startNs + decode.waveNs * waves + sharingNs(machine, operation, attended, readNs);
   return {
     fixedNs: (startNs + rampNsOf(decode, bytes)) * timeRatio,
-    hbmNs: (bytes / decode.bytesPerNs) * timeRatio,
+    hbmNs: readNs * timeRatio,
     computeNs: matrixFlops / prefill.maxFlopsPerNs + decodeFlops / flopsPerNs.fp32,
     isPart: true,
   };
@@ -129,11 +141,12 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
   const sizes = { ...streamingSizes(work), ...attendSizes(operation, attended, machine.tiling) };
   const timeRatio = timeRatioOf(machine.utilisation[name], sizes);
   // Declared work shares no rows.
-  const startNs = law.startNs + (name === 'score' ? 0 : sharingNs(machine, operation, attended));
+  const readNs = bytes / machine.hbm.readBytesPerNs / law.rateRatio;
+  const startNs = law.startNs + (name === 'score' ? 0 : sharingNs(machine, operation, attended, readNs));
   const { fp32, bf16 } = machine.flopsPerNs;
   return {
     fixedNs: (startNs + rampNsOf(law, bytes)) * timeRatio,
-    hbmNs: (bytes / machine.hbm.readBytesPerNs / law.rateRatio) * timeRatio,
+    hbmNs: readNs * timeRatio,
     computeNs: (decodeFlops / fp32 / law.flopsRatio + matrixFlops / bf16 / law.matrixRatio) * timeRatio,
     isPart: name !== 'score',
   };

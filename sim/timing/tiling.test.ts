@@ -5,6 +5,7 @@ import { attendOf } from './cost-cases.ts';
 import { joiningOf, splitOf, type Tiling } from './tiling.ts';
 
 const TILE = 32;
+const RAW = { isCoded: false };
 const tilingOf = (sms: number): Tiling => ({
   sms,
   tokenTiles: [],
@@ -20,17 +21,24 @@ const tilingOf = (sms: number): Tiling => ({
 const countedSplit = (lengths: readonly number[], pageTokens: number, stretch: number) => {
   const rowsOf = new Map<number, Set<number>>();
   const blocksOf = new Map<number, Set<number>>();
+  const tokensOf = new Map<number, number>();
   let start = 0;
   lengths.forEach((tokens, row) => {
     for (let token = start; token < start + tokens; token++) {
       const block = Math.floor(token / stretch);
       rowsOf.set(block, (rowsOf.get(block) ?? new Set()).add(row));
+      tokensOf.set(block, (tokensOf.get(block) ?? 0) + 1);
       blocksOf.set(row, (blocksOf.get(row) ?? new Set()).add(block));
     }
     start += Math.ceil(tokens / pageTokens) * pageTokens;
   });
   const most = (sets: Map<number, Set<number>>): number => Math.max(...[...sets.values()].map((s) => s.size));
-  return { turns: most(rowsOf), parts: most(blocksOf) };
+  const longest = Math.max(...tokensOf.values());
+  const shares: number[] = [];
+  for (const [block, { size }] of rowsOf)
+    shares[size] = Math.max(shares[size] ?? 0, (tokensOf.get(block) ?? 0) / longest);
+  const loads = shares.flatMap((share, rows) => ({ rows, share }));
+  return { turns: most(rowsOf), parts: most(blocksOf), loads };
 };
 
 const split = (rowTokens: readonly number[], sequences: number, pageTokens: number, sms: number) => {
@@ -43,7 +51,7 @@ it('counts the turns of blocks and the parts of rows that are not alike', () => 
   fc.assert(
     fc.property(
       fc.array(fc.integer({ min: 1, max: 600 }), { minLength: 1, maxLength: 6 }),
-      fc.integer({ min: 1, max: 5 }),
+      fc.integer({ min: 1, max: 50 }),
       fc.constantFrom(1, 8, 16, 64),
       fc.integer({ min: 1, max: 40 }),
       (rowTokens, sequences, pageTokens, sms) => {
@@ -53,7 +61,12 @@ it('counts the turns of blocks and the parts of rows that are not alike', () => 
         const whole = (Math.ceil(lengths.length / sms) * Math.floor(total / lengths.length)) / TILE;
         const even = whole % 1 === 0 && whole - tiles <= Math.floor(tiles / 16) ? whole : tiles;
         const counted = countedSplit(lengths, pageTokens, even * TILE);
-        expect(split(rowTokens, sequences, pageTokens, sms)).toEqual(counted);
+        const { loads, ...most } = split(rowTokens, sequences, pageTokens, sms);
+        expect(most).toEqual({ turns: counted.turns, parts: counted.parts });
+        // Of the last block's, which others outdo, need nothing be said.
+        expect(counted.loads).toEqual(expect.arrayContaining([...loads]));
+        for (const { rows, share } of counted.loads)
+          expect(loads.some((load) => load.rows >= rows && load.share >= share)).toBe(true);
       },
     ),
     { seed: 42 },
@@ -62,7 +75,11 @@ it('counts the turns of blocks and the parts of rows that are not alike', () => 
 
 it('counts a short row between long ones', () => {
   // 8 rows of 2048 tokens over 128 multiprocessors: 16 blocks a row.
-  expect(split(new Array(8).fill(2048), 1, 64, 128)).toEqual({ turns: 1, parts: 16 });
+  expect(split(new Array(8).fill(2048), 1, 64, 128)).toEqual({
+    turns: 1,
+    parts: 16,
+    loads: [{ rows: 1, share: 1 }],
+  });
   // 256 tokens a block, the eighth of which has the end of a row, a short one and the begin of the next.
   expect(split([1900, 60, 2000], 1, 1, 16).turns).toBe(3);
 });
@@ -73,6 +90,18 @@ it('has one turn where there is one row, and joins many parts in two levels', ()
   const one = attendOf({ batch: 1, context: 4160, heads: 8, kvHeads: 1, headDim: 128, elementBytes: 2 });
   const { turns, parts } = splitOf(one, { bytes: 0, tokens: 4160, isCoded: false }, tiling);
   expect(turns).toBe(1);
-  expect(joiningOf(one, parts, tiling)).toEqual({ levels: 2, rounds: 3 });
-  expect(joiningOf(one, 90, tiling)).toEqual({ levels: 1, rounds: 8 });
+  expect(joiningOf(one, RAW, parts, tiling)).toEqual({ levels: 2, rounds: 3 });
+  expect(joiningOf(one, RAW, 90, tiling)).toEqual({ levels: 1, rounds: 8 });
+});
+
+it('joins listed parts of raw rows in one level where enough blocks share a row', () => {
+  const attendMerge = { parts: 12, blocks: [{ headDim: 128, queryRows: 8, threads: 384, lists: 16 }] };
+  const tiling = { ...tilingOf(132), attendMerge };
+  const rows = (kvHeads: number) =>
+    attendOf({ batch: 1, context: 4160, heads: 8 * kvHeads, kvHeads, headDim: 128, elementBytes: 2 });
+  expect(joiningOf(rows(1), RAW, 130, tiling)).toEqual({ levels: 1, rounds: 11 });
+  expect(joiningOf(rows(1), { isCoded: true }, 130, tiling).levels).toBe(2);
+  expect(joiningOf(rows(9), RAW, 130, tiling).levels).toBe(2);
+  // Heads that fill no block have no lists.
+  expect(joiningOf({ ...rows(1), headDim: 96 }, RAW, 130, tiling).levels).toBe(2);
 });

@@ -29,6 +29,7 @@ export interface Tiling {
       readonly headDim: number;
       readonly queryRows: number;
       readonly threads: number;
+      readonly lists?: number | undefined;
     }[];
   } | null;
 }
@@ -66,10 +67,17 @@ export interface Attended {
 /** Blocks get whole rows where that makes them longer by at most one part in so many: kernels/cuda/attend-split.cuh. */
 export const WHOLE_ROWS = 16;
 
+/** What a block of so many rows reads at most, as a share of what the block that reads most does. */
+interface Load {
+  readonly rows: number;
+  readonly share: number;
+}
+
 /** How rows are cut: rows that a block attends to in turn, and blocks that attend to a row, both at most. */
 interface Split {
   readonly turns: number;
   readonly parts: number;
+  readonly loads: readonly Load[];
 }
 
 const wholePages = (tokens: number, pageTokens: number): number =>
@@ -83,54 +91,86 @@ const stretchOf = (rows: number, total: number, sms: number, tile: number): numb
   return (isWhole ? whole : equal) * tile;
 };
 
-/** Rows of other lengths: laid one behind the other, cut at every stretch, and counted. */
-const unevenSplit = (
+/** Rows that lie one behind the other, in whole pages, and are cut at every stretch; their lengths repeat. */
+const cutRows = (
+  rows: number,
   lengths: readonly number[],
-  sequences: number,
-  pageTokens: number,
-  sms: number,
-  tile: number,
+  places: readonly number[],
+  stretch: number,
 ): Split => {
-  const places = lengths.map((tokens) => wholePages(tokens, pageTokens));
-  const each = places.reduce((sum, place) => sum + place, 0);
-  const stretch = stretchOf(sequences * lengths.length, sequences * each, sms, tile);
-  const turnsOf = new Map<number, number>();
-  let [turns, parts] = [1, 1];
-  let start = 0;
-  for (let row = 0; row < sequences * lengths.length; row++) {
+  // Most tokens of a block, by its rows.
+  const most: number[] = [0];
+  let [parts, start, block, held, tokens] = [1, 0, 0, 0, 0];
+  const close = (): void => {
+    while (most.length <= held) most.push(0);
+    most[held] = Math.max(most[held], tokens);
+  };
+  for (let row = 0; row < rows; row++) {
     const at = row % lengths.length;
-    const [first, last] = [start, start + Math.max(1, lengths[at]) - 1].map((t) => Math.floor(t / stretch));
+    const end = start + Math.max(1, Math.ceil(lengths[at]));
+    const [first, last] = [start, end - 1].map((token) => Math.floor(token / stretch));
     parts = Math.max(parts, last - first + 1);
-    for (const block of first === last ? [first] : [first, last]) {
-      const taken = (turnsOf.get(block) ?? 0) + 1;
-      turnsOf.set(block, taken);
-      turns = Math.max(turns, taken);
+    if (first > block) {
+      close();
+      held = tokens = 0;
     }
+    held++;
+    tokens += Math.min(end, (first + 1) * stretch) - start;
+    if (last > first) {
+      close();
+      if (last - first > 1) {
+        [held, tokens] = [1, stretch];
+        close();
+      }
+      held = 1;
+      tokens = end - last * stretch;
+    }
+    block = last;
     start += places[at];
   }
-  return { turns, parts };
+  close();
+  const longest = Math.max(...most);
+  const loads = most.flatMap((own, count) => (own > 0 ? { rows: count, share: own / longest } : []));
+  return { turns: most.length - 1, parts, loads };
 };
 
-/**
- * How blocks share rows, where each takes an even stretch of all rows' tokens in whole tiles. Turns are 1 where each row is
- * that of whole blocks.
- */
+interface KnownSplit {
+  readonly tokens: number;
+  readonly sms: number;
+  readonly tile: number;
+  readonly split: Split;
+}
+
+/** A fit asks for the same operations again and again. */
+const known = {
+  raw: new WeakMap<AttendOperation, KnownSplit>(),
+  coded: new WeakMap<AttendOperation, KnownSplit>(),
+};
+
+/** How blocks share rows, where each takes an even stretch of all rows' tokens in whole tiles. */
 export const splitOf = (
-  { sequences, kvHeads, pageTokens = PAGE_TOKENS, rowTokens }: AttendOperation,
+  operation: AttendOperation,
   { tokens, isCoded }: Attended,
   { sms, attendTiles }: Tiling,
 ): Split => {
+  const { sequences, kvHeads, pageTokens = PAGE_TOKENS, rowTokens } = operation;
   const rows = sequences * kvHeads;
   const tile = isCoded ? attendTiles?.coded : attendTiles?.raw;
-  if (tile === undefined) return { turns: 1, parts: Math.max(1, Math.ceil(sms / rows)) };
-  if (rowTokens !== undefined) return unevenSplit(rowTokens, sequences, pageTokens, sms, tile);
-  const each = wholePages(tokens, pageTokens);
-  const stretch = stretchOf(rows, rows * each, sms, tile);
-  const off = stretch - commonDivisor(stretch, each);
-  return {
-    turns: Math.min(rows, Math.ceil(off / each) + 1),
-    parts: Math.ceil((off + Math.min(each, Math.ceil(tokens))) / stretch),
-  };
+  if (tile === undefined)
+    return { turns: 1, parts: Math.max(1, Math.ceil(sms / rows)), loads: [{ rows: 1, share: 1 }] };
+  const asked = isCoded ? known.coded : known.raw;
+  const before = asked.get(operation);
+  if (before?.tokens === tokens && before.sms === sms && before.tile === tile) return before.split;
+  const lengths = rowTokens ?? [tokens];
+  const places = lengths.map((length) => wholePages(length, pageTokens));
+  const total = (rows / lengths.length) * places.reduce((sum, place) => sum + place, 0);
+  const stretch = stretchOf(rows, total, sms, tile);
+  // Rows that are alike are cut alike again where one begins with a block.
+  const [place] = places;
+  const unlike = places.length > 1 ? rows : Math.min(rows, stretch / commonDivisor(stretch, place));
+  const split = cutRows(unlike, lengths, places, stretch);
+  asked.set(operation, { tokens, sms, tile, split });
+  return split;
 };
 
 /** Numbers of a part that a thread takes at a time. */
@@ -156,18 +196,21 @@ export const JOINED_GROUPS = 8;
  */
 export const joiningOf = (
   operation: AttendOperation,
+  { isCoded }: Pick<Attended, 'isCoded'>,
   parts: number,
   tiling: Tiling,
 ): { readonly levels: number; readonly rounds: number } => {
   const block = mergeBlock(operation, tiling);
   if (block === undefined || tiling.attendMerge === null) return { levels: 1, rounds: 1 };
-  const { heads, kvHeads, headDim } = operation;
+  const { sequences, heads, kvHeads, headDim } = operation;
   const { parts: ahead } = tiling.attendMerge;
-  const { threads } = block;
+  const { threads, lists = Infinity } = block;
   const items = (Math.min(heads / kvHeads, block.queryRows) * headDim) / THREAD_NUMBERS;
   const teams = Math.max(1, Math.floor(threads / items));
   const roundsOf = (count: number): number => Math.ceil(count / (teams * ahead)) * Math.ceil(items / threads);
-  if (parts * items <= JOINED_TURNS * ahead * threads) return { levels: 1, rounds: roundsOf(parts) };
+  const isListed = !isCoded && headDim === block.headDim && sequences * kvHeads * lists <= tiling.sms;
+  if (isListed || parts * items <= JOINED_TURNS * ahead * threads)
+    return { levels: 1, rounds: roundsOf(parts) };
   const each = Math.ceil(parts / JOINED_GROUPS);
   return { levels: 2, rounds: roundsOf(each) + roundsOf(Math.ceil(parts / each)) };
 };

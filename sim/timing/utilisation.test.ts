@@ -175,7 +175,7 @@ describe('tiles', () => {
     const split = (heads: number, kvHeads: number, context: number) => {
       const one = attendOf({ batch: 1, context, heads, kvHeads, headDim: 128, elementBytes: 2 });
       const { parts } = splitOf(one, { bytes: 0, tokens: context, isCoded: false }, tiling);
-      return { parts, rounds: joiningOf(one, parts, tiling).rounds };
+      return { parts, rounds: joiningOf(one, { isCoded: false }, parts, tiling).rounds };
     };
     // 8 rows over 132 multiprocessors, 3 teams of 128 threads; 4 rows, one team of 224.
     expect(split(32, 8, 2048)).toEqual({ parts: 16, rounds: 1 });
@@ -189,7 +189,7 @@ describe('tiles', () => {
       return splitOf(one, { bytes: 0, tokens: 512, isCoded: false }, machine.tiling);
     };
     // 256 rows over 132 multiprocessors: 64 tiles, not 63; 160 rows would take 64 instead of 39.
-    expect(split(32)).toEqual({ turns: 2, parts: 1 });
+    expect(split(32)).toMatchObject({ turns: 2, parts: 1 });
     expect(split(20).parts).toBe(2);
   });
 
@@ -207,10 +207,11 @@ describe('tiles', () => {
         return soloNs(costOf(attendOf(shape), known));
       };
     };
-    // 4096 tokens are those of whole blocks; of 4160, a block has the end of a row and the beginning of the next.
+    // 4096 tokens are those of whole blocks; of 4160, a block has the end of a row and the beginning of the next, and may
+    // have to join the parts of both.
     const further = on({})(4160) - on({})(4096);
-    expect(further).toBeGreaterThan(3000);
-    expect(further).toBeLessThan(3500);
+    expect(further).toBeGreaterThan(3000 + 2000 + 1000);
+    expect(further).toBeLessThan(3000 + 2000 + 1000 + 500);
     expect(on({ merge })(4096) - on({})(4096)).toBeCloseTo(3 * 1000, 6);
   });
 });

@@ -12,6 +12,9 @@ const source = (name: string): string =>
 const HEADS_OF_TILE = 8;
 const THREADS_OF_WARP = 32;
 
+const numbersOf = (name: string, pattern: RegExp): readonly (readonly number[])[] =>
+  [...source(name).matchAll(pattern)].map((found) => found.slice(1).map(Number));
+
 test('blocks that attend to raw KV', () => {
   const launches = source('attend.cu').matchAll(/launch_attend<RawStore<Number, (\d+), \w+>, (\d+), (\d+)/g);
   const blocks = [...launches].map(([, dim, tiles, warps]) => ({
@@ -19,8 +22,14 @@ test('blocks that attend to raw KV', () => {
     queryRows: HEADS_OF_TILE * Number(tiles),
     threads: THREADS_OF_WARP * Number(warps),
   }));
-  const stated = new Set(ATTEND_MERGE.blocks.map((block) => JSON.stringify(block)));
+  const stated = new Set(ATTEND_MERGE.blocks.map(({ lists: _, ...block }) => JSON.stringify(block)));
   expect(new Set(blocks.map((block) => JSON.stringify(block)))).toEqual(stated);
+});
+
+test('blocks that list the parts of rows', () => {
+  const [[pool]] = numbersOf('attend-split.cuh', /kPoolBlocksOfRow = (\d+);/g);
+  const listing = ATTEND_MERGE.blocks.flatMap(({ headDim, lists }) => (lists === pool ? [[headDim]] : []));
+  expect(numbersOf('attend.cu', /dim == (\d+) && pools\)/g)).toEqual(listing);
 });
 
 test('how much longer whole rows may be', () => {
@@ -37,9 +46,6 @@ test('parts that a thread has in flight, and those that are joined in groups', (
   expect(stated('kMostTurns')).toEqual([JOINED_TURNS]);
   expect(stated('kGroups')).toEqual([JOINED_GROUPS]);
 });
-
-const numbersOf = (name: string, pattern: RegExp): readonly (readonly number[])[] =>
-  [...source(name).matchAll(pattern)].map((found) => found.slice(1).map(Number));
 
 test('pages whose tokens share their scales', () => {
   expect(numbersOf('attend-coded.cu', /page_tokens % (\d+) == 0/g)).toEqual([[UNIFORM_PAGE]]);

@@ -27,7 +27,7 @@ export const ATTEND_MERGE = {
   blocks: [
     { headDim: 64, queryRows: 8, threads: 512 },
     { headDim: 64, queryRows: 16, threads: 384 },
-    { headDim: 128, queryRows: 8, threads: 384 },
+    { headDim: 128, queryRows: 8, threads: 384, lists: 16 },
     { headDim: 128, queryRows: 16, threads: 256 },
     { headDim: 256, queryRows: 8, threads: 256 },
   ],
