@@ -87,6 +87,9 @@ describe('rebuilding', () => {
   it('takes whole tiles in turns of all multiprocessors', () => {
     expect(rebuildTurns(work(8, 128), tiling)).toEqual({ turns: 1, padding: sms / 8 });
     expect(rebuildTurns(work(sms, 129), tiling)?.turns).toBe(2);
+    // Half of a tile's columns, in the time of all.
+    const narrow = { ...work(8, 128), matrixFlops: (work(8, 128).matrixFlops ?? 0) / 2 };
+    expect(rebuildTurns(narrow, tiling)).toEqual({ turns: 1, padding: sms / 4 });
     expect(rebuildTurns({ ...work(8, 128), call: { kernel: 'gate', counts: {} } }, tiling)).toBeUndefined();
     expect(rebuildTurns(work(8, 128), { ...tiling, rebuildTile: null })).toBeUndefined();
   });

@@ -13,7 +13,7 @@ const tilesOf = (
   { call, rows = 1, matrixFlops = 0 }: ScoreOperation,
   { tokens, columns }: NonNullable<Tiling['rebuildTile']>,
 ): { readonly asked: number; readonly whole: number } | undefined => {
-  const { latentDim = 1 } = call?.shape ?? {};
+  const { latentDim = 1, rank = 1 } = call?.shape ?? {};
   const { tokens: count = 1 } = call?.counts ?? {};
   switch (call?.kernel) {
     case 'delta-rebuild': {
@@ -22,7 +22,11 @@ const tilesOf = (
       return { asked, whole: asked };
     }
     case 'low-rank-rebuild':
-      return { asked: (rows * count) / tokens, whole: rows * Math.ceil(count / tokens) };
+      // A head has no more columns than a tile, and with fewer takes as long.
+      return {
+        asked: matrixFlops / (2 * tokens * columns * rank),
+        whole: rows * Math.ceil(count / tokens),
+      };
     default:
       return undefined;
   }
