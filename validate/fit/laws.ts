@@ -218,13 +218,13 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   const hasRows = sites.some(
     (site) => shows(site) && site.operations[0].kind === 'score' && site.operations[0].rows !== undefined,
   );
-  // Tiles take longer than memory on a GPU: what they would reach of its rate, and bytes at all, do not show.
+  // Tiles take longer than memory on a GPU: what they would reach of its rate, bytes at all, and rows do not show.
   const rebuilds = REBUILDING.includes(name);
   const numbers = [
     'startNs',
     ...(rebuilds ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
     'flopsRatio',
-    ...(hasRows ? ['rowNs'] : []),
+    ...(hasRows && !rebuilds ? ['rowNs'] : []),
   ];
   return {
     name: `kernel ${name}`,
