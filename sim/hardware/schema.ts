@@ -47,7 +47,8 @@ const acceleratorSchema = z.strictObject({
    * start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). Where blocks share the tokens of all rows:
    * + merge for joining the parts of a row, which one block does (twice where many are joined in groups first), + mergeRound
    * each time that it waits for parts; + turn a further row that a block attends to after its first, and joining once more,
-   * less the time in which it reads less than others. + form a further stored form, whose kernel follows another's.
+   * less the time in which it reads less than others; + fold for adding up what a block's warps hold at the end of a row, with
+   * 8 query rows of 128 channels and 384 threads. + form a further stored form, whose kernel follows another's.
    */
   decodeAttention: z.strictObject({
     startNs: time,
@@ -56,6 +57,7 @@ const acceleratorSchema = z.strictObject({
     turnNs: time.optional(),
     mergeNs: time.optional(),
     mergeRoundNs: time.optional(),
+    foldNs: time.optional(),
     formNs: time.optional(),
     rateRatio: share,
     errorRatio: error,

@@ -10,7 +10,7 @@ import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
 import { attendSizes, hostAttendWork, rawTokenBytes, streamingSizes } from './sizes.ts';
-import { type Attended, joiningOf, splitOf } from './tiling.ts';
+import { type Attended, joiningOf, mergeBlock, splitOf } from './tiling.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -60,6 +60,9 @@ const touchedBytes = (
   return bytes * (1 + 2 * copies + 2 * expansion);
 };
 
+/** Query rows by channels by threads of the block that `foldNs` is of. */
+const USUAL_BLOCK = 8 * 128 * 384;
+
 /**
  * What blocks take because they share rows: for joining the parts of a row, and for rows that one attends to in turn, of
  * which it may have to join the first as well. One that reads less than others, in `readNs`, has that time for it.
@@ -70,14 +73,16 @@ const sharingNs = (
   attended: Attended,
   readNs: number,
 ): number => {
-  const { turnNs, mergeNs, mergeRoundNs } = machine.decodeAttention;
+  const { turnNs, mergeNs, mergeRoundNs, foldNs } = machine.decodeAttention;
+  const block = mergeBlock(operation, machine.tiling);
+  const held = block === undefined ? 0 : (block.queryRows * block.headDim * block.threads) / USUAL_BLOCK;
   const { parts, loads } = splitOf(operation, attended, machine.tiling);
   const { levels, rounds } = joiningOf(operation, attended, parts, machine.tiling);
   const joinNs = parts > 1 ? levels * mergeNs + rounds * mergeRoundNs : 0;
   const later = loads.map(
     ({ rows, share }) => (rows - 1) * turnNs + (rows > 1 ? joinNs : 0) - (1 - share) * readNs,
   );
-  return Math.max(0, ...later) + joinNs;
+  return Math.max(0, ...later) + joinNs + foldNs * held;
 };
 
 /** What one kernel of an attention takes: it reads the KV of one stored form. */

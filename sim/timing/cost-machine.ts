@@ -62,6 +62,7 @@ export interface Machine extends SharedResources {
       readonly turnNs: number;
       readonly mergeNs: number;
       readonly mergeRoundNs: number;
+      readonly foldNs: number;
       readonly formNs: number;
       readonly bytesPerNs: number;
       readonly expandsKv: boolean;
@@ -187,6 +188,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       turnNs: decodeAttention.turnNs?.value ?? 0,
       mergeNs: decodeAttention.mergeNs?.value ?? 0,
       mergeRoundNs: decodeAttention.mergeRoundNs?.value ?? 0,
+      foldNs: decodeAttention.foldNs?.value ?? 0,
       formNs: decodeAttention.formNs?.value ?? 0,
       bytesPerNs:
         readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),

@@ -44,6 +44,7 @@ const KEPT: readonly string[] = [
   'accelerator.decodeAttention.turnNs',
   'accelerator.decodeAttention.mergeNs',
   'accelerator.decodeAttention.mergeRoundNs',
+  'accelerator.decodeAttention.foldNs',
   'accelerator.decodeAttention.formNs',
   'accelerator.decodeAttention.rateRatio',
   'accelerator.decodeAttention.errorRatio',

@@ -37,6 +37,7 @@ const FIRST = {
   tokenNs: 50,
   mergeNs: 2000,
   mergeRoundNs: 800,
+  foldNs: 500,
   formNs: 500,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,

@@ -137,6 +137,7 @@ const MACHINE_LAWS: readonly Law[] = [
       'turnNs',
       'mergeNs',
       'mergeRoundNs',
+      'foldNs',
       'rateRatio',
     ].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
