@@ -27,7 +27,7 @@ test('blocks that attend to raw KV', () => {
 });
 
 test('blocks that list the parts of rows', () => {
-  const [[pool]] = numbersOf('attend-split.cuh', /kPoolBlocksOfRow = (\d+);/g);
+  const [[pool]] = numbersOf('attend-split.cuh', /kBlocksOfPool = (\d+);/g);
   const listing = ATTEND_MERGE.blocks.flatMap(({ headDim, lists }) => (lists === pool ? [[headDim]] : []));
   expect(numbersOf('attend.cu', /dim == (\d+) && pools\)/g)).toEqual(listing);
 });
