@@ -64,28 +64,15 @@ export interface FittedMachine extends MachineDescription {
   readonly noise: Residuals | null;
 }
 
-/** FNV-1a of a site's name. */
-const hashOf = ({ benchmark, id }: SiteSamples): number => {
-  const text = `${benchmark} ${id}`;
+/** FNV-1a of a site's name: whether it is held out depends on nothing else. */
+const hashOf = (text: string): number => {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0;
   return hash;
 };
 
-/** Sites that are left out: those that their names' hashes say, but no more of a benchmark than its share, so that few sites make a law. */
-export const heldOutOf = (sites: readonly SiteSamples[]): ReadonlySet<SiteSamples> => {
-  const ofBenchmark = new Map<string, SiteSamples[]>();
-  for (const site of sites)
-    ofBenchmark.set(site.benchmark, [...(ofBenchmark.get(site.benchmark) ?? []), site]);
-  return new Set(
-    [...ofBenchmark.values()].flatMap((all) =>
-      all
-        .filter((site) => hashOf(site) % HELD_OUT_EVERY === 0)
-        .sort((a, b) => hashOf(a) - hashOf(b))
-        .slice(0, Math.ceil(all.length / HELD_OUT_EVERY)),
-    ),
-  );
-};
+export const isHeldOut = ({ benchmark, id }: SiteSamples): boolean =>
+  hashOf(`${benchmark} ${id}`) % HELD_OUT_EVERY === 0;
 
 /** A decade of time with many sites counts more than one with few, but not by as much: one bad site must not rule. */
 const weightsOf = (sites: readonly SiteSamples[]): readonly number[] => {
@@ -180,8 +167,6 @@ export const fitMachine = (
   }
   describeTiles(description, machine, constant('measured')(1));
   const predictable = sites.filter(({ operations }) => operations.length > 0);
-  const heldOut = heldOutOf(predictable);
-  const isHeldOut = (site: SiteSamples): boolean => heldOut.has(site);
   const shownLaws = lawsOf(predictable)
     .flatMap((law) => (isProcessor(machine) ? (processorLaw(law) ?? []) : law))
     .filter((law) => predictable.some((site) => law.shows(site) && !isHeldOut(site)));
