@@ -134,6 +134,9 @@ export const UNIFORM_PAGE = 32;
 export const smallPageLaw = (codec: string, pageTokens: number | undefined): string | undefined =>
   pageTokens !== undefined && pageTokens % UNIFORM_PAGE !== 0 ? `attend.${codec}.small` : undefined;
 
+/** Codecs whose kernel cuts rows in its own way and joins them in a launch of its own: kernels/cuda/nuq-attend.cu. */
+const CUT_OTHERWISE = /^nuq/;
+
 /** By the kernel of the form; where the stack was measured without one, as declared work without a kernel of its own. */
 const codedPass = (machine: Machine, operation: AttendOperation, codec: string, share: Share): Pass => {
   const names = [smallPageLaw(codec, operation.pageTokens), `attend.${codec}`, 'score'];
@@ -145,9 +148,10 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
   const attended = { ...share, isCoded: true };
   const sizes = { ...streamingSizes(work), ...attendSizes(operation, attended, machine.tiling) };
   const timeRatio = timeRatioOf(machine.utilisation[name], sizes);
+  const isCut = name !== 'score' && !CUT_OTHERWISE.test(codec);
   // Declared work shares no rows.
   const readNs = bytes / machine.hbm.readBytesPerNs / law.rateRatio;
-  const startNs = law.startNs + (name === 'score' ? 0 : sharingNs(machine, operation, attended, readNs));
+  const startNs = law.startNs + (isCut ? sharingNs(machine, operation, attended, readNs) : 0);
   const { fp32, bf16 } = machine.flopsPerNs;
   return {
     fixedNs: (startNs + rampNsOf(law, bytes)) * timeRatio,

@@ -191,8 +191,15 @@ export const fitMachine = (
         ? fitTable(description, law.table, { shown, from }, constant('fitted', law.name)(1), choices)
         : [];
     if (law.table !== undefined) dropTable(description, law.table.name);
+    const taken = kept.length < law.parameters.length ? (law.scarce ?? {}) : {};
+    for (const [path, of] of Object.entries(taken)) {
+      const value = valueAt(description, of);
+      if (value !== undefined) put(description, path, constant('assumed', `as ${of}`)(value));
+    }
+    const numbers = law.parameters.filter((path) => !Object.hasOwn(taken, path));
     const fittedOn = kept.map((site) => law.instead?.(site, predictable) ?? site);
-    if (law.parameters.length > 0) fitLaw(description, law, fittedOn, constant('fitted', law.name));
+    if (numbers.length > 0)
+      fitLaw(description, { ...law, parameters: numbers }, fittedOn, constant('fitted', law.name));
     const axes = tabulate(kept);
     const pairs = pairsOf(description, left.length > 0 ? left : shown);
     const errors = residualsOf(pairs);

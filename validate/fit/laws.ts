@@ -19,6 +19,8 @@ export interface Law {
   readonly taken?: Readonly<Record<string, number>>;
   /** Where the search begins, of numbers for which it isn't what others of their name begin with. */
   readonly first?: Readonly<Record<string, number>>;
+  /** What numbers are taken for where sites are fewer than they: paths of others, which an earlier law has found. */
+  readonly scarce?: Readonly<Record<string, string>>;
   /** Path of a parameter's upper bound, where physics sets one. */
   readonly atMost?: Readonly<Record<string, string>>;
   /** Where the 95th percentile of the error on sites left out goes. */
@@ -245,6 +247,7 @@ const listsIn = ({ operations: [operation] }: SiteSamples): boolean =>
 
 /** The same for kernels of host threads: `host-kernel/NAME`. */
 const HOST_KERNEL = 'host-kernel/';
+const GENERAL_HOST = 'score';
 
 /** Attention goes by how long a token is, and how far ahead a thread can ask by how many of them a list has. */
 const hostSizesOf = (kernel: string, hasLists: boolean): TableShape['sizes'] => {
@@ -260,6 +263,10 @@ const hostKernelLaw = (benchmark: string, sites: readonly SiteSamples[]): Law =>
   return {
     name: `host kernel ${kernel}`,
     parameters: numbers.map((name) => `${path}.${name}`),
+    // Threads are met alike, whatever they do then.
+    ...(kernel === GENERAL_HOST
+      ? {}
+      : { scarce: { [`${path}.startNs`]: `stack.hostKernels[${GENERAL_HOST}].startNs` } }),
     // A thread meets a list in a few misses.
     first: { [`${path}.rowNs`]: 300 },
     errorPath: `${path}.errorRatio`,
@@ -281,8 +288,10 @@ const FORMS_LAW: Law = {
 /** The laws that a machine's samples show, in the order in which they are fitted. */
 export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
   const benchmarks = [...new Set(sites.map(({ benchmark }) => benchmark))].sort();
+  const general = `${HOST_KERNEL}${GENERAL_HOST}`;
   const hostKernels = benchmarks
     .filter((name) => name.startsWith(HOST_KERNEL))
+    .sort((a, b) => Number(b === general) - Number(a === general))
     .map((name) => hostKernelLaw(name, sites));
   const kernels = [...new Set(sites.flatMap(kernelsOf))].sort().map((name) => {
     const isShare = CODED.test(name) && !isApart(name.replace(CODED, ''));
