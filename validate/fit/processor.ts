@@ -6,7 +6,7 @@
 import { flopsOf } from '../microbench/microbench.ts';
 import { type Constant, type MachineDescription, put } from '../overlay.ts';
 import { measuredNs, type Samples } from '../samples.ts';
-import type { Law } from './laws.ts';
+import type { Law } from './law.ts';
 
 /** GB/s of one copying thread and TFLOP/s of tiles of attention, from which the fits start. */
 const FIRST_COPY = 10;
