@@ -79,4 +79,4 @@ export const catalog = {
   "work": callWork,
 } as const;
 
-export const digest = '41a88804a8b79a9d';
+export const digest = 'a99823edc494b886';

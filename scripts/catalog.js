@@ -152,11 +152,10 @@ const macro = (...parts) =>
 const callNames = (table) =>
   readEntries(table).flatMap((entry, at) => [
     `#define ${macro('KVT', entry.name)} ${at}`,
-    ...['ref', 'int', 'real'].flatMap((kind) =>
-      stringsOf(entry, `${kind}s`).map(
-        (name, position) => `#define ${macro('KVT', entry.name, kind, name)} ${position}`,
-      ),
-    ),
+    ...['ref', 'int', 'real'].flatMap((kind) => {
+      const names = stringsOf(entry, `${kind}s`).map((name) => macro('KVT', entry.name, kind, name));
+      return names.length > 0 ? [`enum { ${names.join(', ')} };`] : [];
+    }),
   ]);
 
 const digestOf = (lines) => createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 16);

@@ -12,11 +12,15 @@
 namespace kvt {
 
 // Arguments of both stand at the same places.
-static_assert(KVT_GATHER_REF_SOURCE == KVT_SCATTER_REF_SOURCE && KVT_GATHER_REF_INDEX == KVT_SCATTER_REF_INDEX &&
-              KVT_GATHER_REF_TARGET == KVT_SCATTER_REF_TARGET && KVT_GATHER_REF_STAGING == KVT_SCATTER_REF_STAGING &&
-              KVT_GATHER_INT_SOURCE_STRIDE == KVT_SCATTER_INT_SOURCE_STRIDE &&
-              KVT_GATHER_INT_TARGET_STRIDE == KVT_SCATTER_INT_TARGET_STRIDE &&
-              KVT_GATHER_INT_MODE == KVT_SCATTER_INT_MODE && KVT_GATHER_INT_UNITS == KVT_SCATTER_INT_UNITS);
+constexpr bool same_place(int of_gather, int of_scatter) { return of_gather == of_scatter; }
+static_assert(same_place(KVT_GATHER_REF_SOURCE, KVT_SCATTER_REF_SOURCE) &&
+              same_place(KVT_GATHER_REF_INDEX, KVT_SCATTER_REF_INDEX) &&
+              same_place(KVT_GATHER_REF_TARGET, KVT_SCATTER_REF_TARGET) &&
+              same_place(KVT_GATHER_REF_STAGING, KVT_SCATTER_REF_STAGING) &&
+              same_place(KVT_GATHER_INT_SOURCE_STRIDE, KVT_SCATTER_INT_SOURCE_STRIDE) &&
+              same_place(KVT_GATHER_INT_TARGET_STRIDE, KVT_SCATTER_INT_TARGET_STRIDE) &&
+              same_place(KVT_GATHER_INT_MODE, KVT_SCATTER_INT_MODE) &&
+              same_place(KVT_GATHER_INT_UNITS, KVT_SCATTER_INT_UNITS));
 
 inline bool on_host(int32_t tier) { return tier == KVT_DRAM || tier == KVT_PAGEABLE; }
 
