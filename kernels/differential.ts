@@ -6,7 +6,7 @@ import type { Backend } from './backend.ts';
 import { type Call, type KernelCase, type KernelSpec, type OutputCheck, type Ref, STREAMS } from './calls.ts';
 import { specOf } from './check-call.ts';
 import { f32View, ofBf16, ofF16, u16View, u32View } from './floats.ts';
-import { createRandom } from './random.ts';
+import { createRandom, oddOnly } from './random.ts';
 import { openReference } from './reference.ts';
 
 export interface Difference {
@@ -92,7 +92,10 @@ const judge = (spec: KernelSpec, one: KernelCase, check: OutputCheck, got: Uint8
   return { ...common, error, failure };
 };
 
-/** Runs `cases` random cases of a kernel on a backend and on the reference. Throws KernelError when a run fails. */
+/**
+ * Runs `cases` random cases of a kernel on a backend and on the reference, each third of odd sizes. Throws
+ * KernelError when a run fails.
+ */
 export const compareKernel = async (
   backend: Backend,
   kernel: string,
@@ -101,10 +104,11 @@ export const compareKernel = async (
 ): Promise<readonly Difference[]> => {
   const spec = specOf(kernel);
   const random = createRandom(seed);
+  const odd = oddOnly(random);
   const reference = openReference();
   const differences: Difference[] = [];
   for (let i = 0; i < cases; i++) {
-    const one = spec.randomCase(random);
+    const one = spec.randomCase(i % 3 === 1 ? odd : random);
     const want = await runCase(reference, spec, one);
     const got = await runCase(backend, spec, one);
     one.outputs.forEach((check, at) => {

@@ -1,5 +1,5 @@
 /** Random pools of pages for the cases of kernel calls: the same pages raw and coded, in shuffled order. */
-import { distinct, oneOf } from './calls/random-rows.ts';
+import { distinct } from './calls/random-rows.ts';
 import type { KernelCase } from './calls.ts';
 import { decodePage, encodePage, FORMATS, type Format, formatOf, pageStrideOf } from './formats.ts';
 import type { Random } from './random.ts';
@@ -27,11 +27,11 @@ export const drawPages = (random: Random) => {
   const codes = (Object.keys(FORMATS) as (keyof typeof FORMATS)[]).filter(
     (name) => FORMATS[name].element === 'code',
   );
-  const name = oneOf(random, codes);
+  const name = random.among(codes);
   const format: Format = FORMATS[name];
   const rawFormat = random.integer(0, 1);
-  const headDim = oneOf(random, [64, 128]);
-  const pageTokens = oneOf(random, [1, 5, 16, 32, 64]);
+  const headDim = random.among([64, 128]);
+  const pageTokens = random.among([1, 5, 16, 32, 64]);
   const pages = random.integer(1, 4);
   const raw = drawPool(random, formatOf(rawFormat), headDim, pageTokens, pages);
   const rawStride = raw.length / pages;

@@ -1,7 +1,7 @@
 /** The 32-bit arithmetic of SplitMix64 against its definition in 64-bit integers, and its published first values. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { createRandom } from './random.ts';
+import { createRandom, oddOnly } from './random.ts';
 
 const MASK = (1n << 64n) - 1n;
 
@@ -29,4 +29,14 @@ it('starts as published for seed 0', () => {
   // 0xe220a8397b1dcdaf, 0x6e789e6aa1b965f4: https://prng.di.unimi.it/splitmix64.c
   const random = createRandom(0);
   expect([random.uint32(), random.uint32()]).toEqual([0xe220a839, 0x6e789e6a]);
+});
+
+it('draws odd numbers wherever there are some', () => {
+  const random = oddOnly(createRandom(1));
+  for (let i = 0; i < 100; i++) {
+    const drawn = [random.integer(1, 4), random.integer(0, 3), random.among([16, 25, 64, 7])];
+    expect(drawn.map((each) => each % 2)).toEqual([1, 1, 1]);
+    expect(Math.max(drawn[0], drawn[1])).toBeLessThan(4);
+    expect([random.integer(2, 2), random.among([64])]).toEqual([2, 64]);
+  }
 });

@@ -6,6 +6,8 @@ export interface Random {
   uniform(): number;
   /** Uniform integer in [from, to]. */
   integer(from: number, to: number): number;
+  /** One of these. */
+  among<T>(choices: readonly T[]): T;
   /** Standard normal (Box-Muller). */
   normal(): number;
 }
@@ -43,10 +45,28 @@ const splitMix = (seed: number): (() => number) => {
 export const createRandom = (seed: number): Random => {
   const uint32 = splitMix(seed);
   const uniform = (): number => uint32() / 2 ** 32;
+  const integer: Random['integer'] = (from, to) => from + Math.floor(uniform() * (to - from + 1));
   return {
     uint32,
     uniform,
-    integer: (from, to) => from + Math.floor(uniform() * (to - from + 1)),
+    integer,
+    among: (choices) => choices[integer(0, choices.length - 1)],
     normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
   };
 };
+
+const isOdd = (value: unknown): boolean => typeof value === 'number' && value % 2 === 1;
+
+/** `random` with odd integers wherever there are some: sizes that all at once end within a word, a tile and a page. */
+export const oddOnly = (random: Random): Random => ({
+  ...random,
+  integer(from, to) {
+    const drawn = random.integer(from, to);
+    if (isOdd(drawn) || from === to) return drawn;
+    return drawn < to ? drawn + 1 : drawn - 1;
+  },
+  among(choices) {
+    const odd = choices.filter(isOdd);
+    return random.among(odd.length > 0 ? odd : choices);
+  },
+});

@@ -33,8 +33,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 70);
-    const headDim = [64, 80, 128][random.integer(0, 2)];
-    const pageTokens = [1, 5, 16, 64][random.integer(0, 3)];
+    const headDim = random.among([64, 80, 128]);
+    const pageTokens = random.among([1, 5, 16, 64]);
     const pages = Math.ceil(rows / pageTokens) + random.integer(0, 2);
     const pageStride = 4 * pageTokens * headDim;
     const slots = distinct(random, pages * pageTokens, pages * pageTokens);

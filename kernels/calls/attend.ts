@@ -18,7 +18,7 @@ import { decodePage, FORMATS, formatOf, layoutOf, pageStrideOf } from '../format
 import type { Random } from '../random.ts';
 import { drawPool } from '../random-pages.ts';
 import { call as append } from './append.ts';
-import { distinct, oneOf } from './random-rows.ts';
+import { distinct } from './random-rows.ts';
 
 const outBytes = (heads: number, headDim: number, parts: number, outType: number): number =>
   parts > 0 ? 4 * heads * parts * (headDim + 2) : heads * headDim * (outType === 0 ? 4 : 2);
@@ -102,13 +102,13 @@ const drawSlots = (
 const bytesOf = (words: Uint32Array): Uint8Array => new Uint8Array(words.buffer);
 
 const drawCase = (random: Random): KernelCase => {
-  const name = oneOf(random, Object.keys(FORMATS) as (keyof typeof FORMATS)[]);
+  const name = random.among(Object.keys(FORMATS) as (keyof typeof FORMATS)[]);
   const { id: format, element } = FORMATS[name];
   const shape: Shape = {
     rows: random.integer(1, 4),
-    group: oneOf(random, [1, 2, 3, 4, 7, 8, 12, 16]),
-    headDim: oneOf(random, element === 'code' ? [64, 128] : [64, 80, 96, 128, 256]),
-    pageTokens: oneOf(random, [1, 8, 16, 32, 64, 5]),
+    group: random.among([1, 2, 3, 4, 7, 8, 12, 16]),
+    headDim: random.among(element === 'code' ? [64, 128] : [64, 80, 96, 128, 256]),
+    pageTokens: random.among([1, 8, 16, 32, 64, 5]),
   };
   const { rows, group, headDim, pageTokens } = shape;
   const drawn = drawRows(random, shape);
@@ -161,7 +161,7 @@ const drawCase = (random: Random): KernelCase => {
       outType,
       parts,
       part: parts > 0 ? random.integer(0, parts - 1) : 0,
-      units: oneOf(random, [0, 0, 1, 3]),
+      units: random.among([0, 0, 1, 3]),
     },
     reals: { scale: 0 },
     // Weights and values pass through 16-bit numbers on their way to the matrix units.

@@ -39,9 +39,9 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = [1, 4, 8, random.integer(1, 17)][random.integer(0, 3)];
+    const group = random.among([1, 4, 8, random.integer(1, 17)]);
     const pages = random.integer(1, 200);
-    const headDim = [64, 80, 128, 256][random.integer(0, 3)];
+    const headDim = random.among([64, 80, 128, 256]);
     const boundStride = pages + random.integer(0, 2);
     const scoreStride = pages + random.integer(0, 2);
     const reduce = random.integer(0, 3);

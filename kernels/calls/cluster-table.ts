@@ -60,7 +60,7 @@ const drawTables = (random: Random, rows: number, clusters: number, pageTokens: 
   const rest: number[] = [];
   const most = Math.max(1, random.integer(0, 1) * 10 * clusters);
   for (let at = 0; at < descriptors.length; at += DESCRIPTOR_WORDS) {
-    const pages = random.integer(0, [3, 11, 20][random.integer(0, 2)]);
+    const pages = random.integer(0, random.among([3, 11, 20]));
     const room = Math.max(0, pages - INLINE_PAGES);
     const first = rest.length + room <= most ? rest.length : 0;
     const count = first + room <= most ? pages : INLINE_PAGES;
@@ -106,10 +106,10 @@ export const call = {
   randomCase(random) {
     const rows = random.integer(1, 5);
     const clusters = random.integer(1, 90);
-    const count = random.integer(1, [8, 600][random.integer(0, 1)]);
+    const count = random.integer(1, random.among([8, 600]));
     const pageTokens = random.integer(1, 9);
     const idStride = count + random.integer(0, 2);
-    const entryStride = [2, 5, 14][random.integer(0, 2)] * count;
+    const entryStride = random.among([2, 5, 14]) * count;
     const { descriptors, more } = drawTables(random, rows, clusters, pageTokens);
     const ids = Array.from({ length: rows * idStride }, () => [random.integer(0, clusters - 1), 0]).flat();
     return {

@@ -4,7 +4,7 @@
  * of a DMA engine, one batched call (cudaMemcpyBatchAsync, CUDA 12.8), cudaMemcpy2DAsync, or loads and stores.
  */
 import { COPY_MODES, type KernelSpec, rowsExtent } from '../calls.ts';
-import { oneOf, randomBytes } from './random-rows.ts';
+import { randomBytes } from './random-rows.ts';
 
 export const call = {
   name: 'copy',
@@ -23,19 +23,19 @@ export const call = {
   },
   randomCase(random) {
     const count = random.integer(1, 33);
-    const bytes = oneOf(random, [1, 6, 64, 250, 4096, 10_000]);
-    const sourceStride = bytes + oneOf(random, [0, 0, 2, 64]);
-    const targetStride = bytes + oneOf(random, [0, 0, 16]);
+    const bytes = random.among([1, 6, 64, 250, 4096, 10_000]);
+    const sourceStride = bytes + random.among([0, 0, 2, 64]);
+    const targetStride = bytes + random.among([0, 0, 16]);
     const mode = random.integer(0, COPY_MODES.length - 1);
     const size = rowsExtent(count, bytes, targetStride);
     return {
       label: `copy ${count} x ${bytes} bytes, strides ${sourceStride} ${targetStride}, mode ${COPY_MODES[mode]}`,
       buffers: {
         source: {
-          tier: oneOf(random, ['hbm', 'dram']),
+          tier: random.among(['hbm', 'dram']),
           data: randomBytes(random, rowsExtent(count, bytes, sourceStride)),
         },
-        target: { tier: oneOf(random, ['hbm', 'dram']), data: size },
+        target: { tier: random.among(['hbm', 'dram']), data: size },
       },
       ints: { count, bytes, sourceStride, targetStride, mode },
       outputs: [{ ref: 'target', bytes: size, type: 'u8', tolerance: 0 }],

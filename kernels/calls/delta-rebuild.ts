@@ -51,7 +51,7 @@ export const call = {
     const width = 32 * random.integer(1, 8);
     const latentDim = 32 * random.integer(1, 4);
     const neighbours = random.integer(1, 4);
-    const bits = [4, 16][random.integer(0, 1)];
+    const bits = random.among([4, 16]);
     const references = random.integer(1, 9);
     const near = Uint32Array.from({ length: stored * neighbours }, () =>
       random.integer(0, 5) === 0 ? NONE : random.integer(0, references - 1),

@@ -54,10 +54,10 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = [1, 4, 8, random.integer(1, 17)][random.integer(0, 3)];
+    const group = random.among([1, 4, 8, random.integer(1, 17)]);
     const count = random.integer(1, 200);
-    const headDim = [16, 64, 80, 128, 256, 25, 38, random.integer(1, 140)][random.integer(0, 7)];
-    const pieceVectors = [count, 16, 1][random.integer(0, 2)];
+    const headDim = random.among([16, 64, 80, 128, 256, 25, 38, random.integer(1, 140)]);
+    const pieceVectors = random.among([count, 16, 1]);
     const pieceStride = Math.ceil(count / pieceVectors);
     const pieceBytes = 16 * Math.ceil((pieceVectors * headDim * random.integer(1, 2)) / 8);
     const scoreStride = count + random.integer(0, 2);

@@ -9,7 +9,6 @@ import type { KernelSpec } from '../calls.ts';
 import { u32View } from '../floats.ts';
 import { copyTokens, decodePage, encodePage, formatOf, layoutOf } from '../formats.ts';
 import { drawPages } from '../random-pages.ts';
-import { oneOf } from './random-rows.ts';
 
 export const call = {
   name: 'encode',
@@ -64,7 +63,7 @@ export const call = {
     const { ints, lists, raw, codedBytes } = drawn;
     const { groupTokens } = formatOf(ints.format).keys;
     const group = groupTokens === Infinity ? ints.pageTokens : groupTokens;
-    const from = oneOf(random, [0, 0, group * random.integer(0, Math.ceil(ints.pageTokens / group) - 1)]);
+    const from = random.among([0, 0, group * random.integer(0, Math.ceil(ints.pageTokens / group) - 1)]);
     return {
       label: `encode ${drawn.label}`,
       buffers: {
@@ -80,9 +79,9 @@ export const call = {
         format: ints.format,
         sourceStride: ints.rawStride,
         targetStride: ints.codedStride,
-        halves: oneOf(random, [0, 0, 1, 2]),
+        halves: random.among([0, 0, 1, 2]),
         from,
-        to: oneOf(random, [0, random.integer(from + 1, ints.pageTokens)]),
+        to: random.among([0, random.integer(from + 1, ints.pageTokens)]),
       },
       // A code on the boundary of two, or a scale of two halves, may fall either way.
       outputs: [{ ref: 'target', bytes: codedBytes, type: 'u8', tolerance: Math.max(2e-3, 2 / codedBytes) }],

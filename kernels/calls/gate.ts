@@ -63,10 +63,10 @@ export const call = {
     }
   },
   randomCase(random) {
-    const tokens = [1, 3, random.integer(1, 40)][random.integer(0, 2)];
+    const tokens = random.among([1, 3, random.integer(1, 40)]);
     const kvHeads = random.integer(1, 3);
-    const headDim = [16, 64, 128][random.integer(0, 2)];
-    const hidden = [headDim, 48][random.integer(0, 1)];
+    const headDim = random.among([16, 64, 128]);
+    const hidden = random.among([headDim, 48]);
     const scaled = (count: number, scale: number): Uint8Array =>
       toBf16(Float64Array.from({ length: count }, () => scale * random.normal()));
     const bytes = 4 * tokens * kvHeads;

@@ -5,7 +5,6 @@
  */
 import type { KernelSpec } from '../calls.ts';
 import { bf16Of, f32View, ofBf16, toBf16, u16View } from '../floats.ts';
-import { oneOf } from './random-rows.ts';
 
 export const call = {
   name: 'gemm',
@@ -30,9 +29,9 @@ export const call = {
       }
   },
   randomCase(random) {
-    const m = oneOf(random, [1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 100]);
-    const n = oneOf(random, [1, 16, 40, 129, 200]);
-    const k = oneOf(random, [8, 64, 136, 256, 520]);
+    const m = random.among([1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 100]);
+    const n = random.among([1, 16, 40, 129, 200]);
+    const k = random.among([8, 64, 136, 256, 520]);
     const outType = random.integer(0, 1);
     const numbers = (count: number) => toBf16(Float64Array.from({ length: count }, () => random.normal()));
     const outBytes = m * n * (outType === 0 ? 4 : 2);

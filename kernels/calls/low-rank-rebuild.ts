@@ -51,7 +51,7 @@ export const call = {
     const rows = kvHeads * random.integer(1, 2);
     const count = random.integer(1, 150);
     const tokens = random.integer(1, 60);
-    const headDim = [64, 128][random.integer(0, 1)];
+    const headDim = random.among([64, 128]);
     const rank = 32 * random.integer(1, 5);
     const chosen = Uint32Array.from({ length: rows * count }, () => random.integer(0, tokens - 1));
     const turns = Float64Array.from({ length: tokens * headDim });

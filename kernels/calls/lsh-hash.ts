@@ -55,11 +55,11 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const count = [random.integer(1, 8), random.integer(9, 80)][random.integer(0, 1)];
-    const headDim = [16, 64, 80, 128][random.integer(0, 3)];
+    const count = random.among([random.integer(1, 8), random.integer(9, 80)]);
+    const headDim = random.among([16, 64, 80, 128]);
     const tables = random.integer(1, 20);
-    const hashes = [random.integer(1, 16), 10][random.integer(0, 1)];
-    const pieceVectors = [count, 16][random.integer(0, 1)];
+    const hashes = random.among([random.integer(1, 16), 10]);
+    const pieceVectors = random.among([count, 16]);
     const pieceStride = Math.ceil(count / pieceVectors);
     const pieceBytes = pieceVectors * 2 * headDim * random.integer(1, 2);
     const codeStride = count + random.integer(0, 3);

@@ -45,7 +45,7 @@ export const call = {
   randomCase(random) {
     const rows = random.integer(1, 3);
     const group = random.integer(1, 5);
-    const count = [random.integer(1, 40), random.integer(41, 3000)][random.integer(0, 1)];
+    const count = random.among([random.integer(1, 40), random.integer(41, 3000)]);
     const tables = random.integer(1, 12);
     const hashes = random.integer(1, 8);
     const codeStride = group + random.integer(0, 2);

@@ -39,7 +39,7 @@ export const call = {
   randomCase(random) {
     const rows = random.integer(1, 40);
     const parts = random.integer(1, random.integer(0, 3) === 0 ? 70 : 9);
-    const headDim = [64, 80, 96, 128, 256][random.integer(0, 4)];
+    const headDim = random.among([64, 80, 96, 128, 256]);
     const partials = new Float32Array(rows * parts * (headDim + 2));
     for (let i = 0; i < partials.length; i++) partials[i] = random.normal();
     for (let part = 0; part < rows * parts; part++) {

@@ -28,9 +28,9 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 9);
-    const count = [random.integer(1, 300), random.integer(301, 20_000)][random.integer(0, 1)];
+    const count = random.among([random.integer(1, 300), random.integer(301, 20_000)]);
     const scoreStride = count + random.integer(0, 3);
-    const alpha = [0, 0.5, 4, 5][random.integer(0, 3)];
+    const alpha = random.among([0, 0.5, 4, 5]);
     return {
       label: `near-count rows ${rows} count ${count} alpha ${alpha}`,
       buffers: {

@@ -19,7 +19,7 @@ import {
   nuqPlace,
 } from '../nuq.ts';
 import type { Random } from '../random.ts';
-import { distinct, oneOf } from './random-rows.ts';
+import { distinct } from './random-rows.ts';
 
 /** Turns pairs of a key to its position. */
 const turn = (key: Float64Array, position: number, theta: number): void => {
@@ -120,9 +120,9 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const group = oneOf(random, [1, 2, 4, 7, 8, 12]);
+    const group = random.among([1, 2, 4, 7, 8, 12]);
     const shape = {
-      headDim: oneOf(random, [64, 128, 256]),
+      headDim: random.among([64, 128, 256]),
       bits: random.integer(2, 4),
       outliers: random.integer(0, 150),
     };
@@ -165,7 +165,7 @@ export const call = {
         parts,
         part: parts > 0 ? random.integer(0, parts - 1) : 0,
       },
-      reals: { theta: oneOf(random, [0, 10_000, 500_000]) },
+      reals: { theta: random.among([0, 10_000, 500_000]) },
       outputs: [{ ref: 'out', bytes, type: parts > 0 || outType === 0 ? 'f32' : 'bf16', tolerance: 1e-2 }],
     };
   },

@@ -21,7 +21,6 @@ import {
   putKeyCode,
   putValueCode,
 } from '../nuq.ts';
-import { oneOf } from './random-rows.ts';
 
 /** Channels with the largest measure, at most `count`; of equals the first. */
 const furthest = (measures: readonly number[], count: number): readonly number[] => {
@@ -133,9 +132,9 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const count = oneOf(random, [1, 1, random.integer(1, 130)]);
+    const count = random.among([1, 1, random.integer(1, 130)]);
     const shape = {
-      headDim: oneOf(random, [64, 128, 256]),
+      headDim: random.among([64, 128, 256]),
       bits: random.integer(2, 4),
       outliers: random.integer(0, 150),
     };

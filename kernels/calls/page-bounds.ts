@@ -45,8 +45,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 5);
-    const pageTokens = [1, 16, 32, random.integer(2, 70)][random.integer(0, 3)];
-    const headDim = [64, 80, 128, 256][random.integer(0, 3)];
+    const pageTokens = random.among([1, 16, 32, random.integer(2, 70)]);
+    const headDim = random.among([64, 80, 128, 256]);
     const pageStride = random.integer(1, 9);
     const to = random.integer(1, pageStride * pageTokens);
     const from = random.integer(0, 1) * random.integer(0, to - 1);

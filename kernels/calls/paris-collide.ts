@@ -30,7 +30,7 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const subspaces = [8, 16, 32, 64, 128][random.integer(0, 4)];
+    const subspaces = random.among([8, 16, 32, 64, 128]);
     const tokens = random.integer(1, 700);
     const tokenStride = tokens + random.integer(0, 2);
     const scoreStride = tokens + random.integer(0, 3);

@@ -83,12 +83,12 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const headDim = [64, 80, 128, 256][random.integer(0, 3)];
+    const headDim = random.among([64, 80, 128, 256]);
     const dim = paddedDim(headDim);
     const to = random.integer(1, 60);
     const from = random.integer(0, to - 1);
     const tokenStride = to + random.integer(0, 3);
-    const pieceVectors = [to, 16][random.integer(0, 1)];
+    const pieceVectors = random.among([to, 16]);
     const pieceStride = Math.ceil(to / pieceVectors);
     const pieceBytes = pieceVectors * 2 * headDim * random.integer(1, 2);
     const tokens = rows * tokenStride;

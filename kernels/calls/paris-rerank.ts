@@ -60,8 +60,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const group = [1, 4, 7][random.integer(0, 2)];
-    const headDim = [64, 80, 128, 256][random.integer(0, 3)];
+    const group = random.among([1, 4, 7]);
+    const headDim = random.among([64, 80, 128, 256]);
     const dim = paddedDim(headDim);
     const tokenStride = random.integer(10, 90);
     const count = random.integer(1, tokenStride);

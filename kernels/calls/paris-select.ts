@@ -26,11 +26,11 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 5);
-    const of = [random.integer(1, 100), random.integer(101, 30_000)][random.integer(0, 1)];
+    const of = random.among([random.integer(1, 100), random.integer(101, 30_000)]);
     const k = random.integer(1, of);
     const scoreStride = of + random.integer(0, 3);
     const idStride = k + random.integer(0, 2);
-    const most = [0, 30, 2046][random.integer(0, 2)];
+    const most = random.among([0, 30, 2046]);
     const collisions = Uint16Array.from({ length: rows * scoreStride }, () => random.integer(0, most));
     return {
       label: `paris-select rows ${rows} of ${of} k ${k}`,

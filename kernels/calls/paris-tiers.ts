@@ -40,8 +40,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = [1, 4, 7][random.integer(0, 2)];
-    const headDim = [64, 80, 128, 256][random.integer(0, 3)];
+    const group = random.among([1, 4, 7]);
+    const headDim = random.among([64, 80, 128, 256]);
     const patterns = (rows * PATTERNS * paddedDim(headDim)) / 8;
     const counts = Uint32Array.from({ length: patterns }, () => random.integer(0, 9));
     return {

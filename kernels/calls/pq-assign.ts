@@ -56,13 +56,13 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const headDim = [64, 80, 128][random.integer(0, 2)];
-    const subspaces = [1, 2, 4, 16][random.integer(0, 3)];
-    const centroids = [16, 64, 256, random.integer(1, 60)][random.integer(0, 3)];
+    const headDim = random.among([64, 80, 128]);
+    const subspaces = random.among([1, 2, 4, 16]);
+    const centroids = random.among([16, 64, 256, random.integer(1, 60)]);
     const to = random.integer(1, 50);
     const from = random.integer(0, to - 1);
     const tokenStride = to + random.integer(0, 3);
-    const pieceVectors = [to, 16][random.integer(0, 1)];
+    const pieceVectors = random.among([to, 16]);
     const pieceStride = Math.ceil(to / pieceVectors);
     const pieceBytes = pieceVectors * 2 * headDim * random.integer(1, 2);
     const bytes = rows * tokenStride * subspaces;

@@ -75,11 +75,11 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const group = [1, 4, random.integer(1, 17)][random.integer(0, 2)];
-    const headDim = [64, 80, 128][random.integer(0, 2)];
-    const subspaces = [1, 2, 4, 16][random.integer(0, 3)];
-    const centroids = [16, 64, 256, random.integer(1, 60)][random.integer(0, 3)];
-    const count = [random.integer(1, 150), random.integer(151, 5000)][random.integer(0, 1)];
+    const group = random.among([1, 4, random.integer(1, 17)]);
+    const headDim = random.among([64, 80, 128]);
+    const subspaces = random.among([1, 2, 4, 16]);
+    const centroids = random.among([16, 64, 256, random.integer(1, 60)]);
+    const count = random.among([random.integer(1, 150), random.integer(151, 5000)]);
     const codeStride = count + random.integer(0, 9);
     const scoreStride = count + random.integer(0, 3);
     const codes = new Uint32Array(2 * rows * group * subspaces * codeStride);

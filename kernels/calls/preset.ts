@@ -12,7 +12,7 @@ export const call = {
     f32View(bytes('out')).fill(value, 0, count);
   },
   randomCase(random) {
-    const count = [random.integer(1, 40), random.integer(41, 100_000)][random.integer(0, 1)];
+    const count = random.among([random.integer(1, 40), random.integer(41, 100_000)]);
     return {
       label: `preset count ${count}`,
       buffers: { out: { tier: 'hbm', data: 4 * count + 8 } },

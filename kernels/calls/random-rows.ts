@@ -2,9 +2,6 @@
 import { type KernelCase, ROW_MODES, rowsExtent, type Tier } from '../calls.ts';
 import type { Random } from '../random.ts';
 
-export const oneOf = <T>(random: Random, choices: readonly T[]): T =>
-  choices[random.integer(0, choices.length - 1)];
-
 export const randomBytes = (random: Random, count: number): Uint8Array =>
   Uint8Array.from({ length: count }, () => random.uint32() & 255);
 
@@ -22,12 +19,12 @@ export const distinct = (random: Random, count: number, of: number): Uint32Array
 export const randomRows = (random: Random, name: 'gather' | 'scatter'): KernelCase => {
   const rows = random.integer(1, 70);
   const pool = rows + random.integer(0, 40);
-  const rowBytes = oneOf(random, [2, 12, 16, 64, 72, 128, 1024, 4096]);
-  const poolStride = rowBytes + oneOf(random, [0, 0, 16]);
-  const rowStride = rowBytes + oneOf(random, [0, 0, 4]);
+  const rowBytes = random.among([2, 12, 16, 64, 72, 128, 1024, 4096]);
+  const poolStride = rowBytes + random.among([0, 0, 16]);
+  const rowStride = rowBytes + random.among([0, 0, 4]);
   const mode = random.integer(0, ROW_MODES.length - 1);
   const staged = ROW_MODES[mode] === 'staged';
-  const poolTier: Tier = ROW_MODES[mode] === 'kernel' ? oneOf(random, ['hbm', 'dram']) : 'dram';
+  const poolTier: Tier = ROW_MODES[mode] === 'kernel' ? random.among(['hbm', 'dram']) : 'dram';
   const sizes = {
     pool: rowsExtent(pool, rowBytes, poolStride),
     rows: rowsExtent(rows, rowBytes, rowStride),
@@ -41,7 +38,7 @@ export const randomRows = (random: Random, name: 'gather' | 'scatter'): KernelCa
     buffers: {
       source: { tier: tiers[from], data: randomBytes(random, sizes[from]) },
       index: {
-        tier: ROW_MODES[mode] === 'kernel' ? oneOf(random, ['hbm', 'dram']) : 'dram',
+        tier: ROW_MODES[mode] === 'kernel' ? random.among(['hbm', 'dram']) : 'dram',
         data: new Uint8Array(index.buffer),
       },
       target: { tier: tiers[to], data: sizes[to] },
@@ -53,7 +50,7 @@ export const randomRows = (random: Random, name: 'gather' | 'scatter'): KernelCa
       sourceStride: gather ? poolStride : rowStride,
       targetStride: gather ? rowStride : poolStride,
       mode,
-      units: oneOf(random, [0, 2]),
+      units: random.among([0, 2]),
     },
     outputs: [{ ref: 'target', bytes: sizes[to], type: 'u8', tolerance: 0 }],
   };

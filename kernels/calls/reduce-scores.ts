@@ -29,8 +29,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = [1, 8, 32, random.integer(1, 70)][random.integer(0, 3)];
-    const count = [random.integer(1, 300), random.integer(301, 5000)][random.integer(0, 1)];
+    const group = random.among([1, 8, 32, random.integer(1, 70)]);
+    const count = random.among([random.integer(1, 300), random.integer(301, 5000)]);
     const scoreStride = count + random.integer(0, 3);
     const outStride = count + random.integer(0, 3);
     const reduce = random.integer(1, 3);

@@ -40,8 +40,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 30);
-    const pageTokens = [1, 16][random.integer(0, 1)];
-    const headDim = [64, 128][random.integer(0, 1)];
+    const pageTokens = random.among([1, 16]);
+    const headDim = random.among([64, 128]);
     const window = pageTokens * random.integer(1, 3);
     const tableStride = random.integer(1, 4);
     const pageBytes = pageTokens * 4 * headDim;

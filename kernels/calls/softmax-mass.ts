@@ -33,8 +33,8 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = [1, 4, random.integer(1, 17)][random.integer(0, 2)];
-    const count = [random.integer(1, 300), random.integer(301, 9000)][random.integer(0, 1)];
+    const group = random.among([1, 4, random.integer(1, 17)]);
+    const count = random.among([random.integer(1, 300), random.integer(301, 9000)]);
     const scoreStride = count + random.integer(0, 3);
     const massStride = count + random.integer(0, 3);
     const reduce = random.integer(1, 3);
