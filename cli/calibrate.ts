@@ -61,6 +61,7 @@ const flags = z.object({
     .describe("bytes of the GPU's memory, and of the host's, that may be used"),
   samples: outputFile.optional().describe('file to keep the raw samples in (.json.gz)'),
   from: z.string().optional().describe('fit recorded samples instead of measuring'),
+  fit: z.boolean().default(true).describe('measure only, and fit the samples later'),
   intervals: z.int().min(0).max(1000).default(20).describe('resampled fits for the 95 % intervals'),
   transfer: z
     .string()
@@ -197,7 +198,22 @@ export const verb = {
       throw new UsageError(
         `--from ${given.from}: no such file; \`kvtier calibrate --samples FILE\` writes one`,
       );
+    if (!given.fit && (given.samples === undefined || given.from !== undefined))
+      throw new UsageError('--no-fit: expected --samples, to measure into, and no --from');
     const samples = given.from === undefined ? await measure(given, context) : readSamples(given.from);
+    if (!given.fit) {
+      const { machine, sites } = samples;
+      const experiment = { backend: machine.backend, restarts: given.restarts };
+      context.printJson({
+        format: CALIBRATION_FORMAT,
+        kind: 'samples',
+        experiment,
+        seed: given.seed,
+        sites: sites.length,
+      });
+      context.print(`${sites.length} sites of ${machine.name} in ${given.samples}`);
+      return;
+    }
     if (given.from !== undefined && given.samples !== undefined) writeSamples(given.samples, samples);
     const baseName = given.base ?? baseFor(samples.machine.name);
     const base = { hardware: namedProfile(baseName, 'base'), stack: loadStack(BASE_STACK) };

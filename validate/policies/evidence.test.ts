@@ -38,7 +38,7 @@ describe('shipped evidence', () => {
         microbench,
       ]),
     );
-    const files = readdirSync(folder).filter((name) => name !== 'records.json');
+    const files = readdirSync(folder).filter((name) => !['plan.json', 'records.json'].includes(name));
     expect(files.filter((name) => !named.has(name))).toEqual([]);
     for (const { samples } of records) expect(existsSync(join(folder, samples))).toBe(true);
   });
