@@ -3,12 +3,12 @@
  * was built for something else can't harm the process that asks. The libraries are made here, one fault each.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { describeNative } from '../test/native.ts';
-import { ADDON_FILE, findBinary, loadAddon } from './addon.ts';
+import { ADDON_FILE, CUDA_FILE, findBinary, loadAddon } from './addon.ts';
 import { load } from './load.ts';
 import { probe } from './probe.ts';
 
@@ -32,20 +32,51 @@ kvt_status kvt_run(kvt_context*, const kvt_call*, int32_t, const kvt_run_options
 kvt_status kvt_sense(kvt_context*, char*, size_t) { return KVT_FAULT; }
 `;
 
-/** A library whose kvt_probe does `body`. */
-const library = (name: string, body: string, { version = 'KVT_ABI_VERSION', rest = REST } = {}): string => {
-  const path = join(folder, `${name}.so`);
-  const source = `${ABI}#include <cstdlib>\n#include <cstring>\nextern "C" {
-    int32_t kvt_abi_version(void) { return ${version}; }
-    const char* kvt_calls_digest(void) { return "stale"; }
-    kvt_status kvt_probe(char* json, size_t) { ${body} }
-    ${rest}
-  }`;
+const compile = (path: string, source: string): string => {
   const compiler = process.env.CXX ?? 'c++';
   const parameters = ['-x', 'c++', '-', '-shared', '-fPIC', '-w', '-o', path];
   const done = spawnSync(compiler, parameters, { input: source, encoding: 'utf8' });
   if (done.status !== 0) throw new Error(done.stderr);
   return path;
+};
+
+/** A library whose kvt_probe does `body`. */
+const library = (name: string, body: string, { version = 'KVT_ABI_VERSION', rest = REST } = {}): string =>
+  compile(
+    join(folder, `${name}.so`),
+    `${ABI}#include <cstdlib>\n#include <cstring>\nextern "C" {
+    int32_t kvt_abi_version(void) { return ${version}; }
+    const char* kvt_calls_digest(void) { return "stale"; }
+    kvt_status kvt_probe(char* json, size_t) { ${body} }
+    ${rest}
+  }`,
+  );
+
+/** A driver that says this of itself, first in the search path of the process that probes; null is none that loads. */
+const putDriver = (name: string, says: { version: number; init: number } | null): void => {
+  const path = join(folder, name);
+  mkdirSync(path);
+  if (says === null) writeFileSync(join(path, 'libcuda.so.1'), 'not a library');
+  else
+    compile(
+      join(path, 'libcuda.so.1'),
+      `#include <cstring>\nextern "C" {
+        int cuDriverGetVersion(int* version) { *version = ${says.version}; return 0; }
+        int cuInit(unsigned) { return ${says.init}; }
+        int unknown() { return 999; }
+        int cuGetProcAddress_v2(const char* name, void** found, int, unsigned long long, int*) {
+          *found = strcmp(name, "cuDriverGetVersion") == 0 ? (void*)cuDriverGetVersion
+                   : strcmp(name, "cuInit") == 0           ? (void*)cuInit
+                   : strcmp(name, "cuGetProcAddress") == 0 ? (void*)cuGetProcAddress_v2
+                                                           : (void*)unknown;
+          return 0;
+        }
+        int cuGetProcAddress(const char* name, void** found, int version, unsigned long long flags) {
+          return cuGetProcAddress_v2(name, found, version, flags, nullptr);
+        }
+      }`,
+    );
+  vi.stubEnv('LD_LIBRARY_PATH', path);
 };
 
 describe('load', () => {
@@ -102,5 +133,27 @@ describeNative('a CUDA library', () => {
       code: 'fault',
       message: `the probe of ${path} gave no answer within 1.5 s`,
     });
+  });
+});
+
+const cudaLibrary = findBinary(CUDA_FILE);
+
+describe.skipIf(cudaLibrary === null)('the CUDA library', () => {
+  afterEach(() => vi.unstubAllEnvs());
+
+  it('says what is the matter with the driver', async () => {
+    const wrong = [
+      [null, 'no-driver', /^no NVIDIA driver: libcuda\.so\.1 can't be loaded; install the driver$/],
+      [
+        { version: 11_080, init: 0 },
+        'driver-too-old',
+        /^the NVIDIA driver serves CUDA 11\.8, expected \d+\.0 or later; update the driver$/,
+      ],
+      [{ version: 99_000, init: 100 }, 'no-device', /^no CUDA device: no CUDA-capable device is detected$/],
+    ] as const;
+    for (const [says, code, message] of wrong) {
+      putDriver(code, says);
+      await expect(load('cuda')).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    }
   });
 });
