@@ -21,6 +21,20 @@ export type SvgSelection = Selection<SVGSVGElement, undefined, null, undefined>;
 export const svgRoot = (className: string, label: string): SvgSelection =>
   create('svg').attr('class', className).attr('role', 'group').attr('aria-label', label);
 
+/** The element that holds a drawing and gives it its width. */
+export const plotOf = (svg: SvgSelection): HTMLElement => {
+  const node = svg.node();
+  return h('div', { class: 'plot' }, ...(node === null ? [] : [node]));
+};
+
+/** A group for an axis that starts there; a screen reader gets the facts from the table. */
+export const axisAt = (
+  svg: SvgSelection,
+  x: number,
+  y: number,
+): Selection<SVGGElement, undefined, null, undefined> =>
+  svg.append('g').attr('class', 'axis').attr('aria-hidden', 'true').attr('transform', `translate(${x},${y})`);
+
 /** The same facts as a chart, for screen readers: visually hidden, a caption and one row an item. */
 export const hiddenTable = (
   caption: string,

@@ -2,7 +2,7 @@
 import { axisBottom, scaleLinear } from 'd3';
 import type { Timeline } from '../../sim/timing/timeline.ts';
 import type { LaneTime, StepRows } from './analysis.ts';
-import type { SvgSelection } from './dom.ts';
+import { axisAt, type SvgSelection } from './dom.ts';
 import { formatRatio } from './format.ts';
 import { laneMarks, type Mark } from './lanes.ts';
 import { kindFill } from './patterns.ts';
@@ -208,14 +208,10 @@ const drawAxis = (svg: SvgSelection, { span, step }: TimelinePicture, plotPx: nu
   const x = scaleLinear([span.fromNs - step.fromNs, span.toNs - step.fromNs], [0, plotPx]);
   const ticks = x.ticks(Math.max(2, Math.floor(plotPx / 110)));
   const label = tickLabel(ticks);
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('transform', `translate(${labelColumnPx},${y})`)
-    .call(
-      axisBottom(x)
-        .tickValues(ticks)
-        .tickSizeOuter(0)
-        .tickFormat((ns) => label(Number(ns))),
-    );
+  axisAt(svg, labelColumnPx, y).call(
+    axisBottom(x)
+      .tickValues(ticks)
+      .tickSizeOuter(0)
+      .tickFormat((ns) => label(Number(ns))),
+  );
 };

@@ -1,6 +1,6 @@
 /** The traffic Sankey of the selected policy: bytes of one step between tiers, towards compute and away from it. */
 import { boundaryBytes, type Flow, flowsOf } from '../analysis.ts';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../dom.ts';
+import { h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../dom.ts';
 import { flowFinding, flowLabel } from '../findings.ts';
 import { boundaryLabel, formatBytes, formatCount, tierLabel } from '../format.ts';
 import {
@@ -131,7 +131,7 @@ const drawFlowLabels = (svg: SvgSelection, ribbons: readonly SankeyRibbon[]): vo
 const mount = ({ controls, caption, body }: Frame, report: Report): void => {
   const { result, store } = report;
   const svg = svgRoot('flow-plot', 'Bytes of one step between the tiers');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const same = h('input', { type: 'checkbox' });
   same.checked = true;
   const table = h('div', {});

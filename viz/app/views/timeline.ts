@@ -2,7 +2,7 @@
 import type { PolicyResult } from '../../../sim/result.ts';
 import type { Timeline } from '../../../sim/timing/timeline.ts';
 import { laneTimes, type StepRows, splitSteps } from '../analysis.ts';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../dom.ts';
+import { h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../dom.ts';
 import { timelineFinding } from '../findings.ts';
 import { formatNs } from '../format.ts';
 import { kindTimes, type Mark } from '../lanes.ts';
@@ -193,7 +193,7 @@ const mount = (frame: Frame, report: Report): void => {
     'timeline-plot',
     'Operations of one step by stream. W and S zoom, A and D pan, full stop and comma walk the operations.',
   );
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const session: Session = {
     report,
     frame,

@@ -14,7 +14,7 @@ import {
 } from 'd3';
 import type { PolicyResult } from '../../../sim/result.ts';
 import { boundaryBytes, boundaryKeys, frontier, massRecall } from '../analysis.ts';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../dom.ts';
+import { axisAt, h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../dom.ts';
 import { scatterFinding } from '../findings.ts';
 import { formatNs, formatRatio } from '../format.ts';
 import { placeLabels } from '../labels.ts';
@@ -65,16 +65,12 @@ const drawAxes = (svg: SvgSelection, policies: readonly PolicyResult[], width: n
   const y = scaleLinear()
     .domain([floor, 1])
     .range([bottomPx, margin.top + 8]);
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(
-      axisBottom(x)
-        .tickValues(timeTicks(x))
-        .tickSizeOuter(0)
-        .tickFormat((ns) => formatNs(Number(ns)).replace(/\.0+ /, ' ')),
-    );
+  axisAt(svg, 0, height - margin.bottom).call(
+    axisBottom(x)
+      .tickValues(timeTicks(x))
+      .tickSizeOuter(0)
+      .tickFormat((ns) => formatNs(Number(ns)).replace(/\.0+ /, ' ')),
+  );
   svg
     .append('g')
     .attr('class', 'axis grid')
@@ -238,7 +234,7 @@ const mount = ({ caption, body }: Frame, report: Report): void => {
   const { policies } = report.result;
   caption.textContent = scatterFinding(report.result);
   const svg = svgRoot('tradeoff-plot', 'Mass recall against step time; arrow keys walk the policies');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const legend = h(
     'ul',
     { class: 'legend' },

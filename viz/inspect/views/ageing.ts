@@ -1,6 +1,6 @@
 /** How a choice ages: what the top 1 % of step 0 is still worth at later steps, all layers and their mean. */
 import { axisBottom, line, scaleLinear } from 'd3';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { axisAt, h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import { formatRatio } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import type { InspectPage } from '../page.ts';
@@ -15,17 +15,12 @@ const draw = (svg: SvgSelection, { result, tip }: InspectPage, width: number): v
     .domain([0, Math.max(1, steps[steps.length - 1])])
     .range([margin.left + 8, width - margin.right]);
   const y = drawShareAxis(svg, width, margin.right);
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(
-      axisBottom(x)
-        .ticks(Math.min(8, steps.length))
-        .tickFormat((v) => (Number.isInteger(Number(v)) ? String(v) : ''))
-        .tickSizeOuter(0),
-    );
+  axisAt(svg, 0, height - margin.bottom).call(
+    axisBottom(x)
+      .ticks(Math.min(8, steps.length))
+      .tickFormat((v) => (Number.isInteger(Number(v)) ? String(v) : ''))
+      .tickSizeOuter(0),
+  );
   axisTitle(svg, 'decode step', width - margin.right, height - 8, 'end');
   axisTitle(svg, "attention on step 0's top 1 %, of what the best set would hold", 0, 12, 'start');
   const path = (values: readonly number[]): string | null =>
@@ -61,7 +56,7 @@ const mount = ({ caption, body }: Frame, page: InspectPage): void => {
   const { result } = page;
   caption.textContent = ageingFinding(result);
   const svg = svgRoot('ageing-plot', "Worth of step 0's choice at later steps");
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const { massRecall, setRecall } = result.overall.drift;
   const table = hiddenTable(
     "Worth of step 0's top 1 % at later steps",

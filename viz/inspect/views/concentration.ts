@@ -1,6 +1,6 @@
 /** How few keys hold how much: mean curve over all heads, the band of p10 to p90, and the chosen head. */
 import { area, axisBottom, curveMonotoneX, line, pointer, scaleLog } from 'd3';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { axisAt, h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import { formatRatio } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { cellsOf, type InspectPage, nameOfCell } from '../page.ts';
@@ -42,17 +42,12 @@ const draw = (svg: SvgSelection, page: InspectPage, width: number): void => {
     .domain([points[0].fraction, 1])
     .range([margin.left, width - margin.right]);
   const y = drawShareAxis(svg, width, margin.right);
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(
-      axisBottom(x)
-        .tickValues([0.0001, 0.001, 0.01, 0.1, 1].filter((tick) => tick >= points[0].fraction))
-        .tickSizeOuter(0)
-        .tickFormat((v) => percent(Number(v))),
-    );
+  axisAt(svg, 0, height - margin.bottom).call(
+    axisBottom(x)
+      .tickValues([0.0001, 0.001, 0.01, 0.1, 1].filter((tick) => tick >= points[0].fraction))
+      .tickSizeOuter(0)
+      .tickFormat((v) => percent(Number(v))),
+  );
   axisTitle(
     svg,
     'share of the keys, most attended first (log scale)',
@@ -161,7 +156,7 @@ const key = (className: string, text: string): HTMLElement =>
 const mount = ({ caption, body }: Frame, page: InspectPage): void => {
   caption.textContent = concentrationFinding(page.result);
   const svg = svgRoot('concentration-plot', 'Attention held by the most attended keys');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const below = h('div', {});
   let widthPx = 0;
   const refresh = (): void => {

@@ -1,7 +1,7 @@
 /** One statistic of every head at a glance: layers down, query heads across, KV heads apart. */
 import { scaleLinear, scaleLog } from 'd3';
 import type { Statistic } from '../../../traces/attention/inspect/statistics.ts';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import type { Frame, View } from '../../app/view.ts';
 import {
   type Cell,
@@ -215,7 +215,7 @@ const mount = ({ controls, caption, body }: Frame, page: InspectPage): void => {
     'heat-plot',
     'Heat map of layers and heads; arrow keys walk the heads, Enter chooses one',
   );
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const below = h('div', {});
   let grid: Grid | null = null;
   const refresh = (): void => {

@@ -12,7 +12,7 @@ import {
   symbolTriangle,
 } from 'd3';
 import type { HeadStatistics } from '../../../traces/attention/inspect/statistics.ts';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { axisAt, h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import { formatRatio } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import type { InspectPage } from '../page.ts';
@@ -78,16 +78,11 @@ const draw = (svg: SvgSelection, page: InspectPage, width: number): void => {
     .range([margin.left + 10, rightPx - 10]);
   const y = drawShareAxis(svg, width, namesPx);
   const every = Math.max(1, Math.ceil(tickRoomPx / Math.max(1, x.step())));
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(
-      axisBottom(x)
-        .tickValues(layers.filter((_, at) => at % every === 0))
-        .tickSizeOuter(0),
-    );
+  axisAt(svg, 0, height - margin.bottom).call(
+    axisBottom(x)
+      .tickValues(layers.filter((_, at) => at % every === 0))
+      .tickSizeOuter(0),
+  );
   axisTitle(svg, 'layer', rightPx, height - 8, 'end');
   axisTitle(svg, 'share that stays · up is steadier', 0, 12, 'start');
   const known = SERIES.map((series, at) => ({ series, at, values: valuesOf(page, series) })).filter(
@@ -140,7 +135,7 @@ const draw = (svg: SvgSelection, page: InspectPage, width: number): void => {
 const mount = ({ caption, body }: Frame, page: InspectPage): void => {
   caption.textContent = localityFinding(page.result);
   const svg = svgRoot('locality-plot', 'Locality by layer');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const known = SERIES.filter((series) => valuesOf(page, series).length > 0);
   const legend = h(
     'p',

@@ -1,6 +1,6 @@
 /** Time by kind of operation over all cases: measured as bars, predicted as outlines over them. */
 import { axisBottom, scaleBand, scaleLinear } from 'd3';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { axisAt, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import { formatNs } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
@@ -29,17 +29,12 @@ const draw = (svg: SvgSelection, { result, tip }: ValidationPage, width: number)
     .domain(shown.map(({ kind }) => kind))
     .range([margin.top, height - margin.bottom])
     .padding(0.3);
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(
-      axisBottom(x)
-        .ticks(width < 460 ? 3 : 5, formatNs)
-        .tickSizeOuter(0)
-        .tickFormat((v) => formatNs(Number(v))),
-    );
+  axisAt(svg, 0, height - margin.bottom).call(
+    axisBottom(x)
+      .ticks(width < 460 ? 3 : 5, formatNs)
+      .tickSizeOuter(0)
+      .tickFormat((v) => formatNs(Number(v))),
+  );
   for (const { kind, measuredNs, predictedNs } of shown) {
     const top = y(kind) ?? 0;
     const bar = (className: string, ns: number) =>
@@ -86,7 +81,7 @@ const mount = ({ caption, body }: Frame, page: ValidationPage): void => {
   const { result } = page;
   caption.textContent = kindFinding(result);
   const svg = svgRoot('operation-plot', 'Time by kind of operation');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const table = hiddenTable(
     'Time by kind of operation',
     ['Operation', 'Measured', 'Predicted'],

@@ -1,6 +1,6 @@
 /** Whether the model puts policies in the order that the machine does: measured rank, predicted rank, a line each. */
 import { scalePoint } from 'd3';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import { formatNs } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
@@ -68,7 +68,7 @@ const mount = ({ caption, body, controls }: Frame, page: ValidationPage): void =
   const group = largestGroup(result);
   if (group.length > 0) controls.append(h('span', { class: 'quiet' }, groupOf(group[0])));
   const svg = svgRoot('ranking-plot', 'Order of policies, measured and predicted');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const table = hiddenTable(
     'Order of policies',
     ['Policy', 'Measured', 'Predicted'],

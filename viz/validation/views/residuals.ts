@@ -1,6 +1,6 @@
 /** Errors by policy: one row each, a mark a case, and how much a second measurement differs from the first. */
 import { axisBottom, scaleLinear, scalePoint } from 'd3';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { axisAt, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
 import { errorOf, groupOf, signed, type ValidatedCase, type ValidationPage } from '../page.ts';
@@ -49,17 +49,12 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
     .attr('x2', x(0))
     .attr('y1', margin.top)
     .attr('y2', height - margin.bottom);
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(
-      axisBottom(x)
-        .ticks(width < 460 ? 3 : 5)
-        .tickFormat((v) => `${Math.round(100 * Number(v))} %`)
-        .tickSizeOuter(0),
-    );
+  axisAt(svg, 0, height - margin.bottom).call(
+    axisBottom(x)
+      .ticks(width < 460 ? 3 : 5)
+      .tickFormat((v) => `${Math.round(100 * Number(v))} %`)
+      .tickSizeOuter(0),
+  );
   for (const policy of policies)
     svg
       .append('text')
@@ -84,7 +79,7 @@ const mount = ({ caption, body }: Frame, page: ValidationPage): void => {
   const { result } = page;
   caption.textContent = residualFinding(result);
   const svg = svgRoot('residual-plot', 'Errors of predictions by policy');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const table = hiddenTable(
     'Errors by policy',
     ['Policy', 'Case', 'Error'],

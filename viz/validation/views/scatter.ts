@@ -1,6 +1,6 @@
 /** Predicted against measured, both logarithmic: the identity line, and a band of ten percent around it. */
 import { area, axisBottom, axisLeft, extent, scaleLog } from 'd3';
-import { h, hiddenTable, onWidth, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { axisAt, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
 import { formatNs } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
@@ -40,18 +40,8 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
     .attr('x2', x(domain[1]))
     .attr('y2', y(domain[1]));
   const ticks = width < 460 ? 3 : 5;
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(0,${height - margin.bottom})`)
-    .call(axisBottom(x).ticks(ticks, formatNs).tickSizeOuter(0));
-  svg
-    .append('g')
-    .attr('class', 'axis')
-    .attr('aria-hidden', 'true')
-    .attr('transform', `translate(${margin.left},0)`)
-    .call(axisLeft(y).ticks(ticks, formatNs).tickSizeOuter(0));
+  axisAt(svg, 0, height - margin.bottom).call(axisBottom(x).ticks(ticks, formatNs).tickSizeOuter(0));
+  axisAt(svg, margin.left, 0).call(axisLeft(y).ticks(ticks, formatNs).tickSizeOuter(0));
   axisTitle(svg, 'measured time of a step', width - margin.right, height - 8, 'end');
   axisTitle(svg, 'predicted; band: within 10 %', 0, 12, 'start');
   drawMarks(svg.append('g'), page, cases, (one) => [x(one.measuredNs), y(one.predictedNs)]);
@@ -61,7 +51,7 @@ const mount = ({ caption, body }: Frame, page: ValidationPage): void => {
   const { result } = page;
   caption.textContent = scatterFinding(result);
   const svg = svgRoot('scatter-plot', 'Predicted against measured time of a step');
-  const plot = h('div', { class: 'plot' }, ...[svg.node()].filter((node) => node !== null));
+  const plot = plotOf(svg);
   const table = hiddenTable(
     'Predicted and measured time of each case',
     ['Policy', 'Case', 'Measured', 'Predicted', 'Error'],
