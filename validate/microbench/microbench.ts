@@ -127,13 +127,25 @@ export const transferOf = (
     ? { ...idle, kind: 'fetch', from: 'dram', to: 'hbm', rows, rowBytes, mode, stream: 'h2d' }
     : { ...idle, kind: 'spill', from: 'hbm', to: 'dram', rows, rowBytes, mode, stream: 'd2h' };
 
-/** Ascending row numbers below `of`, the same in every run: one in each of `rows` equal stretches, anywhere within it. */
+/** 32 bits that tell nothing of those of other numbers: two rounds of a mixing hash (C. Wellons, lowbias32). */
+const mixed = (number: number): number => {
+  let bits = number;
+  bits = Math.imul(bits ^ (bits >>> 16), 0x7feb352d);
+  bits = Math.imul(bits ^ (bits >>> 15), 0x846ca68b);
+  return (bits ^ (bits >>> 16)) >>> 0;
+};
+
+/**
+ * Ascending row numbers below `of`, the same in every run: one in each of `rows` equal stretches, anywhere within it, and
+ * there independently of what other seeds draw: passes that chose the rows of others would find them in a cache.
+ */
 export const ascendingRows = (rows: number, of: number, seed: number): Uint32Array => {
   const out = new Uint32Array(rows);
+  const first = mixed(seed + 1);
   for (let i = 0; i < rows; i++) {
-    const first = Math.floor((i * of) / rows);
-    const drawn = Math.imul(i + 1 + rows * seed, 0x9e3779b1) >>> 8;
-    out[i] = first + (drawn % Math.max(1, Math.floor(((i + 1) * of) / rows) - first));
+    const from = Math.floor((i * of) / rows);
+    const until = Math.floor(((i + 1) * of) / rows);
+    out[i] = from + (mixed(first ^ i) % Math.max(1, until - from));
   }
   return out;
 };
