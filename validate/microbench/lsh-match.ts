@@ -5,8 +5,6 @@ import type { Operation } from '../../sim/program/operation.ts';
 import type { FillTable, Layout } from '../execute/memory.ts';
 import { chained, emptyOperation, type Microbench, type Site, scatteredRows } from './microbench.ts';
 
-const KV_HEADS = 8;
-const GROUP = 4;
 const COLLISIONS = 2;
 const PASSES = 8;
 
@@ -14,28 +12,33 @@ const PASSES = 8;
 const LIST_BYTES = 2 ** 26;
 /** No powers of two: a code's keys begin anywhere in a cache line, and mostly reach into the next. */
 const HASHED = [1200, 2500, 5000, 10_000, 20_000];
+/** Of these a thread's marks (a bit a key, twice) fill half of its nearest cache, and all of it: few KV heads fit then. */
+const LONG = [60_000, 130_000];
 
 interface Tables {
   /** Sequences that each look up in tables of their KV heads. */
   readonly batch: number;
+  readonly kvHeads: number;
+  /** Query heads of a KV head. */
+  readonly group: number;
   readonly hashed: number;
   readonly tables: number;
   readonly hashes: number;
 }
 
-const postingsBytes = ({ hashed, tables }: Tables): number => 4 * KV_HEADS * tables * hashed;
+const postingsBytes = ({ kvHeads, hashed, tables }: Tables): number => 4 * kvHeads * tables * hashed;
 
 /** The look-up as the policy declares it, for keys that are spread evenly over the codes. */
-const operationOf = ({ batch, hashed, tables, hashes }: Tables): Operation => {
-  const rows = batch * KV_HEADS;
+const operationOf = ({ batch, kvHeads, group, hashed, tables, hashes }: Tables): Operation => {
+  const rows = batch * kvHeads;
   const share = 2 ** -hashes;
   const missed = (1 - share) ** tables;
   const sampled = hashed * (1 - missed - tables * share * (1 - share) ** (tables - 1));
   const counts = {
-    queries: GROUP,
+    queries: group,
     hashed,
-    probes: GROUP * tables * hashed * share,
-    sampled: GROUP * sampled,
+    probes: group * tables * hashed * share,
+    sampled: group * sampled,
   };
   const works = samplingWorks({ hashes, tables }, { headDim: 128, kBytesPerToken: 256 } as World, counts);
   const { readBytes, writeBytes = {}, flops, call } = works[works.length - 1];
@@ -68,11 +71,11 @@ const startsOf = ({ hashed, hashes }: Tables): FillTable => {
 const ORDERS = 16;
 
 /** Each table holds every key once, in another order than its neighbours. */
-const postingsOf = ({ hashed, tables }: Tables): FillTable => {
+const postingsOf = ({ kvHeads, hashed, tables }: Tables): FillTable => {
   let orders: readonly Uint32Array[] | null = null;
   return (postings) => {
     orders ??= Array.from({ length: ORDERS }, (_, seed) => scatteredRows(hashed, hashed, seed));
-    for (let table = 0; table < KV_HEADS * tables; table++)
+    for (let table = 0; table < kvHeads * tables; table++)
       postings.set(orders[table % ORDERS], table * hashed);
   };
 };
@@ -82,9 +85,9 @@ const postingsOf = ({ hashed, tables }: Tables): FillTable => {
  * GPU's host are emptied first (run.ts).
  */
 const listsOf = (layout: Layout, shape: Tables) => {
-  const { tables, hashes, hashed } = shape;
-  const starts = KV_HEADS * tables * (2 ** hashes + 1);
-  const postings = KV_HEADS * tables * hashed;
+  const { kvHeads, tables, hashes, hashed } = shape;
+  const starts = kvHeads * tables * (2 ** hashes + 1);
+  const postings = kvHeads * tables * hashed;
   const times = Math.max(1, Math.min(PASSES, Math.floor(LIST_BYTES / (4 * (starts + postings)))));
   const fillPostings = postingsOf(shape);
   return Array.from({ length: times }, () => ({
@@ -99,10 +102,10 @@ const siteOf = (shape: Tables): Site => ({
   passes: PASSES,
   options: { graph: true },
   build: (layout) => {
-    const { batch, hashed, tables, hashes } = shape;
-    const rows = batch * KV_HEADS;
+    const { batch, kvHeads, group, hashed, tables, hashes } = shape;
+    const rows = batch * kvHeads;
     const lists = listsOf(layout, shape);
-    const count = rows * tables * GROUP;
+    const count = rows * tables * group;
     const drawn = scatteredRows(PASSES * count, 2 ** 20, 1);
     // 16 bits a code, two in a word.
     const codes = Array.from({ length: PASSES }, (_, pass) =>
@@ -114,17 +117,17 @@ const siteOf = (shape: Tables): Site => ({
         }),
       ),
     );
-    const ids = layout.place('hostOutputs', 4 * rows * GROUP * hashed);
-    const counts = layout.place('hostOutputs', 4 * rows * GROUP);
+    const ids = layout.place('hostOutputs', 4 * rows * group * hashed);
+    const counts = layout.place('hostOutputs', 4 * rows * group);
     const ints = {
       rows,
-      group: GROUP,
+      group,
       count: hashed,
       tables,
       hashes,
       collisions: COLLISIONS,
-      lists: KV_HEADS,
-      codeStride: GROUP,
+      lists: kvHeads,
+      codeStride: group,
       idStride: hashed,
     };
     return chained(
@@ -144,19 +147,22 @@ export const microbench = {
   number: 12,
   title: 'codes matched by host threads',
   kernels: ['lsh-match', 'empty'],
-  sites: ({ dramBytes }) =>
-    [1, 8].flatMap((batch) =>
+  sites: ({ dramBytes }) => {
+    const usual = [1, 8].flatMap((batch) =>
       HASHED.filter((_, at) => batch === 1 || at % 2 === 0).flatMap((hashed) =>
         [
           [75, 8],
           [150, 10],
           [300, 10],
         ]
-          .map(([tables, hashes]) => ({ batch, hashed, tables, hashes }))
+          .map(([tables, hashes]) => ({ batch, kvHeads: 8, group: 4, hashed, tables, hashes }))
           // Lists of many tables and keys take longer to lay out than to match.
-          .filter(({ tables }) => tables <= 150 || (hashed <= 5000 && batch === 1))
-          .filter((shape) => postingsBytes(shape) <= dramBytes / 32)
-          .map(siteOf),
+          .filter(({ tables }) => tables <= 150 || (hashed <= 5000 && batch === 1)),
       ),
-    ),
+    );
+    const long = LONG.flatMap((hashed) =>
+      [1, 4].map((batch) => ({ batch, kvHeads: 2, group: 16, hashed, tables: 150, hashes: 10 })),
+    );
+    return [...usual, ...long].filter((shape) => postingsBytes(shape) <= dramBytes / 32).map(siteOf);
+  },
 } satisfies Microbench;
