@@ -65,11 +65,11 @@ export const medianOf = (values: readonly number[]): number => {
 };
 
 /**
- * Time of one pass, ns: the median of the quietest restart. What else runs on a machine only adds time, and on a host
- * that others share it adds to whole restarts: of two H100s, one showed host threads up to nine times slower in two of
- * three restarts, where the third agreed with the calm machine.
+ * Time of one pass, ns: that of the median restart. Within one, the quieter of two visits counts where others slow a host
+ * down, as the quieter of two rounds does of a step. The quietest of all would be the luck of six tries of each site by
+ * itself, which no step has with all of its operations at once: host threads' steps were predicted 3 to 8 % shorter by it.
  */
-export const measuredNs = ({ restartNs }: SiteSamples): number => Math.min(...restartNs);
+export const measuredNs = ({ restartNs }: SiteSamples): number => medianOf(restartNs);
 
 /** Reads a samples file. Throws SimError 'invalid-input' with file, field and expectation. */
 export const readSamples = (path: string): Samples => readGzipJson(path, samplesSchema, 'samples');

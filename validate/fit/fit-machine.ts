@@ -46,7 +46,7 @@ const FIRST = {
   errorRatio: 0.5,
 };
 
-/** A machine that others share is not known better than it repeats, however well a law fits its quietest restart. */
+/** A machine that others share is not known better than it repeats, however well a law fits its median restart. */
 const ERROR_HOW = 'P95 on sites left out of the fit, or from restart to restart where that is more';
 
 export interface FittedLaw {

@@ -40,15 +40,14 @@ describe('drawsOf', () => {
   const draws = drawsOf(samples, 3, 200);
 
   it('keeps one draw of each set of restarts, and how often it was drawn', () => {
-    // The quietest restart counts: three restarts have seven sets that are not empty.
-    expect(draws.length).toBe(7);
-    expect(new Set(draws.map(({ picks }) => [...new Set(picks)].sort().join())).size).toBe(7);
+    // The median counts: that of three picks is one of the three restarts, and all three are one set more.
+    expect(draws.length).toBe(4);
     expect(draws.reduce((sum, { count }) => sum + count, 0)).toBe(200);
   });
 
   it('fits draws of the same set alike', () => {
     expect(fitResampled(samples, base, 'a-card', [0, 2, 2])).toEqual(
-      fitResampled(samples, base, 'a-card', [2, 0, 0]),
+      fitResampled(samples, base, 'a-card', [2, 0, 2]),
     );
   });
 });
