@@ -48,8 +48,8 @@ export const PAGE_TOKENS = 64;
 const even = (from: number, to: number): readonly number[] => powers(from, to, 2);
 const oneMore = (from: number, to: number): readonly number[] =>
   even(from, to).map((size) => size + PAGE_TOKENS);
-const halfMore = (from: number, to: number): readonly number[] =>
-  even(from, to).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
+const halfMore = (from: number, to: number, factor = 2): readonly number[] =>
+  powers(from, to, factor).map((size) => Math.ceil((1.45 * size) / PAGE_TOKENS) * PAGE_TOKENS);
 /** Prompts of a power of two and a few tokens that were decoded: a last page with hardly any. */
 const someMore = (from: number, to: number, factor: number): readonly number[] =>
   powers(from, to, factor).map((size) => size + 2);
@@ -57,6 +57,8 @@ const someMore = (from: number, to: number, factor: number): readonly number[] =
 const BUDGETS = [70, 516, 1228, 2050, 3200, 4098];
 /** A page of few tokens, as small budgets leave them in codecs whose pages may have any number. */
 const SMALL_PAGE = 8;
+/** Two tiles of query heads on two KV heads: few rows, which many blocks share. */
+const WIDE: Heads = { heads: 32, kvHeads: 2, headDim: 128 };
 /** Formats that are codecs with a law of attention of their own. */
 const CODED: readonly FormatName[] = [
   'int8',
@@ -176,8 +178,8 @@ const siteOf = (bounds: Bounds, one: AttendSite): Site => {
 const casesOf = (): readonly AttendSite[] => {
   const raw = (shape: Heads, batch: number, contexts: readonly number[], pageTokens = PAGE_TOKENS) =>
     contexts.map((context): AttendSite => ({ ...shape, batch, context, pageTokens, form: 'bf16' }));
-  const coded = (form: FormatName, batch: number, contexts: readonly number[]) =>
-    contexts.map((context): AttendSite => ({ ...LLAMA, batch, context, pageTokens: PAGE_TOKENS, form }));
+  const coded = (form: FormatName, batch: number, contexts: readonly number[], shape = LLAMA) =>
+    contexts.map((context): AttendSite => ({ ...shape, batch, context, pageTokens: PAGE_TOKENS, form }));
   return [
     ...[LLAMA, QWEN].flatMap((shape) => [
       ...[1, 4, 16, 64].flatMap((batch) => raw(shape, batch, even(256, 2 ** 19))),
@@ -189,6 +191,7 @@ const casesOf = (): readonly AttendSite[] => {
       ...raw(shape, 1, someMore(2048, 2 ** 15, 4)),
       ...raw(shape, 6, [320, 576, 1024, 1088, 2112, 4160, 8256, 16_448]),
     ]),
+    ...[3, 12].flatMap((batch) => raw(WIDE, batch, [448, 1088, 2050, 8256])),
     ...[1, 4].flatMap((batch) => raw(LLAMA, batch, someMore(1024, 2 ** 16, 2))),
     ...[1, 8, 32].flatMap((batch) => raw(LLAMA, batch, [2, 70])),
     ...[24, 64].flatMap((heads) => [2, 3, 12].flatMap((batch) => raw({ ...LLAMA, heads }, batch, BUDGETS))),
@@ -197,11 +200,12 @@ const casesOf = (): readonly AttendSite[] => {
     ...[1, 6].flatMap((batch) => raw(GROUPS[0], batch, [100, 371, 837, 1250, 3305], 1)),
     ...CODED.flatMap((form) => [
       ...coded(form, 1, even(512, 2 ** 17)),
-      ...coded(form, 1, halfMore(512, 2 ** 14)),
+      ...coded(form, 1, halfMore(512, 2 ** 14, 4)),
       ...coded(form, 8, oneMore(512, 2 ** 17)),
-      ...[320, 576, 1088, 2112, 4160, 8256].map(
-        (context): AttendSite => ({ ...GROUPS[0], batch: 1, context, pageTokens: PAGE_TOKENS, form }),
-      ),
+      ...coded(form, 1, [320, 576, 1088, 2112, 4160, 8256], GROUPS[0]),
+      ...coded(form, 1, [1088, 8256, 65_600], WIDE),
+      ...coded(form, 6, [2112, 16_448], WIDE),
+      ...coded(form, 4, [2112], { heads: 8, kvHeads: 8, headDim: 128 }),
     ]),
     ...[1, 8].flatMap((batch) =>
       [40, 80, 320, 1280].map(
@@ -210,6 +214,7 @@ const casesOf = (): readonly AttendSite[] => {
     ),
     // Never more than what waits to be coded.
     ...[1, 2, 4, 8, 16, 64].flatMap((batch) => coded('int2-keys', batch, [64, 128, 256])),
+    ...[1, 12].flatMap((batch) => coded('int2-keys', batch, [64, 192], WIDE)),
   ];
 };
 

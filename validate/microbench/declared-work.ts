@@ -29,15 +29,42 @@ const world: World = {
   maxTokens: 2 ** 15,
   fields: new Set(),
 };
-const { groupSize, headDim, kBytesPerToken, vBytesPerToken } = world;
-/** KV heads and sequences: rows of a small model, of one sequence and of several. */
-const ROWS = [
-  { kvHeads: 4, batch: 1 },
-  { kvHeads: 8, batch: 1 },
-  { kvHeads: 8, batch: 8 },
-  { kvHeads: 8, batch: 32 },
+const { headDim, kBytesPerToken, vBytesPerToken } = world;
+
+/** Heads of a model and sequences: rows that share keys, and query heads of each. */
+interface Rows {
+  readonly kvHeads: number;
+  readonly groupSize: number;
+  readonly headDim: number;
+  readonly batch: number;
+}
+const usual = { groupSize: world.groupSize, headDim };
+/** Of a small model, of one sequence and of several. */
+const ROWS: readonly Rows[] = [
+  { ...usual, kvHeads: 4, batch: 1 },
+  { ...usual, kvHeads: 8, batch: 1 },
+  { ...usual, kvHeads: 8, batch: 8 },
+  { ...usual, kvHeads: 8, batch: 32 },
 ];
-type Rows = (typeof ROWS)[number];
+/** Of models with other groups: none, odd ones of narrow heads, those of large models, few KV heads, a single one. */
+const GROUPS: readonly Rows[] = [
+  { kvHeads: 32, groupSize: 1, headDim: 128, batch: 1 },
+  { kvHeads: 2, groupSize: 7, headDim: 64, batch: 3 },
+  { kvHeads: 8, groupSize: 8, headDim: 128, batch: 2 },
+  { kvHeads: 2, groupSize: 16, headDim: 128, batch: 1 },
+  { kvHeads: 2, groupSize: 16, headDim: 128, batch: 12 },
+  { kvHeads: 1, groupSize: 32, headDim: 128, batch: 2 },
+];
+
+const worldOf = ({ kvHeads, groupSize, headDim }: Rows): World => ({
+  ...world,
+  heads: kvHeads * groupSize,
+  kvHeads,
+  groupSize,
+  headDim,
+  kBytesPerToken: 2 * headDim,
+  vBytesPerToken: 2 * headDim,
+});
 /** Bytes that a site may read, and so that its tables may have. */
 const MOST_BYTES = 2 ** 28;
 /** Sizes are no powers of two, as those of a growing cache hardly ever are. */
@@ -50,7 +77,7 @@ const counts = (from: number, to: number): readonly number[] => spread(from, to,
 
 const bytes = (hbm: number) => ({ hbm });
 
-const dotShares = (count: number): Work => ({
+const dotShares = (count: number, { groupSize, headDim, kBytesPerToken }: World): Work => ({
   index: 'landmarks',
   readBytes: bytes(count * kBytesPerToken),
   flops: (2 * headDim + 4) * count * groupSize,
@@ -58,7 +85,7 @@ const dotShares = (count: number): Work => ({
   call: { kernel: 'dot-shares', counts: { count } },
 });
 
-const pqShares = (tokens: number): Work => {
+const pqShares = (tokens: number, { groupSize, headDim }: World): Work => {
   const [subspaces, centroids] = [2, 64];
   return {
     index: 'code-products',
@@ -70,7 +97,7 @@ const pqShares = (tokens: number): Work => {
 };
 
 /** As PQCache's authors do it: 64-bit codes of each query head, gathered products and three more passes in 16 bits. */
-const pqPasses = (tokens: number): Work => {
+const pqPasses = (tokens: number, { groupSize, headDim }: World): Work => {
   const [subspaces, centroids] = [2, 64];
   const vectors = groupSize * tokens;
   const passed = 2 * vectors * (subspaces + 3);
@@ -84,7 +111,7 @@ const pqPasses = (tokens: number): Work => {
   };
 };
 
-const parisCollide = (tokens: number): Work => ({
+const parisCollide = (tokens: number, { headDim }: World): Work => ({
   index: 'collisions',
   readBytes: bytes((tokens * headDim) / 8),
   writeBytes: bytes(2 * tokens),
@@ -93,7 +120,7 @@ const parisCollide = (tokens: number): Work => ({
   call: { kernel: 'paris-collide', counts: { tokens }, shape: { dim: headDim } },
 });
 
-const parisRerank = (count: number, decoded: 0 | 1): Work => ({
+const parisRerank = (count: number, decoded: 0 | 1, { headDim }: World): Work => ({
   index: 'rerank',
   readBytes: bytes(count * (headDim / 2 + headDim / 4)),
   writeBytes: bytes(decoded * count * headDim * 2),
@@ -102,7 +129,7 @@ const parisRerank = (count: number, decoded: 0 | 1): Work => ({
   call: { kernel: 'paris-rerank', counts: { count, tokens: 10 * count }, shape: { dim: headDim, decoded } },
 });
 
-const lshHash = (count: number): Work => {
+const lshHash = (count: number, { headDim, kBytesPerToken }: World): Work => {
   const [hashes, tables] = [10, 150];
   return {
     index: 'hash-queries',
@@ -131,14 +158,14 @@ const concat = (tokens: number): Work => {
 const codesToHeads = (rowBytes: number): Work => ({
   index: 'codes-to-heads',
   readBytes: bytes(rowBytes),
-  writeBytes: bytes(groupSize * rowBytes),
+  writeBytes: bytes(world.groupSize * rowBytes),
   flops: 0,
   kernels: 1,
-  call: { kernel: 'gather', counts: { rows: groupSize, distinct: 1 }, shape: { rowBytes } },
+  call: { kernel: 'gather', counts: { rows: world.groupSize, distinct: 1 }, shape: { rowBytes } },
 });
 
 /** A tile's product goes by the coordinates of a token, what is added to it does not: two dimensions tell them apart. */
-const deltaRebuild = (latentDim: number) =>
+const deltaRebuild = (latentDim: number, world: World) =>
   deltaCosts({ latentDim, bits: 4, neighbours: 4, hidden: 0 }, world).rebuild;
 const gate = gateNetwork(1, 1, world).work;
 
@@ -151,39 +178,56 @@ const executionBuffer = (rows: number): Work => {
 };
 
 /** A fifth of the columns, as published: their rows begin anywhere in a word. */
-const rehearsal = (tokens: number): Work => {
+const rehearsal = (tokens: number, world: World): Work => {
+  const { heads, headDim } = world;
   const columns = Math.floor(0.2 * headDim);
-  const weightBytes = 2 * columns * world.heads * world.heads * headDim;
+  const weightBytes = 2 * columns * heads * heads * headDim;
   return rehearsalWork({ tokens, columns, alpha: 5, weightBytes }, world);
 };
 
-const works: readonly Work[] = [
-  ...counts(64, 2 ** 16).map(dotShares),
-  ...counts(1024, 2 ** 17).map((tokens) =>
-    columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world),
+/** Scores that a query head is given for so many keys. */
+const columns = (tokens: number, world: World): Work =>
+  columnWork({ columns: 'second-pass', tokens, queries: 1, stateBytes: 4 }, world);
+
+/** Sizes of all kernels in one model. */
+const works = (world: World): readonly Work[] => [
+  ...counts(64, 2 ** 16).map((count) => dotShares(count, world)),
+  ...spread(1024, 2 ** 17, 4).map((tokens) => columns(tokens, world)),
+  ...spread(1024, 2 ** 20, 4).map((tokens) => pqShares(tokens, world)),
+  ...spread(1024, 2 ** 17, 4).map((tokens) => rehearsal(tokens, world)),
+  ...spread(1024, 2 ** 17, 4).flatMap((tokens) => [ownLogits(tokens, world), observedLogits(tokens, world)]),
+  ...spread(1024, 2 ** 20, 4).map((tokens) => pqPasses(tokens, world)),
+  ...spread(1024, 2 ** 20, 4).map((tokens) => parisCollide(tokens, world)),
+  ...spread(64, 2 ** 16, 4).map((count) => parisRerank(count, 0, world)),
+  ...counts(64, 2 ** 16).map((count) => parisRerank(count, 1, world)),
+  ...[1, 2, 4, 8].map((count) => lshHash(count, world)),
+  ...[1 / 8, 1 / 2, 1].map(ringToPage),
+  ...[1, 2, 4].map(gate),
+  ...spread(16, 2 ** 14, 4).map(deltaRebuild(512, world)),
+  ...spread(32, 2 ** 13, 4).map(deltaRebuild(256, world)),
+  ...counts(16, 2 ** 12).map((tokens) => rebuildingWork(tokens, { rank: 160, chunkTokens: 8 }, world)),
+  ...spread(16, 2 ** 14, 4).map((estimated) =>
+    estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
   ),
-  ...powers(1024 * UNEVEN, 2 ** 20, 4).map(pqShares),
-  ...powers(1024 * UNEVEN, 2 ** 17, 4).map(rehearsal),
-  ...powers(1024 * UNEVEN, 2 ** 17, 4).flatMap((tokens) => [
+  ...spread(32, 2 ** 13, 4).map(concat),
+  ...powers(2 ** 14, 2 ** 20, 4).map(codesToHeads),
+  ...spread(64, 2 ** 14, 4).map(executionBuffer),
+  ...[true, false].flatMap((inDram) => counts(256, 2 ** 14).map((tokens) => listingWork(tokens, 16, inDram))),
+];
+
+/** Some sizes of the kernels that know query heads, or how many KV heads there are. */
+const groupWorks = (world: World): readonly Work[] => [
+  ...spread(256, 2 ** 16, 16).map((count) => dotShares(count, world)),
+  ...spread(1024, 2 ** 17, 16).flatMap((tokens) => [
+    columns(tokens, world),
+    rehearsal(tokens, world),
     ownLogits(tokens, world),
     observedLogits(tokens, world),
   ]),
-  ...powers(1024 * UNEVEN, 2 ** 20, 4).map(pqPasses),
-  ...counts(1024, 2 ** 20).map(parisCollide),
-  ...([0, 1] as const).flatMap((decoded) => counts(64, 2 ** 16).map((count) => parisRerank(count, decoded))),
-  ...[1, 2, 4, 8].map(lshHash),
-  ...[1 / 8, 1 / 2, 1].map(ringToPage),
-  ...[1, 2, 4].map(gate),
-  ...spread(16, 2 ** 14, 4).map(deltaRebuild(512)),
-  ...spread(32, 2 ** 13, 4).map(deltaRebuild(256)),
-  ...counts(16, 2 ** 12).map((tokens) => rebuildingWork(tokens, { rank: 160, chunkTokens: 8 }, world)),
-  ...counts(16, 2 ** 14).map((estimated) =>
-    estimationWork(world, { retrieved: 0, estimated, clusters: estimated }),
-  ),
-  ...counts(32, 2 ** 13).map(concat),
-  ...powers(2 ** 14, 2 ** 20, 4).map(codesToHeads),
-  ...counts(64, 2 ** 14).map(executionBuffer),
-  ...[true, false].flatMap((inDram) => counts(256, 2 ** 14).map((tokens) => listingWork(tokens, 16, inDram))),
+  ...spread(1024, 2 ** 20, 16).flatMap((tokens) => [pqShares(tokens, world), parisCollide(tokens, world)]),
+  ...spread(256, 2 ** 16, 16).map((count) => parisRerank(count, 1, world)),
+  lshHash(world.groupSize, world),
+  ...spread(64, 2 ** 13, 8).map(deltaRebuild((world.kvHeads * world.headDim) / 2, world)),
 ];
 
 const operationOf = (work: Work, { kvHeads, batch }: Rows, layer: number): ScoreOperation => {
@@ -213,10 +257,11 @@ const COLD = ['gate', 'ring-to-page'];
 const MOST_PASSES = 32;
 
 const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
-  const { kvHeads, batch } = rows;
+  const { kvHeads, groupSize, batch } = rows;
   const operation = operationOf(work, rows, 0);
   const { kernel, counts: sizes, shape } = work.call ?? { kernel: '', counts: {} };
-  const dimensions = { ...world, heads: kvHeads * groupSize, kvHeads };
+  const dimensions = worldOf(rows);
+  const isUsual = groupSize === usual.groupSize && rows.headDim === usual.headDim;
   const isCold = bounds.backend === 'cuda' && COLD.includes(kernel);
   const touched = (operation.readBytes.hbm ?? 0) + (operation.writeBytes.hbm ?? 0);
   const passes = isCold ? MOST_PASSES : passesFor(touched, bounds, MOST_PASSES);
@@ -225,6 +270,7 @@ const siteOf = (bounds: Bounds, work: Work, rows: Rows): Site => {
     id: [
       `batch ${batch}`,
       ...(kvHeads === world.kvHeads ? [] : [`heads ${kvHeads}`]),
+      ...(isUsual ? [] : [`group ${groupSize} x ${rows.headDim}`]),
       ...Object.entries({ ...sizes, ...shape }).map(([name, x]) => `${name} ${x}`),
     ].join(' '),
     operations: [operation],
@@ -274,7 +320,10 @@ export const microbench = {
     'scatter',
   ],
   sites: (bounds) =>
-    ROWS.flatMap((rows) => works.map((work) => siteOf(bounds, work, rows))).filter(
+    [
+      ...ROWS.flatMap((rows) => works(world).map((work) => siteOf(bounds, work, rows))),
+      ...GROUPS.flatMap((rows) => groupWorks(worldOf(rows)).map((work) => siteOf(bounds, work, rows))),
+    ].filter(
       ({ operations: [operation] }) =>
         operation.kind === 'score' &&
         (operation.readBytes.hbm ?? 0) <= Math.min(bounds.hbmBytes / 16, MOST_BYTES),

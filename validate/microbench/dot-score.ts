@@ -1,9 +1,7 @@
 /** Scores of vectors that stand for tokens: centroids, landmarks, block summaries. */
-import { type Microbench, powers } from './microbench.ts';
-import { kernelSite, scoreOf } from './score-sites.ts';
-
-const GROUP = 4;
-const HEAD_DIM = 128;
+import { REDUCE } from '../../kernels/group-scores.ts';
+import type { Microbench } from './microbench.ts';
+import { groupSites, kernelSite, scoreOf } from './score-sites.ts';
 
 export const microbench = {
   name: 'kernel/dot-score',
@@ -11,42 +9,38 @@ export const microbench = {
   title: 'scores of vectors that stand for tokens',
   kernels: ['dot-score'],
   sites: (bounds) =>
-    [2, 4, 8, 32, 64].flatMap((rows) =>
-      powers(17, 35_000, 2)
-        .filter((count) => rows * count * 2 * HEAD_DIM <= bounds.hbmBytes / 4)
-        .map((count) => {
-          const bytes = rows * count * HEAD_DIM * 2;
-          const flops = 2 * HEAD_DIM * count * GROUP * rows;
-          return kernelSite(
-            bounds,
-            `${rows} x ${count}`,
-            {
-              ...scoreOf('centroids', bytes, 0, flops),
-              call: { kernel: 'dot-score', counts: { count } },
-              rows,
-            },
-            bytes,
-            (layout) => ({
-              kernel: 'dot-score',
-              refs: {
-                queries: layout.place('kv', rows * GROUP * HEAD_DIM * 2),
-                vectors: layout.place('kv', bytes),
-                scores: layout.place('outputs', rows * GROUP * count * 4),
-              },
-              ints: {
-                rows,
-                group: GROUP,
-                count,
-                headDim: HEAD_DIM,
-                pieceVectors: count,
-                pieceStride: 1,
-                pieceBytes: bytes / rows,
-                scoreStride: count,
-                reduce: 0,
-              },
-              reals: { scale: 0.1 },
-            }),
-          );
+    groupSites(bounds, 2).map(({ id, rows, group, headDim, count }) => {
+      const bytes = rows * count * headDim * 2;
+      const flops = 2 * headDim * count * group * rows;
+      return kernelSite(
+        bounds,
+        id,
+        {
+          ...scoreOf('centroids', bytes, 0, flops),
+          call: { kernel: 'dot-score', counts: { count } },
+          rows,
+        },
+        bytes,
+        (layout) => ({
+          kernel: 'dot-score',
+          refs: {
+            queries: layout.place('kv', rows * group * headDim * 2),
+            vectors: layout.place('kv', bytes),
+            scores: layout.place('outputs', rows * group * count * 4),
+          },
+          ints: {
+            rows,
+            group,
+            count,
+            headDim,
+            pieceVectors: count,
+            pieceStride: 1,
+            pieceBytes: bytes / rows,
+            scoreStride: count,
+            reduce: REDUCE.perQuery,
+          },
+          reals: { scale: 0.1 },
         }),
-    ),
+      );
+    }),
 } satisfies Microbench;

@@ -2,7 +2,7 @@
 import type { Call, Ref } from '../../kernels/calls.ts';
 import type { Operation, ScoreOperation } from '../../sim/program/operation.ts';
 import type { Layout } from '../execute/memory.ts';
-import { type Bounds, bytesBetween, passesFor, repeated, type Site } from './microbench.ts';
+import { type Bounds, bytesBetween, passesFor, powers, repeated, type Site } from './microbench.ts';
 
 /** A scoring operation of one kernel. */
 export const scoreOf = (
@@ -49,3 +49,37 @@ export const kernelSite = (
     },
   };
 };
+
+/** Vectors of all rows that a group's query heads are multiplied with. */
+export interface GroupSite {
+  readonly id: string;
+  readonly rows: number;
+  readonly group: number;
+  readonly headDim: number;
+  /** Vectors of a row. */
+  readonly count: number;
+}
+
+const USUAL = { group: 4, headDim: 128 };
+/** Other groups, each on as many rows as a model with it has: kernels take query heads in tiles of 8. */
+const GROUPS = [
+  { rows: 32, group: 1, headDim: 128 },
+  { rows: 2, group: 7, headDim: 64 },
+  { rows: 8, group: 8, headDim: 128 },
+  { rows: 2, group: 16, headDim: 128 },
+  { rows: 24, group: 16, headDim: 128 },
+  { rows: 1, group: 32, headDim: 128 },
+];
+
+/** Rows and vectors of one group densely, of others sparsely; vectors take so many bytes a channel. */
+export const groupSites = (bounds: Bounds, channelBytes: number): readonly GroupSite[] =>
+  [
+    ...[2, 8, 64].flatMap((rows) => powers(17, 35_000, 2).map((count) => ({ ...USUAL, rows, count }))),
+    ...GROUPS.flatMap((shape) => powers(68, 35_000, 8).map((count) => ({ ...shape, count }))),
+  ]
+    .filter(({ rows, headDim, count }) => rows * count * channelBytes * headDim <= bounds.hbmBytes / 4)
+    .map((shape) => {
+      const { rows, group, headDim, count } = shape;
+      const isUsual = group === USUAL.group && headDim === USUAL.headDim;
+      return { ...shape, id: `${rows} x ${count}${isUsual ? '' : ` group ${group} x ${headDim}`}` };
+    });
