@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
 namespace kvt {
 // Compiled once a level: internal linkage, so that the linker can't mix levels.
 namespace {
@@ -23,8 +27,11 @@ namespace {
 }
 
 // Finite halves only. Kernels compute without denormals, which a subnormal half widened bit by bit would be: it is counted
-// from 2^-14 on, and that taken off again.
+// from 2^-14 on, and that taken off again. The processor's own conversion widens it whatever is said of denormals.
 [[maybe_unused]] inline float of_f16(uint16_t bits) {
+#if defined(__F16C__)
+  return _cvtsh_ss(bits);
+#else
   const uint32_t word = static_cast<uint32_t>(bits & 0x7fff) << 13;
   const bool subnormal = word < 0x00800000;
   const uint32_t rebased = word + (subnormal ? 0x38800000 : 0x38000000);
@@ -32,6 +39,22 @@ namespace {
   std::memcpy(&size, &rebased, sizeof size);
   size -= subnormal ? 0x1p-14f : 0.0f;
   return bits & 0x8000 ? -size : size;
+#endif
+}
+
+// to[i] = join(to[i], of_f16(from[i])...), `join` a function of floats and of vectors: compilers don't gather conversions of
+// single halves.
+template <typename Join, typename... Halves>
+[[gnu::always_inline]] inline void join_f16(int64_t count, float* to, Join join, const Halves*... from) {
+  int64_t i = 0;
+#if defined(__F16C__)
+  constexpr int kAtOnce = 8;
+  const auto eight = [&](const uint16_t* halves) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves + i)));
+  };
+  for (; i + kAtOnce <= count; i += kAtOnce) _mm256_storeu_ps(to + i, join(_mm256_loadu_ps(to + i), eight(from)...));
+#endif
+  for (; i < count; i++) to[i] = join(to[i], of_f16(from[i])...);
 }
 
 // Round to nearest even.

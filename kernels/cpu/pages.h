@@ -17,7 +17,7 @@ inline uint16_t number_of(float value, bool f16) { return f16 ? f16_of(value) : 
 
 inline void widen_numbers(const uint16_t* from, int64_t count, bool f16, float* to) {
   if (!f16) return widen(from, count, to);
-  for (int64_t i = 0; i < count; i++) to[i] = of_f16(from[i]);
+  join_f16(count, to, [](const auto&, const auto& x) { return x; }, from);
 }
 
 // Where a group's scale stands, in halves from the start of the scales; its offset stands `apart` on.
@@ -91,9 +91,10 @@ inline void decode_row(const PageSide& side, const uint8_t* page, int64_t token,
   if (side.half.by_channel()) {
     const uint16_t* from = scales + scale_place(side.half, side.dim, token, 0).at;
     if (side.half.symmetric)
-      for (int d = 0; d < side.dim; d++) to[d] *= of_f16(from[d]);
+      join_f16(side.dim, to, [](const auto& code, const auto& scale) { return code * scale; }, from);
     else
-      for (int d = 0; d < side.dim; d++) to[d] = of_f16(from[side.dim + d]) + to[d] * of_f16(from[d]);
+      join_f16(side.dim, to, [](const auto& code, const auto& scale, const auto& least) { return least + code * scale; },
+               from, from + side.dim);
     return;
   }
   const int size = side.half.group_channels == 0 ? side.dim : side.half.group_channels;
