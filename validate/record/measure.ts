@@ -78,8 +78,9 @@ export const measureParts = async (
       continue;
     }
     const failure = await runVerb({ args, limitMs });
-    good &&= failure === null;
-    say(failure === null ? `wrote ${path}` : `${path}: ${failure}`);
+    if (failure === null) continue;
+    good = false;
+    say(`${path}: ${failure}`);
   }
   return good;
 };
