@@ -22,9 +22,9 @@ const site = (id: string, ns: number) => ({
   samplesNs: [[ns, ns + 1]],
 });
 
-const restart = (sites: Samples['sites'], on = machine) => ({
+const restart = (sites: Samples['sites'], on = machine): { path: string; samples: Samples } => ({
   path: 'some.json.gz',
-  samples: { format: 'kvtier.samples/1', machine: on, senses: [{ smMhz: 1 }], sites } as const,
+  samples: { format: 'kvtier.samples/1', machine: on, senses: [{ smMhz: 1 }], sites },
 });
 
 const caseOf = (policy: string): CaseSamples => ({
