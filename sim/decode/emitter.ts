@@ -200,6 +200,7 @@ export class Emitter {
       kernels: work.kernels,
       rows: factor / tokens,
       where,
+      ...(work.laysOut === true ? { laysOut: true } : {}),
       ...(work.call === undefined ? {} : { call: scaleCall(work.call, tokens) }),
       stream: where === 'gpu' ? 'compute' : 'cpu',
       after,

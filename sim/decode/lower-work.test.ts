@@ -82,6 +82,26 @@ test('a dense layer that attends to its own choice attends after it, and to no m
   expect(tokens).toEqual([64, ...model.layerKinds.slice(1).map(() => 1001)]);
 });
 
+test('attention reads whole pages where work lays its rows side by side, and those that were copied elsewhere', () => {
+  const transfer = { ...policyDefaults.transfer, rowTokens: 8 };
+  const pagesOf = (laysOut: boolean) => {
+    const work: Work = { index: 'buffer', readBytes: { hbm: 8 }, flops: 0, kernels: 1, laysOut };
+    const choice = {
+      ...emptyDemand(1),
+      attendTokens: 8,
+      residentTokens: [4],
+      fetchTokens: [4],
+      works: [work],
+    };
+    const layers = model.layerKinds.map(() => ({ append: emptyDemand(1), choice }));
+    const { operations } = loweringOf({ ...policyDefaults, transfer, layer: () => ({}) }).step(0, layers);
+    expect(only(operations, 'score').every((one) => (one.laysOut ?? false) === laysOut)).toBe(true);
+    return new Set(only(operations, 'attend').map(({ pageTokens }) => pageTokens));
+  };
+  expect(pagesOf(true)).toEqual(new Set([undefined]));
+  expect(pagesOf(false)).toEqual(new Set([8]));
+});
+
 test('what runs beside copies and the CPU waits for neither, and neither for it', () => {
   const work = (index: string, more: Partial<Work>): Work => ({
     ...{ index, readBytes: { hbm: 8, dram: 8 }, flops: 0, kernels: 1 },

@@ -251,7 +251,9 @@ export class Lowering {
   private attendAfter(choice: LayerDemand, copies: readonly number[]): void {
     const { attendTokens, residentTokens, fetchTokens: fetched } = choice;
     const inHbm = residentTokens.map((tokens, form) => tokens + fetched[form]);
-    this.attends.push(this.emit.attend(attendTokens, inHbm, copies, EVERYTHING, 'gpu', sumOf(fetched) > 0));
+    const isLaidOut = choice.works.some(({ laysOut }) => laysOut === true);
+    const inRows = !isLaidOut && sumOf(fetched) > 0;
+    this.attends.push(this.emit.attend(attendTokens, inHbm, copies, EVERYTHING, 'gpu', inRows));
   }
 
   /** The CPU attends what lies in DRAM while the GPU attends what it holds; the parts are merged on the GPU. */

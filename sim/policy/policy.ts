@@ -138,6 +138,8 @@ export interface Work {
   readonly ahead?: boolean;
   /** True when the GPU does it while copies and the CPU go on with the same choice: neither waits for the other. */
   readonly beside?: boolean;
+  /** True when it lays all raw rows of the choice side by side in HBM, where attention then reads them. */
+  readonly laysOut?: boolean;
   /** Bytes of weights that the work reads in HBM: once a layer, whatever the KV heads and the batch. */
   readonly weightBytes?: number;
   /** The kernel of our own that does it, where one does. */

@@ -136,6 +136,7 @@ export const retrievalWorks = (
       writeBytes: { hbm: (steady + hits + 2 * misses) * tokenBytes },
       flops: 0,
       kernels: 2,
+      laysOut: true,
       call: {
         kernel: 'execution-buffer',
         counts: { rows: steady + hits + misses, misses },

@@ -2,7 +2,7 @@
  * Binds a workload: each operation of the program becomes kernel calls over real places, on the operation's stream, after
  * the calls of what it waits for. Bytes are counted from the calls' own arguments, never from the operation's numbers.
  */
-import { COPY_MODES, ROW_MODES } from '../../kernels/calls.ts';
+import { COPY_MODES, type Ref, ROW_MODES } from '../../kernels/calls.ts';
 import type {
   AttendOperation,
   FetchOperation,
@@ -24,7 +24,8 @@ import { bindAppend, bindCodec, bindDense } from './bind-dense.ts';
 import { bindScore, bindSelect } from './bind-index.ts';
 import { bindCopy, bindFetch, type FetchPlaces, spreadRows } from './bind-transfer.ts';
 import { Binding } from './binding.ts';
-import { PAGE_TABLE } from './kernels/kernel-use.ts';
+import { LAID_ROWS, PAGE_TABLE } from './kernels/kernel-use.ts';
+import { plus } from './memory.ts';
 import { type FetchPlan, Placement } from './placement.ts';
 import { Pools } from './pools.ts';
 import type { Workload } from './workload.ts';
@@ -39,13 +40,17 @@ export interface BoundStep {
   readonly groups: readonly AttentionGroup[];
 }
 
+/** Where a layer's rows are laid side by side. */
+export const laidPlace = ({ pools, placement }: Pick<BoundStep, 'pools' | 'placement'>, layer: number): Ref =>
+  plus(pools.pools[0], placement.laidSlot * pools.slotBytes(layer, 0));
+
 class StepBinder {
   readonly binding: Binding;
   readonly groups: AttentionGroup[] = [];
+  readonly placement: Placement;
+  readonly pools: Pools;
   private readonly workload: Workload;
-  private readonly placement: Placement;
   private readonly plans = new Map<number, FetchPlan>();
-  private readonly pools: Pools;
   /** Parts of the layer's attention that were bound so far. */
   private readonly partsBound = new Map<number, number>();
 
@@ -125,6 +130,7 @@ class StepBinder {
     const { binding, workload } = this;
     switch (operation.kind) {
       case 'score':
+        if (operation.laysOut === true) this.leaveLaidRows(operation.layer);
         bindScore(binding, workload, operation, this.choosesPerQuery(at));
         break;
       case 'select':
@@ -164,6 +170,13 @@ class StepBinder {
         throw new Error(`operation ${String(never)}`);
       }
     }
+  }
+
+  /** What lays a layer's rows side by side does so where attention reads them. */
+  private leaveLaidRows(layer: number): void {
+    let tokens = 0;
+    for (const row of this.placement.laidRows(layer)) for (const { spans } of row) tokens += spans.tokens;
+    this.binding.leave(LAID_ROWS, laidPlace(this, layer), tokens * this.pools.slotBytes(layer, 0));
   }
 
   /** Whether the selection that follows a scorer has one row a query head. */

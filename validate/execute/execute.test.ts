@@ -161,6 +161,19 @@ describe('a selection in stages', () => {
     expect(sent?.after).toContain(at);
   });
 
+  it('attends to clusters in whole pages where they were laid side by side', () => {
+    const { calls } = stepOf('retroinfer', POLICIES.retroinfer).bound.binding;
+    const table = calls.findIndex(({ kernel }) => kernel === 'cluster-table');
+    const gather = calls.findIndex(
+      ({ kernel, stream }, at) => at > table && kernel === 'gather' && stream === 'compute',
+    );
+    const attend = calls.find(({ kernel }, at) => at > gather && kernel === 'attend');
+    expect(attend?.ints.pageTokens).toBe(64);
+    expect(calls[gather].refs.target.buffer).toBe(attend?.refs.pool.buffer);
+    const pageBytes = attend?.ints.pageStride ?? 0;
+    expect((calls[gather].refs.target.offset - (attend?.refs.pool.offset ?? 0)) % pageBytes).toBe(0);
+  });
+
   it('counts the logits near the largest that a rehearsal leaves for the selection', () => {
     const { calls } = stepOf('infinigen', POLICIES.infinigen).bound.binding;
     const at = calls.findIndex(({ kernel }) => kernel === 'near-count');

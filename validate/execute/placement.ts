@@ -10,7 +10,7 @@ import { byHead, type CopyPlan, hostHead, planCopy } from './copy-plan.ts';
 import { landingSlots, runsAt } from './landing.ts';
 import type { FillTable } from './memory.ts';
 import { once } from './once.ts';
-import { rebuiltRows, scratchSlots } from './scratch.ts';
+import { laidOf, rebuiltOf, type ScratchOf, scratchRows, scratchSlots } from './scratch.ts';
 import { alignSlots, joined, type Laid, type Row, rowAt, type Spans, spansOf } from './segments.ts';
 import { headsOf, type LayerHeads, type Workload } from './workload.ts';
 
@@ -21,6 +21,13 @@ export interface FetchPlan extends Pick<CopyPlan, 'rows' | 'slotsPerRow' | 'slot
   /** First slot of the landing, in the form's pool; of the source, where everything is in one piece. */
   readonly firstSlot: number;
   readonly sourceSlot: number;
+}
+
+/** Rows that are put side by side before attention, in a place that layers share. */
+interface Scratch {
+  readonly of: ScratchOf;
+  readonly firstSlot: number;
+  readonly rows: Map<LayerHeads, readonly Row[]>;
 }
 
 interface Landing {
@@ -61,11 +68,13 @@ export class Placement {
   private readonly stagingSlots: readonly (readonly number[])[];
   private readonly landings = new Map<string, Landing[]>();
   private readonly staged = new Map<string, number>();
-  private readonly scratchSlot: number;
+  private readonly rebuilt: Scratch;
+  private readonly laid: Scratch;
+  /** Layers whose rows are laid side by side before attention. */
+  private readonly laidLayers: ReadonlySet<number>;
   /** What layers of the same choice share, by what it depends on besides. */
   private readonly spans = new Map<LayerHeads, Map<string, readonly Spans[]>>();
   private readonly copies = new Map<LayerHeads, Map<string, CopyPlan>>();
-  private readonly rebuiltOf = new Map<LayerHeads, readonly Row[]>();
 
   constructor(workload: Workload) {
     this.workload = workload;
@@ -97,16 +106,33 @@ export class Placement {
     );
     const areas = Array.from({ length: sets }, () => largest.map((slots, form) => take(form, slots)));
     this.stagingSlots = this.layers.map((_, layer) => areas[layer % sets]);
-    this.scratchSlot = take(0, batch * scratchSlots(choices, program.forms));
+    this.laidLayers = new Set(
+      program.operations.filter((one) => one.kind === 'score' && one.laysOut).map(({ layer }) => layer),
+    );
+    const scratchOf = (of: ScratchOf, among: readonly LayerHeads[]): Scratch => ({
+      of,
+      firstSlot: take(0, batch * scratchSlots(among, of)),
+      rows: new Map(),
+    });
+    this.rebuilt = scratchOf(rebuiltOf(program.forms), choices);
+    this.laid = scratchOf(laidOf, [...new Set(this.layers.filter((_, layer) => this.laysOut(layer)))]);
+  }
+
+  private inScratch({ of, firstSlot, rows }: Scratch, layer: number): readonly Row[] {
+    const choice = this.layers[layer];
+    return once(rows, choice, () => scratchRows(choice.heads, of, this.workload.batch, firstSlot));
   }
 
   /** Where a layer's rebuilt rows lie side by side, among the raw ones, per (sequence, head). */
-  rebuilt(layer: number): readonly Row[] {
-    const { program, batch } = this.workload;
-    const choice = this.layers[layer];
-    return once(this.rebuiltOf, choice, () =>
-      rebuiltRows(choice.heads, program.forms, batch, this.scratchSlot),
-    );
+  readonly rebuiltRows = (layer: number): readonly Row[] => this.inScratch(this.rebuilt, layer);
+
+  /** The same of all that a layer attends to, where it is laid out for that; and from which slot of the raw pool on. */
+  readonly laidRows = (layer: number): readonly Row[] => this.inScratch(this.laid, layer);
+  laysOut(layer: number): boolean {
+    return this.laidLayers.has(layer);
+  }
+  get laidSlot(): number {
+    return this.laid.firstSlot;
   }
 
   /** Slots that one head holds of a form, the same for all heads of a layer so that they stand at equal distances. */

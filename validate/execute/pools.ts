@@ -51,15 +51,18 @@ export class Pools {
 
   /**
    * Slots of one form that an attention reads, per (sequence, head): all at once, or what lies ready apart from what was
-   * copied where together they could only be addressed in small pages. Rebuilt rows are read with the raw ones.
+   * copied where together they could only be addressed in small pages. Rebuilt rows are read with the raw ones, and what
+   * the step lays side by side is read there.
    */
   piecesOf({ layer, where, covers }: AttendOperation, form: number): readonly Piece[] {
     if (where === 'cpu') return [pieceOf(this.placement.onHost(layer, form), LARGEST_PAGE)];
     const { resident = true, far = whole } = covers ?? {};
     const { forms } = this.workload.program;
     if (forms[form].isRebuilt === true) return [];
+    if (form === 0 && this.placement.laysOut(layer))
+      return [pieceOf(this.placement.laidRows(layer), LARGEST_PAGE)];
     if (form === 0 && resident && forms.some(({ isRebuilt }) => isRebuilt === true)) {
-      const rebuilt = this.placement.rebuilt(layer);
+      const rebuilt = this.placement.rebuiltRows(layer);
       const all = this.placement.resident(layer, 0).map((row, at) => [...row, ...rebuilt[at]]);
       return [pieceOf(all, LARGEST_PAGE)];
     }

@@ -1,32 +1,56 @@
-/** Rows that declared work rebuilds before attention: they lie side by side in one place among the raw rows, which layers share. */
+/**
+ * Rows that a step puts side by side among the raw ones before attention: what declared work rebuilds, or all that a layer
+ * attends to where it is laid out for that. Layers share the place.
+ */
 import type { HeadChoice } from '../../sim/decode/head-choice.ts';
 import type { StoredForm } from '../../sim/memory/head-cache.ts';
 import { byHead } from './copy-plan.ts';
 import { tokensIn } from './landing.ts';
-import { alignSlots, type Row, rowAt, spansOf } from './segments.ts';
+import { alignSlots, joined, type Row, rowAt, type Segment, spansOf } from './segments.ts';
 import type { LayerHeads } from './workload.ts';
 
-const rebuiltTokens = ({ runs }: HeadChoice, forms: readonly StoredForm[]): number =>
-  tokensIn(runs.filter(({ form, place }) => forms[form].isRebuilt === true && place !== 'cpu'));
+/** Which tokens of a head are put there. */
+export type ScratchOf = (head: HeadChoice) => readonly Omit<Segment, 'slot'>[];
 
-/** Slots that the layer with most rebuilt rows needs, of one sequence. */
-export const scratchSlots = (layers: readonly LayerHeads[], forms: readonly StoredForm[]): number =>
+/** Tokens of forms that work rebuilds. */
+export const rebuiltOf =
+  (forms: readonly StoredForm[]): ScratchOf =>
+  ({ runs }) =>
+    runs.filter(({ form, place }) => forms[form].isRebuilt === true && place !== 'cpu');
+
+/** All raw rows that the GPU attends to, those that stand for others behind them. */
+export const laidOf: ScratchOf = ({ runs, estimatedRows }) => [
+  ...runs.filter(({ form, place }) => form === 0 && place !== 'cpu'),
+  { count: estimatedRows, queries: -1 },
+];
+
+const sideBySide = (pieces: ReturnType<ScratchOf>): readonly Segment[] => {
+  let slot = 0;
+  return joined(
+    pieces.map(({ count, queries }) => {
+      slot += count;
+      return { slot: slot - count, count, queries };
+    }),
+  );
+};
+
+/** Slots that the layer with most such rows needs, of one sequence. */
+export const scratchSlots = (layers: readonly LayerHeads[], of: ScratchOf): number =>
   Math.max(
+    0,
     ...layers.map(({ heads }) =>
-      heads.reduce((sum, head) => sum + alignSlots(rebuiltTokens(head, forms)), 0),
+      heads.reduce((sum, head) => sum + alignSlots(tokensIn(sideBySide(of(head)))), 0),
     ),
   );
 
-/** Rebuilt rows of a layer per (sequence, head), from slot `first` on. */
-export const rebuiltRows = (
+/** Such rows of a layer per (sequence, head), from slot `first` on. */
+export const scratchRows = (
   heads: readonly HeadChoice[],
-  forms: readonly StoredForm[],
+  of: ScratchOf,
   batch: number,
   first: number,
 ): readonly Row[] => {
-  const pieces = byHead(heads, (head) =>
-    spansOf([{ slot: 0, count: rebuiltTokens(head, forms), queries: -1 }]),
-  );
+  const pieces = byHead(heads, (head) => spansOf(sideBySide(of(head))));
   const rows: Row[] = [];
   let slot = first;
   for (let sequence = 0; sequence < batch; sequence++)

@@ -5,9 +5,9 @@
  */
 import type { Backend } from '../../kernels/backend.ts';
 import type { Ref } from '../../kernels/calls.ts';
-import { bf16Of, f32View, ofBf16, u16View } from '../../kernels/floats.ts';
+import { bf16Of, f32View, ofBf16, u16View, u32View } from '../../kernels/floats.ts';
 import type { HeadChoice, TokenRun } from '../../sim/decode/head-choice.ts';
-import type { BoundStep } from './bind.ts';
+import { type BoundStep, laidPlace } from './bind.ts';
 import { stepCalls } from './execute.ts';
 import { type Memory, plus } from './memory.ts';
 
@@ -101,11 +101,37 @@ class Patches {
   }
 }
 
-const layRows = async (memory: Memory, step: BoundStep, probe: Probe, rows: RealRows): Promise<void> => {
+const rowOf = (of: Float32Array, token: number, headDim: number): Uint8Array =>
+  bf16Bytes(of.subarray(token * headDim, (token + 1) * headDim));
+
+/** Rows of a step that lays them side by side, where it takes them from. */
+const layScattered = async (memory: Memory, step: BoundStep, probe: Probe, rows: RealRows): Promise<void> => {
+  const { headDim } = step.workload.dimensions;
+  const target = laidPlace(step, probe.layer);
+  const gather = step.binding.calls.findLast(
+    ({ kernel, refs }) =>
+      kernel === 'gather' && refs.target.buffer === target.buffer && refs.target.offset === target.offset,
+  );
+  if (gather === undefined) throw new Error('no call lays the rows of the last layer side by side');
+  const { rowBytes, sourceStride } = gather.ints;
+  const index = u32View(await memory.read(gather.refs.index, 4 * gather.ints.rows));
+  const sourceOf = (at: number): number => index[Math.floor(at / rowBytes)] * sourceStride + (at % rowBytes);
+  const patches = new Patches();
+  let order = 0;
+  for (const { from, count } of probe.head.runs)
+    for (let token = from; token < from + count; token++) {
+      const [key, value] = slotOffsets(order++, probe.pageTokens, headDim);
+      patches.add(sourceOf(key), rowOf(rows.keys, token, headDim));
+      patches.add(sourceOf(value), rowOf(rows.values, token, headDim));
+    }
+  await patches.write(memory, gather.refs.source);
+};
+
+/** Rows where they lie near and far, and the newest where it is appended from. */
+const layInPlace = async (memory: Memory, step: BoundStep, probe: Probe, rows: RealRows): Promise<void> => {
   const { headDim } = step.workload.dimensions;
   const { layer, head, pageTokens } = probe;
-  const row = (of: Float32Array, token: number) =>
-    bf16Bytes(of.subarray(token * headDim, (token + 1) * headDim));
+  const row = (of: Float32Array, token: number) => rowOf(of, token, headDim);
   const base = step.placement.residentBase(layer);
   const near = new Patches();
   const far = new Patches();
@@ -129,7 +155,6 @@ const layRows = async (memory: Memory, step: BoundStep, probe: Probe, rows: Real
   if (append === undefined) return;
   await memory.write(append.refs.k, row(rows.keys, head.length - 1));
   await memory.write(append.refs.v, row(rows.values, head.length - 1));
-  await memory.write(step.groups[layer].queries, bf16Bytes(rows.queries));
 };
 
 /** Exact attention of query head `query` over the chosen tokens. */
@@ -175,7 +200,8 @@ export const checkOutput = async (
   const { layer, head } = probe;
   const rows = rowsOf(step.workload.program.layers[layer].replayedLayer ?? layer, head.kvHead);
   if (rows === null) return { outputError: null, note: 'the trace has no rows of this layer' };
-  await layRows(memory, step, probe, rows);
+  await (step.placement.laysOut(layer) ? layScattered : layInPlace)(memory, step, probe, rows);
+  await memory.write(step.groups[layer].queries, bf16Bytes(rows.queries));
   await backend.run(stepCalls(memory, step), { warmups: 0, repeats: 1 });
   const { headDim } = step.workload.dimensions;
   const { group, parts, out } = step.groups[layer];

@@ -36,6 +36,8 @@ export const CANDIDATES = 'candidates';
 export const LOGITS = 'logits';
 export const PAGE_TABLE = 'page table';
 export const CODES = 'codes';
+/** Where attention reads rows that are laid side by side. */
+export const LAID_ROWS = 'laid rows';
 
 /** A count of one row, whole. */
 export const countOf = ({ call }: KernelUse, name: string): number => Math.round(call.counts[name] ?? 0);

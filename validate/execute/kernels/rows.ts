@@ -2,7 +2,15 @@
 import { COPY_MODES, type Ref, ROW_MODES } from '../../../kernels/calls.ts';
 import { commonDivisor } from '../../../sim/timing/tiling.ts';
 import { byPosition, type FillTable } from '../memory.ts';
-import { type CallBytes, CODES, countOf, type KernelBinder, type KernelUse, shapeOf } from './kernel-use.ts';
+import {
+  type CallBytes,
+  CODES,
+  countOf,
+  type KernelBinder,
+  type KernelUse,
+  LAID_ROWS,
+  shapeOf,
+} from './kernel-use.ts';
 import { wideCodes } from './pq.ts';
 
 const ID_BYTES = 4;
@@ -48,7 +56,7 @@ const collect = (use: KernelUse, rows: number, rowBytes: number): CallBytes & { 
   const { layout } = use.binding;
   const places = {
     source: layout.place('kv', rows * rowBytes),
-    target: layout.place('outputs', rows * rowBytes),
+    target: use.binding.left(LAID_ROWS, rows * rowBytes) ?? layout.place('outputs', rows * rowBytes),
   };
   moveRows(use, 'gather', rows, rowBytes, scattered(rows), places);
   return { read: rows * rowBytes, write: rows * rowBytes, target: places.target };
