@@ -14,8 +14,10 @@ import {
 import { listModels, loadModel, modelNames } from './models.ts';
 
 // Totals as the hub's safetensors metadata states them; Gemma-3 4B and 27B less the SigLIP tower (416 866 032) and
-// its projector (1152 · hidden + 1152); DeepSeek-V3 without its multi-token-prediction layer.
+// its projector (1152 · hidden + 1152); DeepSeek-V3 without its multi-token-prediction layer; Llama-2 less the rotary
+// frequencies that are stored with each layer.
 const published: Readonly<Record<string, number>> = {
+  'llama-2-7b': 6_738_417_664 - 32 * 64,
   'llama-3.1-8b': 8_030_261_248,
   'llama-3.1-70b': 70_553_706_496,
   'llama-3.2-1b': 1_235_814_400,
@@ -37,6 +39,7 @@ const published: Readonly<Record<string, number>> = {
 };
 
 const kvPerToken: Readonly<Record<string, number>> = {
+  'llama-2-7b': 524_288,
   'llama-3.1-8b': 131_072,
   'llama-3.1-70b': 327_680,
   'qwen2.5-0.5b': 12_288,
