@@ -30,13 +30,14 @@ void prefetch(const char* at, int64_t bytes) {
 void move_in_memory(const Rows& from, const Rows& to, int64_t begin, int64_t end, int64_t rows, int64_t bytes,
                     bool stream) {
   const int64_t distance = std::clamp<int64_t>(kAheadBytes / bytes, 2, kMostRowsAhead);
+  const StreamCopy past_caches = stream_copy();
   for (int64_t row = begin; row < end; row++) {
     const int64_t ahead = row + distance;
     if (from.index != nullptr && ahead < rows) prefetch(from.memory + place(from, ahead), bytes);
     char* target = to.memory + place(to, row);
     const char* source = from.memory + place(from, row);
     if (stream)
-      stream_copy(target, source, bytes);
+      past_caches(target, source, bytes);
     else
       std::memcpy(target, source, static_cast<size_t>(bytes));
   }
@@ -105,7 +106,7 @@ kvt_status move_rows(const char* kernel, const Rows& from, const Rows& to, int64
   if (dense(from, bytes) && dense(to, bytes)) {
     threads.run(rows * bytes, [&](int64_t begin, int64_t end) {
       if (stream) {
-        stream_copy(to.memory + begin, from.memory + begin, end - begin);
+        stream_copy()(to.memory + begin, from.memory + begin, end - begin);
         stream_fence();
       } else {
         std::memcpy(to.memory + begin, from.memory + begin, static_cast<size_t>(end - begin));
