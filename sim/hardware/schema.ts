@@ -46,18 +46,21 @@ const acceleratorSchema = z.strictObject({
   /**
    * start + wave · sequences · kvHeads / SMs + bytes / (rateRatio · achieved HBM). Where blocks share the tokens of all rows:
    * + merge for joining the parts of a row, which one block does (twice where many are joined in groups first), + mergeRound
-   * each time that it waits for parts; + turn a further row that a block attends to after its first, and joining once more,
-   * less the time in which it reads less than others; + fold for adding up what a block's warps hold at the end of a row, with
-   * 8 query rows of 128 channels and 384 threads. + form a further stored form, whose kernel follows another's.
+   * each time that it waits for parts, or mergeListed where it looks up first where they lie; + turn a further row that a
+   * block attends to after its first, less the time in which it reads less than others and `turnHiddenRatio` of the time in
+   * which it reads (it catches up on blocks that wait for memory), and joining the first row as well, the more so the less
+   * of `skew` lies between its end there and that of others. + form a further stored form, whose kernel follows another's.
    */
   decodeAttention: z.strictObject({
     startNs: time,
     ...ramp,
     waveNs: time,
     turnNs: time.optional(),
+    turnHiddenRatio: time.optional(),
+    skewNs: time.optional(),
     mergeNs: time.optional(),
     mergeRoundNs: time.optional(),
-    foldNs: time.optional(),
+    mergeListedNs: time.optional(),
     formNs: time.optional(),
     rateRatio: share,
     errorRatio: error,

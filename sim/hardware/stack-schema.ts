@@ -13,6 +13,8 @@ const kernelLaw = z.strictObject({
   ...ramp,
   /** What a row takes beside its bytes, as weights that each row reads again from a cache; absent = nothing. */
   rowNs: time.optional(),
+  /** What a further row takes a block of attention after its first; absent = what it takes over plain KV. */
+  turnNs: time.optional(),
   rateRatio: quantity,
   flopsRatio: quantity,
   /** Of the tensor cores' rate; absent = 1. */
@@ -77,8 +79,10 @@ export const stackSchema = z.strictObject({
     tileRows: z.strictObject({ value: z.int().positive(), alone: z.boolean(), ...provenance }).optional(),
     /**
      * How one block joins the parts of a row: its threads take four numbers each of so many `parts` at a time. The first
-     * of `blocks` that is as large as the heads rules; more query rows of a KV head are further blocks'. Those with `lists`
-     * join all parts of a row of just that dimension at once, however many, where there are so many blocks or more to a row.
+     * of `blocks` of that dimension that is as large as the heads rules, and of other dimensions the next larger one that
+     * `pads`; more query rows of a KV head are further blocks'. Those with `lists` join all parts of a row of just that
+     * dimension at once, however many, where there are so many blocks or more to a row. A block takes `startRatio` times
+     * what the law's start is; absent = 1.
      */
     merge: z
       .strictObject({
@@ -89,7 +93,9 @@ export const stackSchema = z.strictObject({
               headDim: z.int().positive(),
               queryRows: z.int().positive(),
               threads: z.int().positive(),
+              pads: z.boolean().optional(),
               lists: z.int().positive().optional(),
+              startRatio: quantity.optional(),
             }),
           )
           .min(1),

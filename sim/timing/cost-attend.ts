@@ -4,13 +4,13 @@
  * Prefill: causal flops at a rate that saturates with the keys that a query sees (FlashAttention-3, arXiv:2407.08608).
  */
 import type { AttendOperation } from '../program/operation.ts';
+import { type Attended, headTiles, joiningOf, mergeBlock, splitOf } from './attend-split.ts';
 import { toCost } from './cost-flow.ts';
 import { hostCost } from './cost-host.ts';
 import { mergeCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
 import { attendSizes, hostAttendWork, rawTokenBytes, streamingSizes } from './sizes.ts';
-import { type Attended, joiningOf, mergeBlock, splitOf } from './tiling.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 
@@ -60,29 +60,32 @@ const touchedBytes = (
   return bytes * (1 + 2 * copies + 2 * expansion);
 };
 
-/** Query rows by channels by threads of the block that `foldNs` is of. */
-const USUAL_BLOCK = 8 * 128 * 384;
+/** Times of a start that the block of these heads takes: each is a kernel of its own, with warps and sums of its own. */
+const startRatioOf = (operation: AttendOperation, { tiling }: Machine): number =>
+  mergeBlock(operation, tiling)?.startRatio?.value ?? 1;
 
 /**
- * What blocks take because they share rows: for joining the parts of a row, and for rows that one attends to in turn, of
- * which it may have to join the first as well. One that reads less than others, in `readNs`, has that time for it.
+ * What blocks take because they share rows: for joining the parts of a row, and for rows that one attends to in turn,
+ * `turnNs` each after the first. One that reads less than others, in `readNs`, has that time for it.
  */
 const sharingNs = (
   machine: Machine,
   operation: AttendOperation,
   attended: Attended,
   readNs: number,
+  turnNs = machine.decodeAttention.turnNs,
 ): number => {
-  const { turnNs, mergeNs, mergeRoundNs, foldNs } = machine.decodeAttention;
-  const block = mergeBlock(operation, machine.tiling);
-  const held = block === undefined ? 0 : (block.queryRows * block.headDim * block.threads) / USUAL_BLOCK;
+  const { turnHiddenRatio, skewNs, mergeNs, mergeRoundNs, mergeListedNs } = machine.decodeAttention;
   const { parts, loads } = splitOf(operation, attended, machine.tiling);
-  const { levels, rounds } = joiningOf(operation, attended, parts, machine.tiling);
-  const joinNs = parts > 1 ? levels * mergeNs + rounds * mergeRoundNs : 0;
-  const later = loads.map(
-    ({ rows, share }) => (rows - 1) * turnNs + (rows > 1 ? joinNs : 0) - (1 - share) * readNs,
-  );
-  return Math.max(0, ...later) + joinNs + foldNs * held;
+  const { levels, rounds, isListed } = joiningOf(operation, attended, parts, machine.tiling);
+  const roundNs = isListed ? mergeListedNs : mergeRoundNs;
+  const joinNs = parts > 1 ? levels * mergeNs + rounds * roundNs : 0;
+  const againNs = parts > 1 ? (levels - 1) * mergeNs + rounds * roundNs : 0;
+  const later = loads.map(({ rows, share, firstShare }) => {
+    const lastRatio = rows > 1 ? Math.max(0, 1 - ((1 - firstShare) * readNs) / skewNs) : 0;
+    return (rows - 1) * turnNs + lastRatio * againNs - (1 - share + turnHiddenRatio * share) * readNs;
+  });
+  return Math.max(0, ...later) + joinNs;
 };
 
 /** What one kernel of an attention takes: it reads the KV of one stored form. */
@@ -111,10 +114,14 @@ const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pa
   const timeRatio = timeRatioOf(machine.utilisation.attend, sizes);
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
   const readNs = bytes / decode.bytesPerNs;
-  const startNs = decode.startNs + decode.waveNs * waves + sharingNs(machine, operation, attended, readNs);
+  const startNs =
+    decode.startNs * startRatioOf(operation, machine) +
+    decode.waveNs * waves +
+    sharingNs(machine, operation, attended, readNs);
+  const tiles = headTiles(operation, machine.tiling);
   return {
-    fixedNs: (startNs + rampNsOf(decode, bytes)) * timeRatio,
-    hbmNs: readNs * timeRatio,
+    fixedNs: (tiles * startNs + rampNsOf(decode, bytes)) * timeRatio,
+    hbmNs: tiles * readNs * timeRatio,
     computeNs: matrixFlops / prefill.maxFlopsPerNs + decodeFlops / flopsPerNs.fp32,
     isPart: true,
   };
@@ -151,12 +158,17 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
   const isCut = name !== 'score' && !CUT_OTHERWISE.test(codec);
   // Declared work shares no rows.
   const readNs = bytes / machine.hbm.readBytesPerNs / law.rateRatio;
-  const startNs = law.startNs + (isCut ? sharingNs(machine, operation, attended, readNs) : 0);
   const { fp32, bf16 } = machine.flopsPerNs;
+  const computeNs = decodeFlops / fp32 / law.flopsRatio + matrixFlops / bf16 / law.matrixRatio;
+  const streamNs = Math.max(bytes / machine.hbm.readBytesPerNs, readNs, computeNs);
+  const startNs = isCut
+    ? law.startNs * startRatioOf(operation, machine) +
+      sharingNs(machine, operation, attended, streamNs, law.turnNs)
+    : law.startNs;
   return {
     fixedNs: (startNs + rampNsOf(law, bytes)) * timeRatio,
     hbmNs: readNs * timeRatio,
-    computeNs: (decodeFlops / fp32 / law.flopsRatio + matrixFlops / bf16 / law.matrixRatio) * timeRatio,
+    computeNs: computeNs * timeRatio,
     isPart: name !== 'score',
   };
 };

@@ -60,9 +60,11 @@ export interface Machine extends SharedResources {
       readonly startNs: number;
       readonly waveNs: number;
       readonly turnNs: number;
+      readonly turnHiddenRatio: number;
+      readonly skewNs: number;
       readonly mergeNs: number;
       readonly mergeRoundNs: number;
-      readonly foldNs: number;
+      readonly mergeListedNs: number;
       readonly formNs: number;
       readonly bytesPerNs: number;
       readonly expandsKv: boolean;
@@ -186,9 +188,11 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       ...rampOf(decodeAttention),
       waveNs: decodeAttention.waveNs.value,
       turnNs: decodeAttention.turnNs?.value ?? 0,
+      turnHiddenRatio: decodeAttention.turnHiddenRatio?.value ?? 0,
+      skewNs: decodeAttention.skewNs?.value ?? 1,
       mergeNs: decodeAttention.mergeNs?.value ?? 0,
       mergeRoundNs: decodeAttention.mergeRoundNs?.value ?? 0,
-      foldNs: decodeAttention.foldNs?.value ?? 0,
+      mergeListedNs: decodeAttention.mergeListedNs?.value ?? decodeAttention.mergeRoundNs?.value ?? 0,
       formNs: decodeAttention.formNs?.value ?? 0,
       bytesPerNs:
         readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),

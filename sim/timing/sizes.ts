@@ -8,9 +8,10 @@ import type {
   ScoreOperation,
   SelectOperation,
 } from '../program/operation.ts';
+import { type Attended, mergeBlock, splitOf } from './attend-split.ts';
 import { rebuildTurns } from './product-tiles.ts';
 import { selectBlocks } from './select-blocks.ts';
-import { type Attended, mergeBlock, splitOf, type Tiling } from './tiling.ts';
+import type { Tiling } from './tiling.ts';
 
 export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
 

@@ -33,6 +33,8 @@ export const rampNsOf = ({ rampNs, rampBytes }: Ramp, bytes: number): number =>
 export interface KernelLaw extends Trust, Ramp {
   readonly startNs: number;
   readonly rowNs: number;
+  /** Absent where it is that of attention over plain KV. */
+  readonly turnNs?: number | undefined;
   readonly rateRatio: number;
   readonly flopsRatio: number;
   readonly matrixRatio: number;
@@ -57,6 +59,7 @@ export const kernelsOf = (
         ...trustOf([law], law.errorRatio),
         startNs: law.startNs.value,
         rowNs: law.rowNs?.value ?? 0,
+        turnNs: law.turnNs?.value,
         ...rampOf(law),
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,

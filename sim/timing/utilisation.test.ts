@@ -3,13 +3,13 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { loadProfile, loadStack } from '../hardware/load.ts';
 import type { Stack } from '../hardware/stack-schema.ts';
+import { joiningOf, splitOf } from './attend-split.ts';
 import { costOf, resolveMachine } from './cost.ts';
 import { attendOf, gemmOf, selectOf } from './cost-cases.ts';
 import { toCost } from './cost-flow.ts';
 import { gemmCost } from './cost-kernels.ts';
 import { soloNs } from './operation-cost.ts';
 import { sizesOf } from './sizes.ts';
-import { joiningOf, splitOf } from './tiling.ts';
 import { timeRatioOf, utilisationOf } from './utilisation.ts';
 
 const source = { status: 'measured', source: 'a test', date: '2026-11' } as const;
@@ -195,23 +195,32 @@ describe('tiles', () => {
 
   it('of KV: further turns and rounds take their time', () => {
     const { accelerator } = loadProfile('h100-sxm');
-    const [turnNs, mergeNs, mergeRoundNs] = [3000, 2000, 1000].map((value) => ({ value, ...stated }));
-    const decodeAttention = { ...accelerator.decodeAttention, turnNs, mergeNs, mergeRoundNs };
-    const profile = { ...loadProfile('h100-sxm'), accelerator: { ...accelerator, decodeAttention } };
+    const number = (value: number) => ({ value, ...stated });
+    const law = { turnNs: number(3000), mergeNs: number(2000), mergeRoundNs: number(1000) };
+    const profileOf = (own: object) => ({
+      ...loadProfile('h100-sxm'),
+      accelerator: { ...accelerator, decodeAttention: { ...accelerator.decodeAttention, ...law, ...own } },
+    });
     const split = { ...stack.decodeAttention, tileTokens: { raw: 16, coded: 32, ...stated } };
     const merge = { parts: 8, blocks: [{ headDim: 128, queryRows: 8, threads: 384 }], ...stated };
-    const on = (own: object) => {
-      const known = resolveMachine(profile, { ...stack, decodeAttention: { ...split, ...own } });
+    const on = (own: object, numbers: object = {}) => {
+      const known = resolveMachine(profileOf(numbers), { ...stack, decodeAttention: { ...split, ...own } });
       return (context: number) => {
         const shape = { batch: 1, context, heads: 28, kvHeads: 4, headDim: 128, elementBytes: 2 };
         return soloNs(costOf(attendOf(shape), known));
       };
     };
-    // 4096 tokens are those of whole blocks; of 4160, a block has the end of a row and the beginning of the next, and may
-    // have to join the parts of both.
-    const further = on({})(4160) - on({})(4096);
-    expect(further).toBeGreaterThan(3000 + 2000 + 1000);
-    expect(further).toBeLessThan(3000 + 2000 + 1000 + 500);
+    // 4096 tokens are those of whole blocks; of 4160, a block has the end of a row and the beginning of the next.
+    const further = (numbers: object) => on({}, numbers)(4160) - on({}, numbers)(4096);
+    const alone = further({});
+    expect(alone).toBeGreaterThan(3000);
+    expect(alone).toBeLessThan(3000 + 500);
+    // Where it may be the last with the first of them, it joins its parts too.
+    expect(further({ skewNs: number(1e12) }) - alone).toBeCloseTo(1000, 3);
+    // Reading hides a part of it: 4160 tokens are 8.5 MB, for 2.5 to 3.5 µs.
+    const hidden = alone - further({ turnHiddenRatio: number(0.5) });
+    expect(hidden).toBeGreaterThan(1200);
+    expect(hidden).toBeLessThan(1800);
     expect(on({ merge })(4096) - on({})(4096)).toBeCloseTo(3 * 1000, 6);
   });
 });

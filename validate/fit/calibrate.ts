@@ -64,10 +64,14 @@ export const calibrate = async (
   fits: number,
   onFit: (fits: number) => void = () => {},
 ): Promise<FittedMachine> => {
+  // Threads fit what is resampled while this one fits all.
+  const resampled = intervalsOf(samples, base, name, fits, onFit);
+  // Where this fit throws, nobody asks for theirs.
+  resampled.catch(() => {});
   const fitted = fitMachine(samples, base, name);
   const { machine, sites } = samples;
   const { driver, runtime, date, emulated } = machine;
-  const intervals = await intervalsOf(samples, base, name, fits, onFit);
+  const intervals = await resampled;
   const hardware = loadProfile(
     {
       ...fitted.hardware,

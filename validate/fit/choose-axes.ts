@@ -4,7 +4,7 @@
  */
 import type { SizeName } from '../../sim/hardware/utilisation-schema.ts';
 import type { Sizes } from '../../sim/timing/sizes.ts';
-import { type AxisChoice, axesOf, fitGrid, logShareAt, placesOf, type Shown } from './grid.ts';
+import { type AxisChoice, axesOf, gridFit, logShareAt, placesOf, type Shown } from './grid.ts';
 
 /** Parts of the sites, each predicted from the others. */
 const FOLDS = 10;
@@ -32,10 +32,10 @@ const errorOf = (choices: readonly AxisChoice[], shown: readonly Shown[], all: r
   if (axes.reduce((points, { at }) => points * at.length, 1) > MOST_POINTS) return Infinity;
   if (axes.length < choices.length) return Infinity;
   const places = placesOf(axes, shown);
+  const fit = gridFit(axes);
   let sum = 0;
   for (let fold = 0; fold < FOLDS; fold++) {
-    const logShares = fitGrid(
-      axes,
+    const logShares = fit(
       places.filter((_, at) => foldOf(at) !== fold),
       TOLERANCE,
     );

@@ -1,7 +1,7 @@
 /** The grid agrees with what sites show, crosses holes in straight lines, and never leaves what it was shown. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { axesOf, fitGrid, placesOf } from './grid.ts';
+import { axesOf, gridFit, placesOf } from './grid.ts';
 
 const line = axesOf(
   [{ of: 'bytes', apart: 'fine' }],
@@ -20,10 +20,9 @@ describe('axesOf', () => {
   });
 });
 
-describe('fitGrid', () => {
+describe('gridFit', () => {
   it('crosses a hole in a straight line and keeps the nearest share beyond what was shown', () => {
-    const shares = fitGrid(
-      line,
+    const shares = gridFit(line)(
       placesOf(line, [
         { sizes: { bytes: 1024 }, logShare: 0 },
         { sizes: { bytes: 4096 }, logShare: -1 },
@@ -48,7 +47,7 @@ describe('fitGrid', () => {
       fc.property(fc.array(shown, { minLength: 1, maxLength: 12 }), (all) => {
         const sites = all.map(({ rows, bytes, logShare }) => ({ sizes: { rows, bytes }, logShare }));
         const values = all.map(({ logShare }) => logShare);
-        for (const share of fitGrid(axes, placesOf(axes, sites))) {
+        for (const share of gridFit(axes)(placesOf(axes, sites))) {
           expect(share).toBeGreaterThanOrEqual(Math.min(...values) - 1e-6);
           expect(share).toBeLessThanOrEqual(Math.max(...values) + 1e-6);
         }

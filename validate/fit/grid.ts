@@ -133,31 +133,48 @@ export const logShareAt = (corners: readonly Corner[], logShares: Float64Array):
   return sum;
 };
 
-/** Logarithms of the shares at the grid's points, as exactly as `tolerance` asks. */
-export const fitGrid = (
-  axes: readonly Axis[],
-  sites: readonly Placed[],
-  tolerance = TOLERANCE,
-): Float64Array => {
+/** Sites' corners, one behind the other: those of site i from `starts[i]` to `starts[i + 1]`. */
+const flatCorners = (sites: readonly Placed[]) => {
+  const all = sites.flatMap(({ corners }) => corners);
+  const starts = new Int32Array(sites.length + 1);
+  sites.forEach(({ corners }, i) => {
+    starts[i + 1] = starts[i] + corners.length;
+  });
+  return {
+    starts,
+    index: Int32Array.from(all, ({ index }) => index),
+    weight: Float64Array.from(all, ({ weight }) => weight),
+  };
+};
+
+/** Fits of one grid to any sites: logarithms of the shares at its points, as exactly as `tolerance` asks. */
+export const gridFit = (axes: readonly Axis[]) => {
+  const points = pointsOf(axes);
   const edges = edgesOf(axes);
-  const right = new Float64Array(pointsOf(axes));
-  for (const { corners, logShare } of sites)
-    for (const { index, weight } of corners) right[index] += weight * logShare;
-  return conjugateGradients(
-    (x) => {
-      const out = new Float64Array(x.length);
-      for (const { corners } of sites) {
-        const value = logShareAt(corners, x);
-        for (const { index, weight } of corners) out[index] += weight * value;
+  const from = Int32Array.from(edges, (edge) => edge.from);
+  const to = Int32Array.from(edges, (edge) => edge.to);
+  const pulls = Float64Array.from(edges, (edge) => edge.weight);
+  return (sites: readonly Placed[], tolerance = TOLERANCE): Float64Array => {
+    const { starts, index, weight } = flatCorners(sites);
+    const right = new Float64Array(points);
+    sites.forEach(({ logShare }, i) => {
+      for (let at = starts[i]; at < starts[i + 1]; at++) right[index[at]] += weight[at] * logShare;
+    });
+    const out = new Float64Array(points);
+    const product = (x: Float64Array): Float64Array => {
+      out.fill(0);
+      for (let i = 0; i < sites.length; i++) {
+        let value = 0;
+        for (let at = starts[i]; at < starts[i + 1]; at++) value += weight[at] * x[index[at]];
+        for (let at = starts[i]; at < starts[i + 1]; at++) out[index[at]] += weight[at] * value;
       }
-      for (const { from, to, weight } of edges) {
-        const pull = weight * (x[from] - x[to]);
-        out[from] += pull;
-        out[to] -= pull;
+      for (let edge = 0; edge < pulls.length; edge++) {
+        const pull = pulls[edge] * (x[from[edge]] - x[to[edge]]);
+        out[from[edge]] += pull;
+        out[to[edge]] -= pull;
       }
       return out;
-    },
-    right,
-    tolerance,
-  );
+    };
+    return conjugateGradients(product, right, tolerance);
+  };
 };

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { JOINED_GROUPS, JOINED_TURNS, POOLED_ROUNDS, WHOLE_ROWS } from '../../sim/timing/attend-split.ts';
 import { UNIFORM_PAGE } from '../../sim/timing/cost-attend.ts';
-import { JOINED_GROUPS, JOINED_TURNS, WHOLE_ROWS } from '../../sim/timing/tiling.ts';
 import { ATTEND_MERGE, PRODUCT_BLOCKS, REBUILD_TILE } from './kernel-tiles.ts';
 
 const source = (name: string): string =>
@@ -22,7 +22,9 @@ test('blocks that attend to raw KV', () => {
     queryRows: HEADS_OF_TILE * Number(tiles),
     threads: THREADS_OF_WARP * Number(warps),
   }));
-  const stated = new Set(ATTEND_MERGE.blocks.map(({ lists: _, ...block }) => JSON.stringify(block)));
+  const stated = new Set(
+    ATTEND_MERGE.blocks.map(({ lists: _, pads: __, ...block }) => JSON.stringify(block)),
+  );
   expect(new Set(blocks.map((block) => JSON.stringify(block)))).toEqual(stated);
 });
 
@@ -30,6 +32,10 @@ test('blocks that list the parts of rows', () => {
   const [[pool]] = numbersOf('attend-split.cuh', /kBlocksOfPool = (\d+);/g);
   const listing = ATTEND_MERGE.blocks.flatMap(({ headDim, lists }) => (lists === pool ? [[headDim]] : []));
   expect(numbersOf('attend.cu', /dim == (\d+) && pools\)/g)).toEqual(listing);
+});
+
+test('from how many rounds on blocks share the rest of long rows', () => {
+  expect(numbersOf('attend-split.cuh', /kLeastRounds = (\d+);/g)).toEqual([[POOLED_ROUNDS]]);
 });
 
 test('how much longer whole rows may be', () => {

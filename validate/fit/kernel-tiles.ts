@@ -27,11 +27,14 @@ export const ATTEND_MERGE = {
   blocks: [
     { headDim: 64, queryRows: 8, threads: 512 },
     { headDim: 64, queryRows: 16, threads: 384 },
-    { headDim: 128, queryRows: 8, threads: 384, lists: 16 },
+    { headDim: 128, queryRows: 8, threads: 384, pads: true, lists: 16 },
     { headDim: 128, queryRows: 16, threads: 256 },
-    { headDim: 256, queryRows: 8, threads: 256 },
+    { headDim: 256, queryRows: 8, threads: 256, pads: true },
   ],
 };
+
+/** The block of them that the law's start is of: 8 query heads by 128, as most models have. */
+export const USUAL_BLOCK = 2;
 
 type Mutable<T> = { -readonly [name in keyof T]: T[name] };
 
@@ -67,5 +70,6 @@ export const describeTiles = (
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
   if (clusters !== undefined)
     select.clusters = { values: [...clusters], ...stated, how: 'kernels/cuda/select.h' };
-  attention.merge = { ...ATTEND_MERGE, ...stated, how: 'kernels/cuda/attend-finish.cuh' };
+  // Its blocks get numbers that are fitted.
+  attention.merge = { ...structuredClone(ATTEND_MERGE), ...stated, how: 'kernels/cuda/attend-finish.cuh' };
 };

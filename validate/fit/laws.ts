@@ -9,6 +9,7 @@ import { hostScoreWork } from '../../sim/timing/sizes.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import { JOINED_LAW } from './joined-law.ts';
+import { ATTEND_MERGE, USUAL_BLOCK } from './kernel-tiles.ts';
 import type { Law } from './law.ts';
 import type { TableShape } from './table.ts';
 
@@ -33,6 +34,9 @@ const pageableLaw = (way: 'h2d' | 'd2h', latency: string): Law => ({
   shows: ({ benchmark, operations: [operation] }) =>
     benchmark === 'pageable' && (operation?.kind === 'fetch') === (way === 'h2d'),
 });
+
+/** Blocks that attend with other heads than those that the start is of: their places in the stack. */
+const OTHER_BLOCKS = [...ATTEND_MERGE.blocks.keys()].filter((at) => at !== USUAL_BLOCK);
 
 const MACHINE_LAWS: readonly Law[] = [
   {
@@ -117,11 +121,15 @@ const MACHINE_LAWS: readonly Law[] = [
       'rampBytes',
       'waveNs',
       'turnNs',
+      'turnHiddenRatio',
+      'skewNs',
       'mergeNs',
       'mergeRoundNs',
-      'foldNs',
+      'mergeListedNs',
       'rateRatio',
-    ].map((name) => `${ACCELERATOR}.decodeAttention.${name}`),
+    ]
+      .map((name) => `${ACCELERATOR}.decodeAttention.${name}`)
+      .concat(OTHER_BLOCKS.map((at) => `stack.decodeAttention.merge.blocks[${at}].startRatio`)),
     errorPath: `${ACCELERATOR}.decodeAttention.errorRatio`,
     table: { name: 'attend', sizes: ['headDim', 'queryRows', 'turns', 'rows', 'bytes'] },
     shows: (site) => site.benchmark === 'attend' && codecOf(site) === undefined,
@@ -186,6 +194,9 @@ const kernelsOf = (site: SiteSamples): readonly string[] => {
   return [smallPageLaw(codec, operation.pageTokens) ?? `attend.${codec}`];
 };
 
+/** Kernels that attend to coded pages and cut rows as that of plain ones does; few sites have pages of few tokens. */
+const CUT = /^attend\.(?!nuq|.*\.small$)/;
+
 /** A kernel's share of what the law of all codecs says. */
 const codecLaw = (name: string): Law => ({
   name: `kernel ${name}`,
@@ -205,6 +216,7 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   const rebuilds = REBUILDING.includes(name);
   const numbers = [
     'startNs',
+    ...(CUT.test(name) ? ['turnNs'] : []),
     ...(rebuilds ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
     'flopsRatio',
     ...(hasRows && !rebuilds ? ['rowNs'] : []),

@@ -16,6 +16,8 @@ const STARTS = 8;
 /** How far other starts lie from the first, in the parameters' own unit. */
 const START_SPREAD = 2;
 const STEP = 1e-4;
+/** A descent ends where a step gains no more than this share of the loss: from each start, and from the best. */
+const ENOUGH = { start: 1e-3, end: 1e-9 };
 
 export interface Regression {
   /** Parameters that the search starts from. */
@@ -81,7 +83,12 @@ interface Found {
   readonly loss: number;
 }
 
-const descend = (regression: Regression, start: readonly number[], threshold: number): Found => {
+const descend = (
+  regression: Regression,
+  start: readonly number[],
+  threshold: number,
+  enough: number,
+): Found => {
   const { residuals, weights, most } = regression;
   const within = (at: readonly number[]): readonly number[] => at.map((x, i) => Math.min(x, most[i]));
   let at = within(start);
@@ -109,7 +116,7 @@ const descend = (regression: Regression, start: readonly number[], threshold: nu
       }
       damping *= 5;
     }
-    if (gained <= 1e-9 * loss) break;
+    if (gained <= enough * loss) break;
   }
   return { at, loss };
 };
@@ -122,10 +129,12 @@ export const regress = (regression: Regression): readonly number[] => {
     n === 0 ? start : start.map((x) => x + START_SPREAD * (2 * random.uniform() - 1)),
   );
   const wide = HUBER_SPREADS * Math.max(leastSpread, spreadOf(regression.residuals(start)));
-  let found = starts.map((one) => descend(regression, one, wide)).reduce((a, b) => (b.loss < a.loss ? b : a));
+  let found = starts
+    .map((one) => descend(regression, one, wide, ENOUGH.start))
+    .reduce((a, b) => (b.loss < a.loss ? b : a));
   for (let round = 0; round < 3; round++) {
     const threshold = HUBER_SPREADS * Math.max(leastSpread, spreadOf(regression.residuals(found.at)));
-    found = descend(regression, found.at, threshold);
+    found = descend(regression, found.at, threshold, ENOUGH.end);
   }
   return found.at;
 };

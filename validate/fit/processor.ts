@@ -88,7 +88,8 @@ const moved = (path: string): string =>
   path.replace(/^hardware\.link\.([hd]2[hd]BytesPerNs)$/, 'hardware.link.engine.$1');
 
 /** Numbers of kernels whose blocks share work as those of a GPU do. */
-const UNSHARED = /\.(?:(?:turn|merge|mergeRound)Ns|gemm\.tokenNs)$/;
+const UNSHARED =
+  /\.(?:(?:turn|skew|merge|mergeRound|mergeListed)Ns|turnHiddenRatio|startRatio|gemm\.tokenNs)$/;
 
 /** The law as a processor shows it; null where it has no such thing. */
 export const processorLaw = (law: Law): Law | null => {

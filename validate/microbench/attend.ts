@@ -39,6 +39,11 @@ const GROUPS: readonly Heads[] = [
   [32, 32, 96],
   [8, 4, 256],
 ].map(([heads, kvHeads, headDim]) => ({ heads, kvHeads, headDim }));
+/** More query rows of a KV head than a block holds: several blocks read the same keys. */
+const SHARED: readonly Heads[] = [
+  { heads: 32, kvHeads: 1, headDim: 128 },
+  { heads: 16, kvHeads: 1, headDim: 256 },
+];
 const ELEMENT_BYTES = 2;
 /** Calls of a GPU's graph at least, while they stay quick: in a step, first pages come while the kernel before ends. */
 const LEAST_CALLS = 8;
@@ -192,6 +197,10 @@ const casesOf = (): readonly AttendSite[] => {
       ...raw(shape, 6, [320, 576, 1024, 1088, 2112, 4160, 8256, 16_448]),
     ]),
     ...[3, 12].flatMap((batch) => raw(WIDE, batch, [448, 1088, 2050, 8256])),
+    ...SHARED.flatMap((shape) => [
+      ...raw(shape, 1, [576, 1088, 4160, 16_448, 65_600]),
+      ...raw(shape, 6, [1088, 4160, 16_448]),
+    ]),
     ...[1, 4].flatMap((batch) => raw(LLAMA, batch, someMore(1024, 2 ** 16, 2))),
     ...[1, 8, 32].flatMap((batch) => raw(LLAMA, batch, [2, 70])),
     ...[24, 64].flatMap((heads) => [2, 3, 12].flatMap((batch) => raw({ ...LLAMA, heads }, batch, BUDGETS))),
@@ -208,7 +217,7 @@ const casesOf = (): readonly AttendSite[] => {
       ...coded(form, 4, [2112], { heads: 8, kvHeads: 8, headDim: 128 }),
     ]),
     ...[1, 8].flatMap((batch) =>
-      [40, 80, 320, 1280].map(
+      [40, 80, 160, 320, 640, 1280, 2560].map(
         (context): AttendSite => ({ ...LLAMA, batch, context, pageTokens: SMALL_PAGE, form: 'k8v4' }),
       ),
     ),

@@ -125,7 +125,7 @@ export const microbench = {
           ),
           ...powers(1088, 2 ** 15, 4).map((context) => attendSite(bounds, form, 32, context)),
           ...powers(8, 2 ** 10, 2).map((rows) => encodeSite(bounds, form, rows, 1)),
-          ...[16, 128, 1024].map((count) => encodeSite(bounds, form, 8, count)),
+          ...[16, 64, 128, 256, 512, 1024].map((count) => encodeSite(bounds, form, 8, count)),
         ].filter(
           ({ operations: [operation] }) =>
             operation.kind !== 'attend' || (operation.readBytes.hbm ?? 0) <= bounds.hbmBytes / 2,
