@@ -251,8 +251,7 @@ export class Lowering {
   private attendAfter(choice: LayerDemand, copies: readonly number[]): void {
     const { attendTokens, residentTokens, fetchTokens: fetched } = choice;
     const inHbm = residentTokens.map((tokens, form) => tokens + fetched[form]);
-    const isLaidOut = choice.works.some(({ laysOut }) => laysOut === true);
-    const inRows = !isLaidOut && sumOf(fetched) > 0;
+    const inRows = sumOf(fetched) > 0 && !choice.works.some(({ laysOut }) => laysOut);
     this.attends.push(this.emit.attend(attendTokens, inHbm, copies, EVERYTHING, 'gpu', inRows));
   }
 

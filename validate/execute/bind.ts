@@ -2,7 +2,7 @@
  * Binds a workload: each operation of the program becomes kernel calls over real places, on the operation's stream, after
  * the calls of what it waits for. Bytes are counted from the calls' own arguments, never from the operation's numbers.
  */
-import { COPY_MODES, type Ref, ROW_MODES } from '../../kernels/calls.ts';
+import { COPY_MODES, ROW_MODES } from '../../kernels/calls.ts';
 import type {
   AttendOperation,
   FetchOperation,
@@ -22,10 +22,9 @@ import {
 } from './bind-attention.ts';
 import { bindAppend, bindCodec, bindDense } from './bind-dense.ts';
 import { bindScore, bindSelect } from './bind-index.ts';
-import { bindCopy, bindFetch, type FetchPlaces, spreadRows } from './bind-transfer.ts';
+import { bindCopy, bindFetch, spreadRows } from './bind-transfer.ts';
 import { Binding } from './binding.ts';
-import { LAID_ROWS, PAGE_TABLE } from './kernels/kernel-use.ts';
-import { plus } from './memory.ts';
+import { PAGE_TABLE } from './kernels/kernel-use.ts';
 import { type FetchPlan, Placement } from './placement.ts';
 import { Pools } from './pools.ts';
 import type { Workload } from './workload.ts';
@@ -40,17 +39,13 @@ export interface BoundStep {
   readonly groups: readonly AttentionGroup[];
 }
 
-/** Where a layer's rows are laid side by side. */
-export const laidPlace = ({ pools, placement }: Pick<BoundStep, 'pools' | 'placement'>, layer: number): Ref =>
-  plus(pools.pools[0], placement.laidSlot * pools.slotBytes(layer, 0));
-
 class StepBinder {
   readonly binding: Binding;
   readonly groups: AttentionGroup[] = [];
-  readonly placement: Placement;
-  readonly pools: Pools;
   private readonly workload: Workload;
+  private readonly placement: Placement;
   private readonly plans = new Map<number, FetchPlan>();
+  private readonly pools: Pools;
   /** Parts of the layer's attention that were bound so far. */
   private readonly partsBound = new Map<number, number>();
 
@@ -130,7 +125,8 @@ class StepBinder {
     const { binding, workload } = this;
     switch (operation.kind) {
       case 'score':
-        if (operation.laysOut === true) this.leaveLaidRows(operation.layer);
+        // What lays a layer's rows side by side does so where attention reads them.
+        if (operation.laysOut === true) this.pools.leaveLaidRows(binding, operation.layer);
         bindScore(binding, workload, operation, this.choosesPerQuery(at));
         break;
       case 'select':
@@ -172,13 +168,6 @@ class StepBinder {
     }
   }
 
-  /** What lays a layer's rows side by side does so where attention reads them. */
-  private leaveLaidRows(layer: number): void {
-    let tokens = 0;
-    for (const row of this.placement.laidRows(layer)) for (const { spans } of row) tokens += spans.tokens;
-    this.binding.leave(LAID_ROWS, laidPlace(this, layer), tokens * this.pools.slotBytes(layer, 0));
-  }
-
   /** Whether the selection that follows a scorer has one row a query head. */
   private choosesPerQuery(at: number): boolean {
     const { operations } = this.workload.program;
@@ -192,14 +181,14 @@ class StepBinder {
     const { layer } = operation;
     const plan = this.plans.get(at);
     if (plan !== undefined) {
-      bindFetch(binding, operation, plan, this.placesOf(layer, operation.chosen?.form ?? 0));
+      bindFetch(binding, operation, plan, this.pools.placesOf(layer, operation.chosen?.form ?? 0));
       return;
     }
     if (operation.after.some((id) => this.isCpuAttention(id))) {
       this.bindOutputs(layer);
       return;
     }
-    const places = layer >= 0 ? this.placesOf(layer, 0) : null;
+    const places = layer >= 0 ? this.pools.placesOf(layer, 0) : null;
     const slots = layer >= 0 ? this.placement.hostSlots(layer, 0) : 0;
     const rowBytes = Math.round(operation.rowBytes);
     const regionRows = places === null ? 0 : Math.floor((slots * places.slotBytes) / rowBytes);
@@ -220,14 +209,6 @@ class StepBinder {
       sourceSlot: 0,
     };
     bindFetch(binding, operation, refill, { ...places, pool: target });
-  }
-
-  private placesOf(layer: number, form: number): FetchPlaces {
-    return {
-      region: this.pools.regions[layer][form],
-      pool: this.pools.pools[form],
-      slotBytes: this.pools.slotBytes(layer, form),
-    };
   }
 
   private isCpuAttention(id: number): boolean {

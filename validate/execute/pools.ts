@@ -5,7 +5,10 @@
 import type { Ref } from '../../kernels/calls.ts';
 import type { Format } from '../../kernels/formats.ts';
 import type { AttendOperation, Operation } from '../../sim/program/operation.ts';
-import type { Layout } from './memory.ts';
+import type { FetchPlaces } from './bind-transfer.ts';
+import type { Binding } from './binding.ts';
+import { LAID_ROWS } from './kernels/kernel-use.ts';
+import { type Layout, plus } from './memory.ts';
 import { type NuqForm, nuqBytes, nuqFormOf } from './nuq-form.ts';
 import { formatOfForm, type Placement, poolBytes, slotBytes } from './placement.ts';
 import { pageTokensFor, type Row } from './segments.ts';
@@ -117,6 +120,24 @@ export class Pools {
     const stored = program.forms[form];
     const nuq = nuqFormOf(stored, dimensions.headDim, this.pageTokens[0][form]);
     return { format: formatOfForm(stored.name), nuq: where === 'cpu' ? null : nuq };
+  }
+
+  /** What copies of a layer's rows go from and to. */
+  placesOf(layer: number, form: number): FetchPlaces {
+    const { regions, pools } = this;
+    return { region: regions[layer][form], pool: pools[form], slotBytes: this.slotBytes(layer, form) };
+  }
+
+  /** Where a layer's rows are laid side by side. */
+  laidPlace(layer: number): Ref {
+    return plus(this.pools[0], this.placement.laidSlot * this.slotBytes(layer, 0));
+  }
+
+  /** The same for the call that does it. */
+  leaveLaidRows(binding: Binding, layer: number): void {
+    let tokens = 0;
+    for (const row of this.placement.laidRows(layer)) for (const { spans } of row) tokens += spans.tokens;
+    binding.leave(LAID_ROWS, this.laidPlace(layer), tokens * this.slotBytes(layer, 0));
   }
 
   private placePools(layout: Layout): void {

@@ -7,7 +7,7 @@ import type { Backend } from '../../kernels/backend.ts';
 import type { Ref } from '../../kernels/calls.ts';
 import { bf16Of, f32View, ofBf16, u16View, u32View } from '../../kernels/floats.ts';
 import type { HeadChoice, TokenRun } from '../../sim/decode/head-choice.ts';
-import { type BoundStep, laidPlace } from './bind.ts';
+import type { BoundStep } from './bind.ts';
 import { stepCalls } from './execute.ts';
 import { type Memory, plus } from './memory.ts';
 
@@ -107,7 +107,7 @@ const rowOf = (of: Float32Array, token: number, headDim: number): Uint8Array =>
 /** Rows of a step that lays them side by side, where it takes them from. */
 const layScattered = async (memory: Memory, step: BoundStep, probe: Probe, rows: RealRows): Promise<void> => {
   const { headDim } = step.workload.dimensions;
-  const target = laidPlace(step, probe.layer);
+  const target = step.pools.laidPlace(probe.layer);
   const gather = step.binding.calls.findLast(
     ({ kernel, refs }) =>
       kernel === 'gather' && refs.target.buffer === target.buffer && refs.target.offset === target.offset,
