@@ -1,5 +1,5 @@
 /** Workloads of sets, written where policies are replayed: one file for each of the plan's. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SimError } from '../../sim/error.ts';
 import { makeFolder } from '../make-folder.ts';
@@ -10,8 +10,9 @@ import { type Plan, setOf, workloadsFile } from './plan.ts';
 type Say = (line: string) => void;
 
 /** Cases of all calls, each replayed in a process of its own. */
-const replayed = async (calls: readonly (readonly string[])[], folder: string): Promise<PreparedCase[]> => {
-  const scratch = mkdtempSync(join(folder, 'replaying-'));
+const replayed = async (calls: readonly (readonly string[])[], scratch: string): Promise<PreparedCase[]> => {
+  // What a preparation left that was killed.
+  rmSync(scratch, { recursive: true, force: true });
   try {
     const cases: PreparedCase[] = [];
     for (const [at, call] of calls.entries()) {
@@ -42,7 +43,7 @@ export const prepareSets = async (
         say(`${path} is there already and is kept`);
         continue;
       }
-      const cases = await replayed(prepare, folder);
+      const cases = await replayed(prepare, join(folder, `${set}.${file}.replaying`));
       writeWorkloads(path, cases);
       say(`wrote ${cases.length} cases to ${path}`);
     }
