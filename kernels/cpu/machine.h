@@ -39,8 +39,6 @@ struct Buffer {
 kvt_status allocate_memory(int32_t tier, uint64_t bytes, Buffer* buffer);
 // Memory that ends where a page begins that nobody may touch: a kernel that leaves its buffer faults. For tests.
 kvt_status allocate_fenced(uint64_t bytes, Buffer* buffer);
-// Bytes that can be allocated now without swapping.
-uint64_t available_bytes();
 
 void fill_memory(void* to, uint64_t bytes, int32_t kind, uint64_t seed, uint64_t first, Threads& threads);
 

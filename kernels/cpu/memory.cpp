@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "available.h"
 #include "machine.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -25,23 +26,6 @@ void touch(char* memory, uint64_t bytes) {
 #endif
   for (uint64_t at = 0; at < bytes; at += kPage) static_cast<volatile char*>(memory)[at] = 0;
 }
-
-}  // namespace
-
-uint64_t available_bytes() {
-  const uint64_t unknown = UINT64_MAX;
-  const uint64_t kib = number_in("/proc/meminfo", "MemAvailable:", unknown);
-  const uint64_t of_machine = kib == unknown ? unknown : kib * 1024;
-  const uint64_t limit = number_in("/sys/fs/cgroup/memory.max", "", unknown);
-  if (limit == unknown) return of_machine;
-  // Page cache counts as used but gives way.
-  const uint64_t cache = number_in("/sys/fs/cgroup/memory.stat", "inactive_file ", 0);
-  const uint64_t used = number_in("/sys/fs/cgroup/memory.current", "", 0);
-  const uint64_t held = used > cache ? used - cache : 0;
-  return std::min(of_machine, limit > held ? limit - held : 0);
-}
-
-namespace {
 
 kvt_status map_bytes(uint64_t bytes, uint64_t mapped, Buffer* buffer) {
   const uint64_t available = available_bytes();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include "../cpu/available.h"
 #include "machine.h"
 
 namespace kvt {
@@ -18,13 +19,6 @@ constexpr uint64_t kHugePage = uint64_t{2} << 20;
 constexpr uint64_t kRegisterFrom = uint64_t{64} << 20;
 
 uint64_t rounded(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-
-// A limit of the control group may stand above what the kernel says now: guests of some hosts grow as they are used.
-uint64_t host_limit() {
-  const uint64_t available = number_in("/proc/meminfo", "MemAvailable:", 0) * 1024;
-  const uint64_t limit = number_in("/sys/fs/cgroup/memory.max", "", 0);
-  return limit > available ? limit : available;
-}
 
 void touch(uint8_t* from, uint64_t bytes, int threads) {
   std::vector<std::thread> workers;
@@ -80,10 +74,10 @@ kvt_status pinned_by_driver(CudaBuffer& buffer) {
 }
 
 kvt_status pinned(kvt_context* context, CudaBuffer& buffer) {
-  const uint64_t limit = host_limit();
-  if (limit > 0 && buffer.bytes > limit)
+  const uint64_t available = available_bytes();
+  if (buffer.bytes > available)
     return fail(KVT_OUT_OF_HOST_MEMORY, "allocate: %llu bytes of pinned memory, the host has %llu",
-                (unsigned long long)buffer.bytes, (unsigned long long)limit);
+                (unsigned long long)buffer.bytes, (unsigned long long)available);
   const int64_t start = now_ns();
   // Some systems refuse to register: a sandbox, a limit on locked memory.
   const bool registered =

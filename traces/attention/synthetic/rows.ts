@@ -13,8 +13,6 @@ import { lengthAt } from './roundness.ts';
 import type { SyntheticText } from './text.ts';
 
 export const blockTokens = 64;
-/** Tokens at the start that count as attention sinks; the first one is. */
-export const sinkTokens = 4;
 
 const normalEntries = 65536;
 /** Windows are at most so many heads wide: a set of twelve factors for every pair of channels. */
