@@ -47,7 +47,7 @@ const flags = z.object({
   timeLimit: z
     .number()
     .positive()
-    .default(300)
+    .default(240)
     .describe('seconds that the restarts should take together: sites are repeated less where they would not'),
   only: z
     .array(z.enum(microbenchNames))

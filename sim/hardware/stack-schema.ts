@@ -11,7 +11,10 @@ const STACK_FORMAT = 'kvtier.stack/1';
 const kernelLaw = z.strictObject({
   startNs: time,
   ...ramp,
-  /** What a row takes beside its bytes, as weights that each row reads again from a cache; absent = nothing. */
+  /**
+   * What a row takes beside its bytes, as weights that each row reads again from a cache; of attention over non-uniform
+   * codes, what a block takes a multiprocessor beside them. Absent = nothing.
+   */
   rowNs: time.optional(),
   /** What a further row takes a block of attention after its first; absent = what it takes over plain KV. */
   turnNs: time.optional(),
@@ -81,8 +84,8 @@ export const stackSchema = z.strictObject({
      * How one block joins the parts of a row: its threads take four numbers each of so many `parts` at a time. The first
      * of `blocks` of that dimension that is as large as the heads rules, and of other dimensions the next larger one that
      * `pads`; more query rows of a KV head are further blocks'. Those with `lists` join all parts of a row of just that
-     * dimension at once, however many, where there are so many blocks or more to a row. A block takes `startRatio` times
-     * what the law's start is; absent = 1.
+     * dimension at once, however many, where there are so many blocks or more to a row; with `listsFew`, only where their
+     * parts would not be joined in groups. A block takes `startRatio` times what the law's start is; absent = 1.
      */
     merge: z
       .strictObject({
@@ -95,6 +98,7 @@ export const stackSchema = z.strictObject({
               threads: z.int().positive(),
               pads: z.boolean().optional(),
               lists: z.int().positive().optional(),
+              listsFew: z.boolean().optional(),
               startRatio: quantity.optional(),
             }),
           )

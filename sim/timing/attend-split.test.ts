@@ -69,8 +69,9 @@ it('counts the turns of blocks and the parts of rows that are not alike', () => 
         const whole = (Math.ceil(lengths.length / sms) * Math.floor(total / lengths.length)) / TILE;
         const even = whole % 1 === 0 && whole - tiles <= Math.floor(tiles / 16) ? whole : tiles;
         const counted = countedSplit(lengths, pageTokens, even * TILE);
-        const { loads, ...most } = split(rowTokens, sequences, pageTokens, sms);
+        const { loads, blocks, ...most } = split(rowTokens, sequences, pageTokens, sms);
         expect(most).toEqual({ turns: counted.turns, parts: counted.parts });
+        expect(blocks).toBe(Math.min(sms, Math.ceil(total / (even * TILE))));
         // Of the last block's, which others outdo, need nothing be said.
         expect(counted.loads).toEqual(expect.arrayContaining([...loads]));
         for (const { rows, share } of counted.loads)
@@ -86,6 +87,7 @@ it('counts a short row between long ones', () => {
   expect(split(new Array(8).fill(2048), 1, 64, 128)).toEqual({
     turns: 1,
     parts: 16,
+    blocks: 128,
     loads: [{ rows: 1, share: 1, firstShare: 1 }],
   });
   // 256 tokens a block, the eighth of which has the end of a row, a short one and the begin of the next.

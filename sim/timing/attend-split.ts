@@ -30,10 +30,11 @@ interface Load {
 
 const WHOLE_LOAD: Load = { rows: 1, share: 1, firstShare: 1 };
 
-/** How rows are cut: rows that a block attends to in turn, and blocks that attend to a row, both at most. */
+/** How rows are cut: rows that a block attends to in turn, and blocks that attend to a row, both at most; blocks of all. */
 interface Split {
   readonly turns: number;
   readonly parts: number;
+  readonly blocks: number;
   readonly loads: readonly Load[];
 }
 
@@ -54,7 +55,7 @@ const cutRows = (
   lengths: readonly number[],
   places: readonly number[],
   stretch: number,
-): Split => {
+): Omit<Split, 'blocks'> => {
   // Most tokens of a block, and of its first row, by its rows.
   const most: number[] = [0];
   const firsts: number[] = [0];
@@ -119,7 +120,8 @@ export const splitOf = (operation: AttendOperation, { tokens, isCoded }: Attende
   const { sequences, kvHeads, pageTokens = PAGE_TOKENS, rowTokens } = operation;
   const rows = sequences * kvHeads;
   const tile = isCoded ? attendTiles?.coded : attendTiles?.raw;
-  if (tile === undefined) return { turns: 1, parts: Math.max(1, Math.ceil(sms / rows)), loads: [WHOLE_LOAD] };
+  if (tile === undefined)
+    return { turns: 1, parts: Math.max(1, Math.ceil(sms / rows)), blocks: sms, loads: [WHOLE_LOAD] };
   const asked = isCoded ? known.coded : known.raw;
   const before = asked.get(operation);
   const merge = tiling.attendMerge;
@@ -135,12 +137,19 @@ export const splitOf = (operation: AttendOperation, { tokens, isCoded }: Attende
   // Rows that are alike are cut alike again where one begins with a block.
   const [place] = places;
   const unlike = places.length > 1 ? rows : Math.min(rows, stretch / commonDivisor(stretch, place));
-  const cut = cutRows(unlike, lengths, places, stretch);
+  const cut = {
+    ...cutRows(unlike, lengths, places, stretch),
+    blocks: Math.min(sms, Math.ceil(total / stretch)),
+  };
   // Who is behind leaves its last tokens to others.
   const split = isPooled ? { ...cut, turns: 1, loads: [WHOLE_LOAD] } : cut;
   asked.set(operation, { tokens, sms, tile, merge, split });
   return split;
 };
+
+/** Parts that would take one block more turns than so many are joined in groups, so many of them: attend-finish.cuh. */
+export const JOINED_TURNS = 5;
+export const JOINED_GROUPS = 8;
 
 /** Numbers of a part that a thread takes at a time. */
 const THREAD_NUMBERS = 4;
@@ -154,7 +163,7 @@ export const mergeBlock = ({ heads, kvHeads, headDim }: AttendOperation, { atten
   return fitting.find(({ queryRows }) => queryRows >= heads / kvHeads) ?? fitting.at(-1) ?? blocks.at(-1);
 };
 
-/** Blocks behind each other that read the KV of a row, each for as many of its query heads as it holds. */
+/** Blocks that read the same KV of a row, each for as many of its query heads as it holds. */
 export const headTiles = (operation: AttendOperation, tiling: Tiling): number => {
   const { heads, kvHeads } = operation;
   return Math.ceil(heads / kvHeads / (mergeBlock(operation, tiling)?.queryRows ?? Infinity)) || 1;
@@ -164,16 +173,25 @@ export const headTiles = (operation: AttendOperation, tiling: Tiling): number =>
 const itemsOf = ({ heads, kvHeads, headDim }: AttendOperation, queryRows: number): number =>
   (Math.min(heads / kvHeads, queryRows) * headDim) / THREAD_NUMBERS;
 
+type Block = NonNullable<ReturnType<typeof mergeBlock>>;
+
+/** Whether so many parts of a row are more than a block loads in a few turns. */
+const needsGroups = (
+  operation: AttendOperation,
+  parts: number,
+  { queryRows, threads }: Block,
+  { attendMerge }: Tiling,
+): boolean =>
+  parts * itemsOf(operation, queryRows) > JOINED_TURNS * (attendMerge?.parts ?? Infinity) * threads;
+
 /** Whether blocks list the parts of a row, so that any may take of it; and one of them joins all: attend.cu. */
 const listsParts = (operation: AttendOperation, isCoded: boolean, tiling: Tiling): boolean => {
   const block = mergeBlock(operation, tiling);
   if (block?.lists === undefined || isCoded || operation.headDim !== block.headDim) return false;
-  return operation.sequences * operation.kvHeads * block.lists <= tiling.sms;
+  const rows = operation.sequences * operation.kvHeads;
+  const parts = Math.floor(tiling.sms / rows);
+  return parts >= block.lists && !(block.listsFew && needsGroups(operation, parts, block, tiling));
 };
-
-/** Parts that would take one block more turns than so many are joined in groups, so many of them: attend-finish.cuh. */
-export const JOINED_TURNS = 5;
-export const JOINED_GROUPS = 8;
 
 /** `levels` and `rounds` as joiningOf says; `isListed`: blocks look up first where parts lie. */
 interface Joining {
@@ -200,7 +218,7 @@ export const joiningOf = (
   const teams = Math.max(1, Math.floor(threads / items));
   const roundsOf = (count: number): number => Math.ceil(count / (teams * ahead)) * Math.ceil(items / threads);
   const isListed = listsParts(operation, isCoded, tiling);
-  if (isListed || parts * items <= JOINED_TURNS * ahead * threads)
+  if (isListed || !needsGroups(operation, parts, block, tiling))
     return { levels: 1, rounds: roundsOf(parts), isListed };
   const each = Math.ceil(parts / JOINED_GROUPS);
   return { levels: 2, rounds: roundsOf(each) + roundsOf(Math.ceil(parts / each)), isListed };

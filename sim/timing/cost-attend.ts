@@ -60,9 +60,15 @@ const touchedBytes = (
   return bytes * (1 + 2 * copies + 2 * expansion);
 };
 
-/** Times of a start that the block of these heads takes: each is a kernel of its own, with warps and sums of its own. */
+/** Times of a start that a block of these heads takes: each is a kernel of its own, with warps and sums of its own. */
 const startRatioOf = (operation: AttendOperation, { tiling }: Machine): number =>
   mergeBlock(operation, tiling)?.startRatio?.value ?? 1;
+
+/** Where a row's heads are more than a block holds, those for the others begin on idle multiprocessors, or behind. */
+const headWaves = (operation: AttendOperation, attended: Attended, { tiling, sms }: Machine): number => {
+  const tiles = headTiles(operation, tiling);
+  return tiles === 1 ? 1 : Math.max(1, (tiles * splitOf(operation, attended, tiling).blocks) / sms);
+};
 
 /**
  * What blocks take because they share rows: for joining the parts of a row, and for rows that one attends to in turn,
@@ -115,12 +121,12 @@ const rawPass = (machine: Machine, operation: AttendOperation, share: Share): Pa
   const waves = (operation.sequences * operation.kvHeads) / machine.sms;
   const readNs = bytes / decode.bytesPerNs;
   const startNs =
-    decode.startNs * startRatioOf(operation, machine) +
+    decode.startNs * startRatioOf(operation, machine) * headWaves(operation, attended, machine) +
     decode.waveNs * waves +
     sharingNs(machine, operation, attended, readNs);
   const tiles = headTiles(operation, machine.tiling);
   return {
-    fixedNs: (tiles * startNs + rampNsOf(decode, bytes)) * timeRatio,
+    fixedNs: (startNs + rampNsOf(decode, bytes)) * timeRatio,
     hbmNs: tiles * readNs * timeRatio,
     computeNs: matrixFlops / prefill.maxFlopsPerNs + decodeFlops / flopsPerNs.fp32,
     isPart: true,
@@ -143,10 +149,21 @@ export const smallPageLaw = (codec: string, pageTokens: number | undefined): str
 
 /** Codecs whose kernel cuts rows in its own way and joins them in a launch of its own: kernels/cuda/nuq-attend.cu. */
 const CUT_OTHERWISE = /^nuq/;
+/** Tokens that a block of it takes at a time, blocks a multiprocessor and a row at most, and query heads of one. */
+export const NUQ_BLOCKS = { tokens: 64, perUnit: 24, perRow: 64, heads: 8 };
+
+/** Blocks of it that a multiprocessor has to prepare at most: those with tokens, `tokens` a row. */
+const nuqBlocks = ({ sequences, heads, kvHeads }: AttendOperation, tokens: number, sms: number): number => {
+  const rows = sequences * kvHeads;
+  const cuts = Math.min(NUQ_BLOCKS.perRow, Math.ceil((NUQ_BLOCKS.perUnit * sms) / rows));
+  const tiles = Math.ceil(heads / kvHeads / NUQ_BLOCKS.heads);
+  return Math.ceil((rows * tiles * Math.min(cuts, Math.ceil(tokens / NUQ_BLOCKS.tokens))) / sms);
+};
 
 /** By the kernel of the form; where the stack was measured without one, as declared work without a kernel of its own. */
 const codedPass = (machine: Machine, operation: AttendOperation, codec: string, share: Share): Pass => {
-  const names = [smallPageLaw(codec, operation.pageTokens), `attend.${codec}`, 'score'];
+  const small = smallPageLaw(codec, operation.pageTokens);
+  const names = [small, `attend.${codec}`, 'score'];
   const name = names.find((one) => one !== undefined && Object.hasOwn(machine.kernels, one));
   if (name === undefined) return rawPass(machine, operation, share);
   const law = machine.kernels[name];
@@ -155,16 +172,20 @@ const codedPass = (machine: Machine, operation: AttendOperation, codec: string, 
   const attended = { ...share, isCoded: true };
   const sizes = { ...streamingSizes(work), ...attendSizes(operation, attended, machine.tiling) };
   const timeRatio = timeRatioOf(machine.utilisation[name], sizes);
-  const isCut = name !== 'score' && !CUT_OTHERWISE.test(codec);
+  const isOther = name !== 'score' && CUT_OTHERWISE.test(codec);
+  const isCut = name !== 'score' && !isOther;
   // Declared work shares no rows.
-  const readNs = bytes / machine.hbm.readBytesPerNs / law.rateRatio;
+  const tiles = isCut ? headTiles(operation, machine.tiling) : 1;
+  const readNs = (tiles * bytes) / machine.hbm.readBytesPerNs / law.rateRatio;
   const { fp32, bf16 } = machine.flopsPerNs;
   const computeNs = decodeFlops / fp32 / law.flopsRatio + matrixFlops / bf16 / law.matrixRatio;
   const streamNs = Math.max(bytes / machine.hbm.readBytesPerNs, readNs, computeNs);
+  // Small pages are the same block's, however many heads there are.
+  const ratio = name === small ? 1 : startRatioOf(operation, machine);
   const startNs = isCut
-    ? law.startNs * startRatioOf(operation, machine) +
+    ? law.startNs * ratio * headWaves(operation, attended, machine) +
       sharingNs(machine, operation, attended, streamNs, law.turnNs)
-    : law.startNs;
+    : law.startNs + (isOther ? law.rowNs * nuqBlocks(operation, share.tokens, machine.sms) : 0);
   return {
     fixedNs: (startNs + rampNsOf(law, bytes)) * timeRatio,
     hbmNs: readNs * timeRatio,

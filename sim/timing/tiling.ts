@@ -28,6 +28,7 @@ export interface Tiling {
       readonly threads: number;
       readonly pads?: boolean | undefined;
       readonly lists?: number | undefined;
+      readonly listsFew?: boolean | undefined;
       readonly startRatio?: { readonly value: number } | undefined;
     }[];
   } | null;

@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { NUQ_PAGE_TOKENS } from '../../kernels/nuq.ts';
 import { JOINED_GROUPS, JOINED_TURNS, POOLED_ROUNDS, WHOLE_ROWS } from '../../sim/timing/attend-split.ts';
-import { UNIFORM_PAGE } from '../../sim/timing/cost-attend.ts';
+import { NUQ_BLOCKS, UNIFORM_PAGE } from '../../sim/timing/cost-attend.ts';
 import { ATTEND_MERGE, PRODUCT_BLOCKS, REBUILD_TILE } from './kernel-tiles.ts';
 
 const source = (name: string): string =>
@@ -23,15 +24,21 @@ test('blocks that attend to raw KV', () => {
     threads: THREADS_OF_WARP * Number(warps),
   }));
   const stated = new Set(
-    ATTEND_MERGE.blocks.map(({ lists: _, pads: __, ...block }) => JSON.stringify(block)),
+    ATTEND_MERGE.blocks.map(({ headDim, queryRows, threads }) =>
+      JSON.stringify({ headDim, queryRows, threads }),
+    ),
   );
   expect(new Set(blocks.map((block) => JSON.stringify(block)))).toEqual(stated);
 });
 
 test('blocks that list the parts of rows', () => {
   const [[pool]] = numbersOf('attend-split.cuh', /kBlocksOfPool = (\d+);/g);
-  const listing = ATTEND_MERGE.blocks.flatMap(({ headDim, lists }) => (lists === pool ? [[headDim]] : []));
-  expect(numbersOf('attend.cu', /dim == (\d+) && pools\)/g)).toEqual(listing);
+  const listing = (isFew: boolean) =>
+    ATTEND_MERGE.blocks.flatMap(({ headDim, lists, listsFew = false }) =>
+      lists === pool && listsFew === isFew ? [[headDim]] : [],
+    );
+  expect(numbersOf('attend.cu', /dim == (\d+) && pools\)/g)).toEqual(listing(false));
+  expect(numbersOf('attend.cu', /dim == (\d+) && pools && !merges_in_groups/g)).toEqual(listing(true));
 });
 
 test('from how many rounds on blocks share the rest of long rows', () => {
@@ -70,4 +77,14 @@ test('tiles of products that rebuild tokens', () => {
   const stated = [[REBUILD_TILE.tokens, REBUILD_TILE.columns]];
   expect(numbersOf('delta-rebuild.cu', /kTokens = (\d+), kColumns = (\d+);/g)).toEqual(stated);
   expect(numbersOf('tile-product.h', /kTileM = (\d+);\s*constexpr int kTileN = (\d+);/g)).toEqual(stated);
+});
+
+test('blocks that attend over non-uniform codes', () => {
+  const { tokens, perUnit, perRow, heads } = NUQ_BLOCKS;
+  expect(numbersOf('nuq-attend.cu', /constexpr int k(?:Blocks|MostSplits) = (\d+);/g)).toEqual([
+    [perUnit],
+    [perRow],
+  ]);
+  expect(numbersOf('nuq-attend.cu', /launch<kBits, (\d+)>/g).at(-1)).toEqual([heads]);
+  expect(tokens).toBe(NUQ_PAGE_TOKENS);
 });

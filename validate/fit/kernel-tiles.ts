@@ -29,7 +29,7 @@ export const ATTEND_MERGE = {
     { headDim: 64, queryRows: 16, threads: 384 },
     { headDim: 128, queryRows: 8, threads: 384, pads: true, lists: 16 },
     { headDim: 128, queryRows: 16, threads: 256 },
-    { headDim: 256, queryRows: 8, threads: 256, pads: true },
+    { headDim: 256, queryRows: 8, threads: 256, pads: true, lists: 16, listsFew: true },
   ],
 };
 

@@ -197,6 +197,9 @@ const kernelsOf = (site: SiteSamples): readonly string[] => {
 /** Kernels that attend to coded pages and cut rows as that of plain ones does; few sites have pages of few tokens. */
 const CUT = /^attend\.(?!nuq|.*\.small$)/;
 
+/** Kernels whose blocks prepare their queries and tables before they attend. */
+const PREPARED = /^attend\.nuq/;
+
 /** A kernel's share of what the law of all codecs says. */
 const codecLaw = (name: string): Law => ({
   name: `kernel ${name}`,
@@ -214,17 +217,19 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   );
   // Tiles take longer than memory on a GPU: what they would reach of its rate, bytes at all, and rows do not show.
   const rebuilds = REBUILDING.includes(name);
+  const hasBlocks = PREPARED.test(name);
   const numbers = [
     'startNs',
     ...(CUT.test(name) ? ['turnNs'] : []),
     ...(rebuilds ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
     'flopsRatio',
-    ...(hasRows && !rebuilds ? ['rowNs'] : []),
+    ...((hasRows && !rebuilds) || hasBlocks ? ['rowNs'] : []),
   ];
   return {
     name: `kernel ${name}`,
     parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
     ...(rebuilds ? { taken: { [`${path}.rateRatio`]: 1, [`${path}.rampNs`]: 0 } } : {}),
+    ...(hasBlocks ? { first: { [`${path}.rowNs`]: 5000 } } : {}),
     errorPath: `${path}.errorRatio`,
     // What all codecs have in common; their own tables stand on it.
     table: CODED.test(`${name}.`) ? { name, sizes: ['bytes'] } : { name, sizes: KERNEL_SIZES, chosen: true },
