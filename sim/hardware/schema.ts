@@ -88,6 +88,8 @@ const acceleratorSchema = z.strictObject({
     /** Blocks that share a row meet; and where maxima of groups come first, the scores above them are listed. */
     joinNs: time.optional(),
     listNs: time.optional(),
+    /** Of the last cache, what keeps keys from sweep to sweep: each sweep reads those beyond from memory again. */
+    keptRatio: quantity.optional(),
     errorRatio: error,
   }),
 });

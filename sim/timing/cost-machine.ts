@@ -84,6 +84,8 @@ export interface Machine extends SharedResources {
     readonly smBytesPerNs: number;
     readonly joinNs: number;
     readonly listNs: number;
+    /** Bytes of keys that stay in the last cache from sweep to sweep. */
+    readonly keptBytes: number;
     readonly timeRatio: number;
   };
   /** Measured kernels by name; see the stack's schema. */
@@ -220,6 +222,7 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       smBytesPerNs: select.smBytesPerNs.value,
       joinNs: select.joinNs?.value ?? 0,
       listNs: select.listNs?.value ?? 0,
+      keptBytes: (select.keptRatio?.value ?? Infinity) * profile.accelerator.l2.capacityBytes.value,
       timeRatio: stack.select.timeRatio.value,
     },
     index: {

@@ -52,23 +52,26 @@ const evenSpread = ({ select, hbm, sms }: Machine, { rows, of }: SelectOperation
   };
 };
 
+/** Time that sweeps over keys take after the first: what the last cache does not keep is read from memory each time. */
+const againNs = ({ select, hbm }: Machine, bytes: number, sweeps: number): number =>
+  (sweeps * Math.max(0, bytes - select.keptBytes)) / hbm.readBytesPerNs;
+
 /** Blocks that take turns; each sweeps its keys, or lists those above the bound that its groups' maxima give. */
-const blockSpread = (
-  { select, hbm }: Machine,
-  operation: SelectOperation,
-  clusters: readonly number[],
-): Spread => {
+const blockSpread = (machine: Machine, operation: SelectOperation, clusters: readonly number[]): Spread => {
+  const { select, hbm } = machine;
   const blocks = selectBlocks(operation, clusters);
   const { turns, few, overflows, shared } = blocks;
   const sweeps = select.passes * (overflows ? 2 : 1);
   const scanned = select.passes * (blocks.swept + (overflows ? overflowSwept(blocks) : 0)) + blocks.slice;
   const fixedNs = sweeps * select.passNs + (few ? select.listNs : 0) + (shared ? select.joinNs : 0);
+  const total = operation.rows * operation.of * KEY_BYTES;
+  // All keys are read once more for the list; maxima of groups are swept without them, unless those left are too many.
+  const again = 1 + (few && !overflows ? 0 : select.passes);
   return {
     fixedNs: select.startNs + turns * fixedNs,
-    flowNs: Math.max(
-      (turns * scanned * KEY_BYTES) / select.smBytesPerNs,
-      (operation.rows * operation.of * KEY_BYTES) / hbm.readBytesPerNs,
-    ),
+    flowNs:
+      Math.max((turns * scanned * KEY_BYTES) / select.smBytesPerNs, total / hbm.readBytesPerNs) +
+      againNs(machine, total, again),
   };
 };
 
@@ -86,7 +89,12 @@ const countCost = (
   return toCost(machine, {
     fixedNs: law.startNs + rampNsOf(law, bytes) + launch.extraNs,
     amount: total,
-    bounds: [{ label: 'compute', ns: bytes / (select.smBytesPerNs * law.rateRatio) }],
+    bounds: [
+      {
+        label: 'compute',
+        ns: bytes / (select.smBytesPerNs * law.rateRatio) + againNs(machine, total, 1),
+      },
+    ],
     takes: { hbm: total },
     trust: law,
     timeRatio: timeRatioOf(machine.utilisation[COUNT_SELECT], selectSizes(operation, tiling)),

@@ -61,6 +61,7 @@ const KEPT: readonly string[] = [
   'accelerator.select.smBytesPerNs',
   'accelerator.select.joinNs',
   'accelerator.select.listNs',
+  'accelerator.select.keptRatio',
   'accelerator.select.errorRatio',
   'link.latencyNs',
   'link.rampNs',

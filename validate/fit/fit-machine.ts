@@ -42,6 +42,7 @@ const FIRST = {
   turnHiddenRatio: 0.3,
   skewNs: 1000,
   startRatio: 1,
+  keptRatio: 0.6,
   formNs: 500,
   rampBytes: 2 ** 20,
   rateRatio: 0.8,

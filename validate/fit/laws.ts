@@ -145,7 +145,7 @@ const MACHINE_LAWS: readonly Law[] = [
   },
   {
     name: 'selection',
-    parameters: ['startNs', 'passNs', 'smBytesPerNs', 'joinNs', 'listNs'].map(
+    parameters: ['startNs', 'passNs', 'smBytesPerNs', 'joinNs', 'listNs', 'keptRatio'].map(
       (name) => `${ACCELERATOR}.select.${name}`,
     ),
     errorPath: `${ACCELERATOR}.select.errorRatio`,
