@@ -45,15 +45,20 @@ export const call = {
   randomCase(random) {
     const rows = random.integer(1, 3);
     const group = random.integer(1, 5);
-    const count = random.among([random.integer(1, 40), random.integer(41, 3000)]);
-    const tables = random.integer(1, 12);
+    // Few keys, each in all of more tables than a byte counts.
+    const manyTables = random.integer(0, 2) === 0;
+    const tables = manyTables ? random.among([250, 256, 257, 513]) : random.integer(1, 12);
+    const count = manyTables
+      ? random.integer(1, 40)
+      : random.among([random.integer(1, 40), random.integer(41, 3000)]);
     const hashes = random.integer(1, 8);
+    const drawn = manyTables ? 1 : 2 ** hashes;
     const codeStride = group + random.integer(0, 2);
     const idStride = count + random.integer(0, 2);
     const lists = random.integer(1, rows);
-    const { starts, postings } = drawLists(random, lists * tables, count, 2 ** hashes);
+    const { starts, postings } = drawLists(random, lists * tables, count, 2 ** hashes, drawn);
     const codes = Uint16Array.from({ length: rows * tables * codeStride }, () =>
-      random.integer(0, 2 ** hashes - 1),
+      random.integer(0, drawn - 1),
     );
     return {
       label: `lsh-match rows ${rows} group ${group} count ${count} ${tables} x ${hashes}`,
@@ -83,12 +88,12 @@ export const call = {
   },
 } satisfies KernelSpec;
 
-/** Lists of keys by random codes, and where each begins, of `lists` tables. */
-const drawLists = (random: Random, lists: number, count: number, buckets: number) => {
+/** Lists of keys by random codes below `drawn`, and where each of `buckets` begins, of `lists` tables. */
+const drawLists = (random: Random, lists: number, count: number, buckets: number, drawn: number) => {
   const starts: number[] = [];
   const postings: number[] = [];
   for (let list = 0; list < lists; list++) {
-    const codes = Array.from({ length: count }, () => random.integer(0, buckets - 1));
+    const codes = Array.from({ length: count }, () => random.integer(0, drawn - 1));
     const order = codes.map((_, key) => key).sort((a, b) => codes[a] - codes[b] || a - b);
     postings.push(...order);
     for (let code = 0; code <= buckets; code++) starts.push(codes.filter((own) => own < code).length);
