@@ -54,9 +54,11 @@ struct Sums {
   float* sum;
 };
 
+inline int64_t sums_of(const Attention& a) { return heads_of(a) * (a.width + 2); }
+
 Sums sums_at(const Attention& a, float* memory, int64_t run) {
   const int64_t heads = heads_of(a);
-  float* o = memory + run * heads * (a.width + 2);
+  float* o = memory + run * sums_of(a);
   return {o, o + heads * a.width, o + heads * (a.width + 1)};
 }
 
@@ -77,17 +79,19 @@ struct Kept {
   }
 };
 
-// One thread's queries and tile.
+// One thread's queries, its tile, and the sums of the run that it is at: beside other threads' they would share lines.
 struct Scratch {
   float *q, *k, *v, *s;
+  Sums sums;
 
   explicit Scratch(const Attention& a) {
     static thread_local Kept kept;
     const int64_t heads = heads_of(a), tile = static_cast<int64_t>(kDecodedTile) * a.width;
-    q = kept.of(heads * a.width + 2 * tile + heads * kTile);
+    q = kept.of(heads * a.width + 2 * tile + heads * kTile + sums_of(a));
     k = q + heads * a.width;
     v = k + tile;
     s = v + tile;
+    sums = sums_at(a, s + heads * kTile, 0);
   }
 };
 
@@ -103,6 +107,18 @@ struct Tile {
   // Where the first head's logits go, and how far apart those of heads lie.
   float* logits = nullptr;
   int64_t logits_apart = 0;
+};
+
+// The tile that is computed and the one that comes, which turn and are not copied: 5 KB in the nearest cache each.
+class TilePair {
+ public:
+  Tile& now() { return tiles_[at_]; }
+  Tile& next() { return tiles_[1 - at_]; }
+  void turn() { at_ = 1 - at_; }
+
+ private:
+  Tile tiles_[2];
+  int at_ = 0;
 };
 
 // False, and the entry, where a page is not in the pool: the table is data.
@@ -308,9 +324,10 @@ void weigh(const Attention& a, const Sums& sums, const uint32_t* reads, int toke
 
 template <typename Keys, typename Values>
 void attend_tile(const Attention& a, const Tile& tile, const Tile& next, const Keys& keys, const Values& values,
-                 const Scratch& scratch, const Sums& sums) {
+                 const Scratch& scratch) {
+  const Sums& sums = scratch.sums;
   const int width = a.width, tokens = tile.tokens, half = (tokens + 1) / 2;
-  const Tile none{};
+  static constexpr Tile none{};
   // The first heads' pass brings the rows, later ones find them.
   const auto ahead = [&](int h, int first) { return coming(a, h == 0 ? next : none, first); };
   if (a.group == 1) {

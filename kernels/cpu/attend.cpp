@@ -20,7 +20,7 @@ struct Run {
   int64_t end_at(int64_t first) const { return std::min(to, first + tile); }
 };
 
-void begin_sums(const Attention& a, int64_t row, const Scratch& scratch, const Sums& sums) {
+void begin_sums(const Attention& a, int64_t row, const Scratch& scratch) {
   const uint16_t* queries = reinterpret_cast<const uint16_t*>(a.q) + row * a.group * a.dim;
   for (int h = 0; h < a.group; h++) {
     std::fill(scratch.q + h * a.width + a.dim, scratch.q + (h + 1) * a.width, 0.0f);
@@ -28,37 +28,38 @@ void begin_sums(const Attention& a, int64_t row, const Scratch& scratch, const S
       scratch.q[h * a.width + place_in(a, d)] = of_number(queries[h * a.dim + d], a.q_f16) * a.scale_log2;
   }
   const int64_t heads = heads_of(a);
+  const Sums& sums = scratch.sums;
   std::fill(sums.o, sums.o + heads * a.width, 0.0f);
   std::fill(sums.most, sums.most + heads, -INFINITY);
   std::fill(sums.sum, sums.sum + heads, 0.0f);
 }
 
-void attend_one(const Attention& a, const Tile& now, const Tile& next, const Scratch& scratch, const Sums& sums) {
-  if (reads_direct(a)) return attend_tile(a, now, next, Direct{now.keys}, Direct{now.values}, scratch, sums);
+void attend_one(const Attention& a, const Tile& now, const Tile& next, const Scratch& scratch) {
+  if (reads_direct(a)) return attend_tile(a, now, next, Direct{now.keys}, Direct{now.values}, scratch);
   for (int t = 0; t < now.tokens; t++) {
     for (float* to_pad : {scratch.k + t * a.width, scratch.v + t * a.width})
       std::fill(to_pad + a.dim, to_pad + a.width, 0.0f);
     decode_row(a.keys, now.pages[t], now.places[t], scratch.k + t * a.width);
     decode_row(a.values, now.pages[t], now.places[t], scratch.v + t * a.width);
   }
-  attend_tile(a, now, next, Decoded{scratch.k, a.width}, Decoded{scratch.v, a.width}, scratch, sums);
+  attend_tile(a, now, next, Decoded{scratch.k, a.width}, Decoded{scratch.v, a.width}, scratch);
 }
 
 // A run, and where it ends the first tile of the run after it (none: no tokens), which is asked for meanwhile: short
-// runs would wait for their first tokens each. `now` holds the run's first tile, then that of the one after it.
-void attend_run(const Attention& a, const Run& run, const Run& after, const Scratch& scratch, const Sums& sums,
-                Tile& now) {
-  begin_sums(a, run.row, scratch, sums);
+// runs would wait for their first tokens each. The current one of `tiles` is the run's first, then that of the one after it.
+void attend_run(const Attention& a, const Run& run, const Run& after, const Scratch& scratch, TilePair& tiles) {
+  begin_sums(a, run.row, scratch);
   for (int64_t first = run.from; first < run.to; first += run.tile) {
-    Tile next;
+    Tile &now = tiles.now(), &next = tiles.next();
+    next.tokens = 0;
     const bool goes_on = first + run.tile < run.to;
     const Run& then = goes_on ? run : after;
     const int64_t at = goes_on ? first + run.tile : after.from;
     if (at < then.to && !locate(a, then.row, at, then.end_at(at), next)) return;
-    attend_one(a, now, next, scratch, sums);
+    attend_one(a, now, next, scratch);
     // Of a longer one the rest.
     coming(a, next, now.tokens + now.tokens % 2).fetch_all();
-    now = next;
+    tiles.turn();
   }
 }
 
@@ -79,6 +80,10 @@ void write_head(const Attention& a, int64_t row, int h, const float* o, float mo
   }
 }
 
+void write_row(const Attention& a, int64_t row, const Sums& sums) {
+  for (int h = 0; h < a.group; h++) write_head(a, row, h, sums.o + h * a.width, sums.most[h], sums.sum[h]);
+}
+
 // Merges the runs of a row into the first and writes the result.
 void finish_row(const Attention& a, float* memory, int64_t row, int64_t first, int64_t runs) {
   const Sums all = sums_at(a, memory, first);
@@ -94,8 +99,8 @@ void finish_row(const Attention& a, float* memory, int64_t row, int64_t first, i
       all.sum[h] = all.sum[h] * keep + part.sum[h] * by;
       all.most[h] = top;
     }
-    write_head(a, row, h, all.o + h * a.width, all.most[h], all.sum[h]);
   }
+  write_row(a, row, all);
 }
 
 // Offsets and counts are data: what they say must lie in the table.
@@ -190,7 +195,7 @@ kvt_status attend(const CpuCall& call) {
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld rows", static_cast<long long>(a.rows));
   for (int64_t row = 0; row < a.rows; row++) left[row].store(first[row + 1] - first[row], std::memory_order_relaxed);
   static thread_local Kept kept;
-  float* memory = kept.of(runs * heads_of(a) * (a.width + 2));
+  float* memory = kept.of(runs * sums_of(a));
   if (memory == nullptr)
     return fail(KVT_OUT_OF_HOST_MEMORY, "attend: no memory for %lld parts", static_cast<long long>(runs));
   std::atomic<bool> starved = false;
@@ -212,20 +217,26 @@ kvt_status attend(const CpuCall& call) {
       starved = true;
       return;
     }
-    Tile now;
+    TilePair tiles;
     int64_t i = taken++;
     Run run = run_at(i);
-    if (run.from < run.to && !locate(a, run.row, run.from, run.end_at(run.from), now)) return;
-    coming(a, now, 0).fetch_all();
+    if (run.from < run.to && !locate(a, run.row, run.from, run.end_at(run.from), tiles.now())) return;
+    coming(a, tiles.now(), 0).fetch_all();
     while (i < runs) {
       const int64_t next = taken++;
       const Run after = run_at(next);
-      attend_run(a, run, after, scratch, sums_at(a, memory, i), now);
+      attend_run(a, run, after, scratch, tiles);
       // Here and not by all threads once all runs are done: its sums are in this core's cache, and nobody waits.
-      if (--left[run.row] == 0) finish_row(a, memory, run.row, first[run.row], first[run.row + 1] - first[run.row]);
+      const int64_t parts = first[run.row + 1] - first[run.row];
+      if (parts == 1) {
+        write_row(a, run.row, scratch.sums);
+      } else {
+        std::copy_n(scratch.sums.o, sums_of(a), sums_at(a, memory, i).o);
+        if (--left[run.row] == 0) finish_row(a, memory, run.row, first[run.row], parts);
+      }
       // A run without tokens asks for nothing.
       const bool begins = run.from >= run.to && after.from < after.to;
-      if (begins && !locate(a, after.row, after.from, after.end_at(after.from), now)) return;
+      if (begins && !locate(a, after.row, after.from, after.end_at(after.from), tiles.now())) return;
       run = after;
       i = next;
     }
