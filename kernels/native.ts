@@ -140,7 +140,7 @@ export interface NativeOptions {
   readonly file?: string;
   /** Worker threads of a stream; 0 (default) = one a core. */
   readonly threads?: number;
-  /** Requests in flight at a file; default 16. */
+  /** Requests in flight at a file; default 16 (cpu) or 32 (cuda). */
   readonly queueDepth?: number;
   /** Highest instruction set level (cpu/kernel.h) that the CPU backend may use; default what the processor has. */
   readonly level?: number;

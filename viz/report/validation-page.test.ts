@@ -84,6 +84,8 @@ describe('the page of a validation', () => {
     ])
       expect(text).toContain(part);
     expect(await page.locator('#scatter .plot .symbol').count()).toBe(3);
+    const band = await page.locator('#scatter .tolerance').getAttribute('d');
+    expect(band?.match(/[ML]/g)).toHaveLength(8);
     for (const regime of [0, 1, 2])
       expect(await page.locator(`#scatter .plot .series-${regime}`).count()).toBe(1);
     await page.locator('#scatter .plot .symbol').first().focus();

@@ -31,7 +31,9 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
     (ns) => y(Math.max(domain[0], ns * (1 - BAND))),
     (ns) => y(Math.min(domain[1], ns * (1 + BAND))),
   );
-  svg.append('path').attr('class', 'tolerance').attr('d', band(domain));
+  // Where an edge of the band meets an edge of the plot, it bends.
+  const bends = [domain[0], domain[0] / (1 - BAND), domain[1] / (1 + BAND), domain[1]];
+  svg.append('path').attr('class', 'tolerance').attr('d', band(bends));
   svg
     .append('line')
     .attr('class', 'identity')
