@@ -5,10 +5,10 @@
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { BACKENDS, type Backend, type BackendName, KernelError } from './backend.ts';
-import { catalog } from './calls.generated.ts';
+import { type Backend, KernelError } from './backend.ts';
 import { compareKernel } from './differential.ts';
 import { load } from './load.ts';
+import { backendOf, integerOf, kernelsOf, runTool } from './tool-flags.ts';
 
 interface Verdict {
   readonly line: string;
@@ -37,46 +37,50 @@ const judge = async (backend: Backend, kernel: string, cases: number, seed: numb
   }
 };
 
-const { values } = parseArgs({
-  options: {
-    backend: { type: 'string', default: 'cuda' },
-    cases: { type: 'string', default: '20' },
-    seed: { type: 'string', default: '42' },
-    kernels: { type: 'string', default: Object.keys(catalog).join(',') },
-  },
-});
+const readFlags = () => {
+  const { values } = parseArgs({
+    options: {
+      backend: { type: 'string', default: 'cuda' },
+      cases: { type: 'string', default: '20' },
+      seed: { type: 'string', default: '42' },
+      kernels: { type: 'string' },
+    },
+  });
+  return {
+    backend: backendOf(values.backend),
+    cases: integerOf('cases', values.cases, 1),
+    seed: integerOf('seed', values.seed, 0),
+    kernels: kernelsOf(values.kernels),
+  };
+};
+
+type Flags = ReturnType<typeof readFlags>;
 
 /** The kernels again that are left, in a process that has a GPU. */
-const restart = (kernels: readonly string[]): boolean => {
-  const flags = Object.entries({ ...values, kernels: kernels.join(',') }).flatMap(([k, v]) => [`--${k}`, v]);
-  const done = spawnSync(process.execPath, [...process.execArgv, process.argv[1], ...flags], {
+const restart = (flags: Flags, kernels: readonly string[]): boolean => {
+  const words = Object.entries({ ...flags, kernels: kernels.join(',') }).flatMap(([k, v]) => [
+    `--${k}`,
+    `${v}`,
+  ]);
+  const done = spawnSync(process.execPath, [...process.execArgv, process.argv[1], ...words], {
     stdio: 'inherit',
   });
   return done.status === 0;
 };
 
-const isBackend = (name: string): name is BackendName => BACKENDS.some((known) => known === name);
-
 const main = async (): Promise<boolean> => {
-  if (!isBackend(values.backend))
-    throw new KernelError('invalid', `backend ${values.backend}: expected one of ${BACKENDS.join(', ')}`);
-  const { backend } = await load(values.backend);
-  const names = values.kernels.split(',');
+  const flags = readFlags();
+  const { kernels, cases, seed } = flags;
+  const { backend } = await load(flags.backend);
   let good = true;
-  for (const [at, kernel] of names.entries()) {
-    const { line, failed, lost } = await judge(backend, kernel, Number(values.cases), Number(values.seed));
+  for (const [at, kernel] of kernels.entries()) {
+    const { line, failed, lost } = await judge(backend, kernel, cases, seed);
     process.stdout.write(`${line}\n`);
     if (failed) good = false;
-    if (lost) return at + 1 < names.length && restart(names.slice(at + 1)) && good;
+    if (lost) return at + 1 < kernels.length && restart(flags, kernels.slice(at + 1)) && good;
   }
   backend.close();
   return good;
 };
 
-try {
-  if (!(await main())) process.exitCode = 1;
-} catch (error) {
-  if (!(error instanceof KernelError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exitCode = 2;
-}
+await runTool(main);

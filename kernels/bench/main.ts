@@ -3,9 +3,10 @@
  * bandwidth of the faster of two copies (bytes read and written) that were measured just before, on the same machine.
  */
 import { parseArgs } from 'node:util';
-import { BACKENDS, type Backend, type BackendName, KernelError } from '../backend.ts';
+import type { Backend } from '../backend.ts';
 import { COPY_MODES } from '../calls.ts';
 import { load } from '../load.ts';
+import { backendOf, kernelsOf, runTool } from '../tool-flags.ts';
 import { bench as attendBench } from './attend.ts';
 import { decodeBench, encodeBench } from './codecs.ts';
 import { bench as gemmBench } from './gemm.ts';
@@ -56,20 +57,24 @@ const copySite = (backend: Backend, mode: 'dma' | 'kernel'): Site => {
   };
 };
 
-const { values: flags } = parseArgs({
-  options: {
-    backend: { type: 'string' },
-    kernels: { type: 'string' },
-    json: { type: 'boolean', default: false },
-  },
-});
+const readFlags = () => {
+  const { values } = parseArgs({
+    options: {
+      backend: { type: 'string' },
+      kernels: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const { backend, kernels, json } = values;
+  return {
+    json,
+    kernels: kernelsOf(kernels),
+    backend: backend === undefined ? undefined : backendOf(backend),
+  };
+};
 
-const isBackend = (name: string | undefined): name is BackendName | undefined =>
-  name === undefined || BACKENDS.some((known) => known === name);
-
-const main = async (): Promise<void> => {
-  if (!isBackend(flags.backend))
-    throw new KernelError('invalid', `backend ${flags.backend}: expected one of ${BACKENDS.join(', ')}`);
+const main = async (): Promise<boolean> => {
+  const flags = readFlags();
   const { backend, tried } = await load(flags.backend);
   for (const { kind, reason } of tried) process.stderr.write(`not ${kind}: ${reason}\n`);
   let ceiling = 0;
@@ -82,8 +87,7 @@ const main = async (): Promise<void> => {
   const rows = [];
   const fits = backend.name === 'cuda' ? backend.device.hbmBytes * 0.9 : CPU_BYTES;
   for (const { kernel, sites } of BENCHES) {
-    if (!(flags.kernels?.split(',').includes(kernel) ?? true)) continue;
-    if (!backend.device.kernels.includes(kernel)) continue;
+    if (!flags.kernels.includes(kernel) || !backend.device.kernels.includes(kernel)) continue;
     for (const site of sites(backend).filter(({ footprint }) => footprint <= fits)) {
       const timeNs = await timeOf(backend, site);
       const rate = site.bytes / timeNs;
@@ -106,12 +110,7 @@ const main = async (): Promise<void> => {
       `${JSON.stringify({ device: backend.device.name, copyBytesPerNs: ceiling, rows })}\n`,
     );
   backend.close();
+  return true;
 };
 
-try {
-  await main();
-} catch (error) {
-  if (!(error instanceof KernelError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exitCode = 2;
-}
+await runTool(main);
