@@ -60,7 +60,7 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 3);
-    const group = random.among([1, 4, 7]);
+    const group = random.among([1, 4, 7, 16]);
     const headDim = random.among([64, 80, 128, 256]);
     const dim = paddedDim(headDim);
     const tokenStride = random.integer(10, 90);

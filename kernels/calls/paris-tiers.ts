@@ -40,7 +40,7 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = random.among([1, 4, 7]);
+    const group = random.among([1, 4, 7, 16]);
     const headDim = random.among([64, 80, 128, 256]);
     const patterns = (rows * PATTERNS * paddedDim(headDim)) / 8;
     const counts = Uint32Array.from({ length: patterns }, () => random.integer(0, 9));

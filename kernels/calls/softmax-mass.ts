@@ -33,7 +33,7 @@ export const call = {
   },
   randomCase(random) {
     const rows = random.integer(1, 4);
-    const group = random.among([1, 4, random.integer(1, 17)]);
+    const group = random.among([1, 4, 16, random.integer(1, 32)]);
     const count = random.among([random.integer(1, 300), random.integer(301, 9000)]);
     const scoreStride = count + random.integer(0, 3);
     const massStride = count + random.integer(0, 3);

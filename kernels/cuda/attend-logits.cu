@@ -7,6 +7,9 @@ namespace {
 template <typename Number>
 kvt_status attend_numbers(const CudaCall& call, const AttendArguments& a, int units) {
   const int dim = a.shape.dim;
+  const bool wide = a.group > 8;
+  if (dim == 64 && wide) return launch_attend<WithLogits<RawStore<Number, 64, true>>, 2, 12>(call, a, units);
+  if (dim == 128 && wide) return launch_attend<WithLogits<RawStore<Number, 128, true>>, 2, 8>(call, a, units);
   if (dim == 64) return launch_attend<WithLogits<RawStore<Number, 64, true>>, 1, 16>(call, a, units);
   if (dim == 128 && a.rows * kBlocksOfPool <= static_cast<uint32_t>(units))
     return launch_attend<WithLogits<RawStore<Number, 128, true>>, 1, 12, true>(call, a, units);

@@ -43,19 +43,45 @@ __device__ __forceinline__ void rotate(float (&x)[kPer], const float* signs) {
   for (int i = 0; i < kPer; i++) x[i] *= scale;
 }
 
-// The mean of a row's queries [group, head_dim], rotated.
+// Channels of a query that a lane holds.
+template <int kPer>
+struct alignas(kPer < 8 ? 2 * kPer : 16) QueryPart {
+  __nv_bfloat16 channels[kPer];
+};
+
+// The mean of a row's queries [group, head_dim], rotated. Several are on their way together, the last again in place of
+// those beyond it: one after the other, sixteen would take as long as all that follows.
 template <int kPer>
 __device__ __forceinline__ void rotated_query(float (&x)[kPer], const __nv_bfloat16* queries, int group, int head_dim,
                                               const float* signs) {
+  using Part = QueryPart<kPer>;
+  constexpr int kHeads = kPer <= 4 ? 8 : kPer < 32 ? 32 / kPer : 1;
   const int first = (threadIdx.x & 31) * kPer;
+  const auto add = [&](auto load) {
+    for (int from = 0; from < group; from += kHeads) {
+      Part parts[kHeads];
+#pragma unroll
+      for (int h = 0; h < kHeads; h++) parts[h] = load(queries + min(from + h, group - 1) * head_dim);
+#pragma unroll
+      for (int h = 0; h < kHeads; h++)
+#pragma unroll
+        for (int i = 0; i < kPer; i++)
+          if (from + h < group && first + i < head_dim) x[i] += __bfloat162float(parts[h].channels[i]);
+    }
+  };
 #pragma unroll
   for (int i = 0; i < kPer; i++) x[i] = 0;
-  // Queries outside, so that the loads of several are on their way together.
-#pragma unroll 4
-  for (int g = 0; g < group; g++)
+  if (head_dim % kPer == 0 && reinterpret_cast<uintptr_t>(queries) % alignof(Part) == 0)
+    add([&](const __nv_bfloat16* query) {
+      return *reinterpret_cast<const Part*>(query + min(first, head_dim - kPer));
+    });
+  else
+    add([&](const __nv_bfloat16* query) {
+      Part part;
 #pragma unroll
-    for (int i = 0; i < kPer; i++)
-      if (first + i < head_dim) x[i] += __bfloat162float(queries[g * head_dim + first + i]);
+      for (int i = 0; i < kPer; i++) part.channels[i] = query[min(first + i, head_dim - 1)];
+      return part;
+    });
 #pragma unroll
   for (int i = 0; i < kPer; i++) x[i] /= group;
   rotate<kPer>(x, signs);

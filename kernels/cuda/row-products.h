@@ -94,15 +94,18 @@ __device__ __forceinline__ void write_scores(const RowProducts& p, const float (
   const int quad = threadIdx.x & 3;
   if (p.reduce == kPerQuery) {
     if (i >= p.count) return;
+    float* const to = p.scores + (row * p.group + 2 * quad) * p.score_stride + i;
+#pragma unroll
     for (int tile = 0; tile < kTiles; tile++)
-      for (int side = 0; side < 2; side++) {
-        const int query = tile * 8 + 2 * quad + side;
-        if (query < p.group) p.scores[(row * p.group + query) * p.score_stride + i] = p.scale * c[tile][2 * low + side];
-      }
+#pragma unroll
+      for (int side = 0; side < 2; side++)
+        if (tile * 8 + 2 * quad + side < p.group) to[(tile * 8 + side) * p.score_stride] = p.scale * c[tile][2 * low + side];
     return;
   }
   float value = p.reduce == kMax ? -INFINITY : 0;
+#pragma unroll
   for (int tile = 0; tile < kTiles; tile++)
+#pragma unroll
     for (int side = 0; side < 2; side++)
       if (tile * 8 + 2 * quad + side < p.group) value = joined(p.reduce, value, p.scale * c[tile][2 * low + side]);
   value = joined(p.reduce, value, __shfl_xor_sync(~0u, value, 1));
@@ -136,7 +139,8 @@ struct RowParts {
 // Blocks of a multiprocessor: short vectors need more warps for as many bytes in flight.
 template <int kChunks, int kTiles>
 constexpr int blocks_of() {
-  return kTiles == 1 && kChunks > 0 && kChunks <= 4 ? 4 : 2;
+  if (kChunks == 0 || kChunks > 4) return 2;
+  return kTiles == 1 ? 4 : kTiles == 2 ? 3 : 2;
 }
 
 // A block takes an equal share of all tiles of all rows. kChunks: chunks of a vector, all in flight at once; 0 = any

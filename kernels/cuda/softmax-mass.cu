@@ -61,37 +61,62 @@ __global__ void __launch_bounds__(kThreads) sum_slices(const SoftmaxMass p) {
   p.partials[query * p.slices + blockIdx.x] = all;
 }
 
+// kPer: scores of a head that a thread takes, kHeads: heads whose scores are on their way at once. With few rows the first of
+// them come while the totals are joined: nothing else hides what many heads take to arrive.
+template <int kPer, int kHeads>
 __global__ void __launch_bounds__(kThreads) write_mass(const SoftmaxMass p) {
   begin_kernel();
   __shared__ float2 totals[kMostGroup];  // maximum, inverse sum
   const int64_t row = blockIdx.y;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x & 31;
-  for (int g = warp; g < p.group; g += kThreads / 32) {
-    float2 all = make_float2(-INFINITY, 0);
-    for (int slice = lane; slice < p.slices; slice += 32)
-      all = joined(all, p.partials[(row * p.group + g) * p.slices + slice]);
-    all = joined_in_warp(all);
-    if (lane == 0) totals[g] = make_float2(all.x, 1 / all.y);
+  const float* scores = p.scores + row * p.group * p.score_stride;
+  const int first = blockIdx.x * kThreads * kPer + threadIdx.x;
+  float own[kHeads][kPer];
+  const auto load = [&](int from) {
+#pragma unroll
+    for (int h = 0; h < kHeads; h++)
+#pragma unroll
+      for (int i = 0; i < kPer; i++) {
+        const int at = first + i * kThreads;
+        if (from + h < p.group && at < p.count) own[h][i] = scores[(from + h) * p.score_stride + at];
+      }
+  };
+  if (kPer == 1) load(0);
+  constexpr int kOwn = kMostGroup * 32 / kThreads;  // heads of a warp
+  float2 all[kOwn];
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    const int g = warp + i * (kThreads / 32);
+    all[i] = g < p.group && lane < p.slices ? p.partials[(row * p.group + g) * p.slices + lane] : make_float2(-INFINITY, 0);
+  }
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    const int g = warp + i * (kThreads / 32);
+    if (g >= p.group) break;
+    for (int slice = lane + 32; slice < p.slices; slice += 32)
+      all[i] = joined(all[i], p.partials[(row * p.group + g) * p.slices + slice]);
+    all[i] = joined_in_warp(all[i]);
+    if (lane == 0) totals[g] = make_float2(all[i].x, 1 / all[i].y);
   }
   __syncthreads();
-  const float* scores = p.scores + row * p.group * p.score_stride;
   const float factor = p.reduce == kMean ? 1.0f / p.group : 1.0f;
-  const int first = blockIdx.x * kSlice + threadIdx.x;
-  float out[kPerThread] = {};
-#pragma unroll 4
-  for (int g = 0; g < p.group; g++) {
-    const float2 total = totals[g];
+  float out[kPer] = {};
+  for (int from = 0; from < p.group; from += kHeads) {
+    if (kPer > 1 || from > 0) load(from);
 #pragma unroll
-    for (int i = 0; i < kPerThread; i++) {
-      const int at = first + i * kThreads;
-      if (at >= p.count) continue;
-      const float share = __expf(scores[g * p.score_stride + at] - total.x) * total.y;
-      out[i] = p.reduce == kMax ? fmaxf(out[i], share) : out[i] + share;
+    for (int h = 0; h < kHeads; h++) {
+      if (from + h >= p.group) break;
+      const float2 total = totals[from + h];
+#pragma unroll
+      for (int i = 0; i < kPer; i++) {
+        const float share = __expf(own[h][i] - total.x) * total.y;
+        out[i] = p.reduce == kMax ? fmaxf(out[i], share) : out[i] + share;
+      }
     }
   }
 #pragma unroll
-  for (int i = 0; i < kPerThread; i++)
+  for (int i = 0; i < kPer; i++)
     if (first + i * kThreads < p.count) p.mass[row * p.mass_stride + first + i * kThreads] = out[i] * factor;
 }
 
@@ -114,9 +139,19 @@ kvt_status softmax_mass(const CudaCall& call) {
   if (static_cast<uint64_t>(rows) * p.group * p.slices * sizeof(float2) > call.scratch_bytes)
     return fail(KVT_INVALID, "softmax-mass: more rows and scores than the scratch has room for");
   const dim3 queries(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows * p.group));
-  const dim3 grid(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows));
   launch_kernel(call, sum_slices, {queries, kThreads}, p);
-  launch_kernel(call, write_mass, {grid, kThreads}, p);
+  // A score a thread while each multiprocessor has a block at most.
+  const int64_t blocks = (p.count + kThreads - 1) / kThreads;
+  if (rows * blocks <= call.multiprocessors) {
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(rows));
+    launch_kernel(call, write_mass<1, 16>, {grid, kThreads}, p);
+  } else {
+    const dim3 grid(static_cast<unsigned>(p.slices), static_cast<unsigned>(rows));
+    if (p.group < 4)
+      launch_kernel(call, write_mass<kPerThread, 1>, {grid, kThreads}, p);
+    else
+      launch_kernel(call, write_mass<kPerThread, 4>, {grid, kThreads}, p);
+  }
   return after_launch("softmax-mass");
 }
 
