@@ -206,7 +206,8 @@ const buildCpu = async () => {
 };
 
 const buildCuda = async () => {
-  const compiler = firstWorking([process.env.NVCC, 'nvcc', '/usr/local/cuda/bin/nvcc']);
+  const { NVCC, CUDA_HOME = '/usr/local/cuda' } = process.env;
+  const compiler = firstWorking([NVCC, 'nvcc', join(CUDA_HOME, 'bin/nvcc')]);
   const host = hostCompiler();
   if (compiler === null || host === null) {
     process.stderr.write('kernels: no nvcc, so no CUDA kernels (install the CUDA toolkit, 12.8 or later)\n');

@@ -76,4 +76,14 @@ describe('building the kernels', () => {
     const CXX = program('cxx', 'exit 1');
     expect(build(['--soft'], { CXX }).lines[0]).toContain('does not compile');
   });
+
+  it('says that there is no compiler of CUDA kernels, and builds the others', () => {
+    const CXX = program('cxx', 'while [ $# -gt 0 ]; do case $1 in -o | -MF) : > "$2" ;; esac; shift; done');
+    const { status, lines } = build(['--cuda'], { CXX, CUDA_HOME: join(tree, 'nothing') });
+    expect(status).toBe(0);
+    expect(lines[0]).toMatch(/^kernels: kernels\/build\/kvtier\.node is ready, \d+ files compiled/);
+    expect(lines.slice(1)).toEqual([
+      'kernels: no nvcc, so no CUDA kernels (install the CUDA toolkit, 12.8 or later)',
+    ]);
+  });
 });
