@@ -89,7 +89,7 @@ const moved = (path: string): string =>
 
 /** Numbers of kernels whose blocks share work as those of a GPU do. */
 const UNSHARED =
-  /\.(?:(?:turn|skew|merge|mergeRound|mergeListed)Ns|turnHiddenRatio|startRatio|gemm\.tokenNs)$/;
+  /\.(?:(?:turn|skew|merge|mergeRound|mergeListed)Ns|turnHiddenRatio|startRatio|keptRatio|gemm\.tokenNs)$/;
 
 /** The law as a processor shows it; null where it has no such thing. */
 export const processorLaw = (law: Law): Law | null => {
