@@ -1,5 +1,6 @@
-// The CUDA backend behind abi.h: contexts, buffers in tiers, errors. Runs of calls are in run.cu, fills in fill.cu, the
-// description of the device in device.cu. Nothing happens at load; every function returns a status and never aborts.
+// The CUDA backend behind abi.h: contexts, buffers in tiers, errors. Runs of calls are in plan.cu and run.cu, fills in
+// fill.cu, the description of the device in device.cu. Nothing happens at load; every function returns a status and never
+// aborts.
 #include "machine.h"
 
 #include <cstdarg>
