@@ -1,4 +1,5 @@
-// Enqueues lists of calls that were planned (plan.cu): streams in order, events across streams, host threads that meet the GPU in pinned words.
+// Enqueues lists of calls that were planned (plan.cu): streams in order, events across streams, host threads that meet
+// the GPU in pinned words.
 #include "run.h"
 
 #include <algorithm>
