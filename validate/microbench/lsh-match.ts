@@ -8,7 +8,7 @@ import { chained, emptyOperation, type Microbench, type Site, scatteredRows } fr
 const COLLISIONS = 2;
 const PASSES = 8;
 
-/** Lists that the passes of a site visit together: enough that few are met again. */
+/** Host memory of the lists that the passes of a site visit together, as in a step: enough that few are met again. */
 const LIST_BYTES = 2 ** 26;
 /** No powers of two: a code's keys begin anywhere in a cache line, and mostly reach into the next. */
 const HASHED = [1200, 2500, 5000, 10_000, 20_000];
@@ -26,7 +26,15 @@ interface Tables {
   readonly hashes: number;
 }
 
-const postingsBytes = ({ kvHeads, hashed, tables }: Tables): number => 4 * kvHeads * tables * hashed;
+/** Keys of all tables of a KV head, and where those of each code begin. */
+const postingsOfHead = ({ hashed, tables }: Tables): number => tables * hashed;
+const startsOfHead = ({ tables, hashes }: Tables): number => tables * (2 ** hashes + 1);
+
+/** KV heads with tables of their own, of all sequences; the others share them where all would take too much. */
+const setsOf = (shape: Tables): number => {
+  const most = Math.floor(LIST_BYTES / (4 * (postingsOfHead(shape) + startsOfHead(shape))));
+  return Math.max(1, Math.min(shape.batch * shape.kvHeads, most));
+};
 
 /** The look-up as the policy declares it, for keys that are spread evenly over the codes. */
 const operationOf = ({ batch, kvHeads, group, hashed, tables, hashes }: Tables): Operation => {
@@ -71,11 +79,12 @@ const startsOf = ({ hashed, hashes }: Tables): FillTable => {
 const ORDERS = 16;
 
 /** Each table holds every key once, in another order than its neighbours. */
-const postingsOf = ({ kvHeads, hashed, tables }: Tables): FillTable => {
+const postingsOf = (shape: Tables): FillTable => {
+  const { hashed, tables } = shape;
   let orders: readonly Uint32Array[] | null = null;
   return (postings) => {
     orders ??= Array.from({ length: ORDERS }, (_, seed) => scatteredRows(hashed, hashed, seed));
-    for (let table = 0; table < kvHeads * tables; table++)
+    for (let table = 0; table < setsOf(shape) * tables; table++)
       postings.set(orders[table % ORDERS], table * hashed);
   };
 };
@@ -85,9 +94,8 @@ const postingsOf = ({ kvHeads, hashed, tables }: Tables): FillTable => {
  * GPU's host are emptied first (run.ts).
  */
 const listsOf = (layout: Layout, shape: Tables) => {
-  const { kvHeads, tables, hashes, hashed } = shape;
-  const starts = kvHeads * tables * (2 ** hashes + 1);
-  const postings = kvHeads * tables * hashed;
+  const starts = setsOf(shape) * startsOfHead(shape);
+  const postings = setsOf(shape) * postingsOfHead(shape);
   const times = Math.max(1, Math.min(PASSES, Math.floor(LIST_BYTES / (4 * (starts + postings)))));
   const fillPostings = postingsOf(shape);
   return Array.from({ length: times }, () => ({
@@ -126,7 +134,7 @@ const siteOf = (shape: Tables): Site => ({
       tables,
       hashes,
       collisions: COLLISIONS,
-      lists: kvHeads,
+      lists: setsOf(shape),
       codeStride: group,
       idStride: hashed,
     };
@@ -163,6 +171,6 @@ export const microbench = {
     const long = LONG.flatMap((hashed) =>
       [1, 4].map((batch) => ({ batch, kvHeads: 2, group: 16, hashed, tables: 150, hashes: 10 })),
     );
-    return [...usual, ...long].filter((shape) => postingsBytes(shape) <= dramBytes / 32).map(siteOf);
+    return [...usual, ...long].filter((shape) => 4 * postingsOfHead(shape) <= dramBytes / 32).map(siteOf);
   },
 } satisfies Microbench;
