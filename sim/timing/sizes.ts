@@ -73,12 +73,15 @@ export interface HostWork {
   readonly rowBytes?: number;
   /** Lists that threads take one after the other, each anywhere in memory. */
   readonly lists?: number;
+  /** Keys that lists are of: a thread marks those that it meets. */
+  readonly keys?: number;
 }
 
 export const hostSizes = (work: HostWork): Sizes => ({
   ...streamingSizes({ ...work, kernels: 1 }),
   ...(work.rowBytes === undefined ? {} : { rowBytes: work.rowBytes }),
   ...(work.lists === undefined ? {} : { rows: work.lists }),
+  ...(work.keys === undefined ? {} : { candidates: work.keys }),
 });
 
 /** A row is the key and the value of one token, which lie side by side; queries that share a list read it once. */
@@ -100,11 +103,13 @@ const listsOf = ({ rows, call }: ScoreOperation): number | undefined => {
 export const hostScoreWork = (operation: ScoreOperation): HostWork => {
   const { readBytes, writeBytes, flops, matrixFlops = 0 } = operation;
   const lists = listsOf(operation);
+  const keys = operation.call?.counts.hashed;
   return {
     readBytes: readBytes.dram ?? 0,
     writeBytes: writeBytes.dram ?? 0,
     flops: flops + matrixFlops,
     ...(lists === undefined ? {} : { lists }),
+    ...(keys === undefined ? {} : { keys }),
   };
 };
 

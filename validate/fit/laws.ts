@@ -246,10 +246,13 @@ const listsIn = ({ operations: [operation] }: SiteSamples): boolean =>
 const HOST_KERNEL = 'host-kernel/';
 const GENERAL_HOST = 'score';
 
-/** Attention goes by how long a token is, and how far ahead a thread can ask by how many of them a list has. */
+/**
+ * Attention goes by how long a token is, and how far ahead a thread can ask by how many of them a list has; matching by how
+ * much of a thread's nearest cache its marks of the keys fill.
+ */
 const hostSizesOf = (kernel: string, hasLists: boolean): TableShape['sizes'] => {
   if (kernel === 'attend') return ['rowBytes', 'rows', 'bytes'];
-  return hasLists ? ['rows', 'bytes'] : ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'];
+  return hasLists ? ['candidates', 'rows'] : ['rowBytes', 'bytes', 'flopsPerByte', 'writeShare'];
 };
 
 const hostKernelLaw = (benchmark: string, sites: readonly SiteSamples[]): Law => {
