@@ -73,7 +73,7 @@ export interface HostWork {
   readonly rowBytes?: number;
   /** Lists that threads take one after the other, each anywhere in memory. */
   readonly lists?: number;
-  /** Keys that lists are of: a thread marks those that it meets. */
+  /** Keys that lists are of: a thread counts how often it meets each. */
   readonly keys?: number;
 }
 
@@ -84,6 +84,10 @@ export const hostSizes = (work: HostWork): Sizes => ({
   ...(work.keys === undefined ? {} : { candidates: work.keys }),
 });
 
+/** Where a list begins and ends, and a key of it. */
+const BOUNDS_BYTES = 8;
+const KEY_BYTES = 4;
+
 /** A row is the key and the value of one token, which lie side by side; queries that share a list read it once. */
 export const hostAttendWork = (operation: AttendOperation): HostWork => {
   const readBytes = (operation.readBytes.dram ?? 0) + (operation.readBytes.hbm ?? 0);
@@ -92,25 +96,34 @@ export const hostAttendWork = (operation: AttendOperation): HostWork => {
   return { readBytes, writeBytes: 0, flops: operation.flops, rowBytes, lists };
 };
 
-/** A query looks for a list of each table. */
-const listsOf = ({ rows, call }: ScoreOperation): number | undefined => {
-  const { queries, tables } = call?.shape ?? {};
-  return rows === undefined || queries === undefined || tables === undefined
-    ? undefined
-    : rows * queries * tables;
+/**
+ * Keys looked up by code: a query looks for a list of each table, reads its keys, and leaves those that it has met often
+ * enough. What it counts meanwhile stays in the thread's own caches.
+ */
+const lookUpWork = ({ rows, call }: ScoreOperation): HostWork | null => {
+  const { counts: { hashed: keys, probes, sampled = 0 } = {}, shape: { queries, tables } = {} } = call ?? {};
+  if (rows === undefined || probes === undefined || queries === undefined || tables === undefined)
+    return null;
+  const lists = rows * queries * tables;
+  return {
+    readBytes: BOUNDS_BYTES * lists + KEY_BYTES * rows * probes,
+    writeBytes: KEY_BYTES * rows * sampled,
+    // Where it is counted, and by how much.
+    flops: 2 * rows * probes,
+    lists,
+    ...(keys === undefined ? {} : { keys }),
+  };
 };
 
 export const hostScoreWork = (operation: ScoreOperation): HostWork => {
   const { readBytes, writeBytes, flops, matrixFlops = 0 } = operation;
-  const lists = listsOf(operation);
-  const keys = operation.call?.counts.hashed;
-  return {
-    readBytes: readBytes.dram ?? 0,
-    writeBytes: writeBytes.dram ?? 0,
-    flops: flops + matrixFlops,
-    ...(lists === undefined ? {} : { lists }),
-    ...(keys === undefined ? {} : { keys }),
-  };
+  return (
+    lookUpWork(operation) ?? {
+      readBytes: readBytes.dram ?? 0,
+      writeBytes: writeBytes.dram ?? 0,
+      flops: flops + matrixFlops,
+    }
+  );
 };
 
 const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => {

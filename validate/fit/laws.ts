@@ -248,7 +248,7 @@ const GENERAL_HOST = 'score';
 
 /**
  * Attention goes by how long a token is, and how far ahead a thread can ask by how many of them a list has; matching by how
- * much of a thread's nearest cache its marks of the keys fill.
+ * much of a thread's own caches its counts of the keys fill.
  */
 const hostSizesOf = (kernel: string, hasLists: boolean): TableShape['sizes'] => {
   if (kernel === 'attend') return ['rowBytes', 'rows', 'bytes'];

@@ -12,7 +12,7 @@ const PASSES = 8;
 const LIST_BYTES = 2 ** 26;
 /** No powers of two: a code's keys begin anywhere in a cache line, and mostly reach into the next. */
 const HASHED = [1200, 2500, 5000, 10_000, 20_000];
-/** Of these a thread's marks (a bit a key, twice) fill half of its nearest cache, and all of it: few KV heads fit then. */
+/** Of these a thread's counts (a byte a key) reach beyond its nearest cache: few KV heads fit then. */
 const LONG = [60_000, 130_000];
 
 interface Tables {
