@@ -82,7 +82,7 @@ describe('a restart', () => {
 });
 
 describe('visits', () => {
-  it('of a site of the host are two, and the quietest counts', async () => {
+  it('of a site of the host are two, and the quieter counts', async () => {
     const one = (name: string) => sites.filter(({ benchmark }) => benchmark === name).slice(0, 1);
     const some = [...one('pageable'), ...one('select')];
     const visitsNs = [5e6, 1e6, 3e6, 2e6];
@@ -98,6 +98,9 @@ describe('visits', () => {
     visits = 0;
     await runRestart(gpu, grouped(some), 1, undefined, 0);
     expect(visits).toBe(3);
+    visits = 0;
+    await runRestart(Object.assign(gpu, { name: 'cpu' as const }), grouped(one('select')), 1, undefined, 0);
+    expect(visits).toBe(2);
   });
 });
 

@@ -76,8 +76,9 @@ const coldOnHost = (site: Site, bounds: Bounds): Site =>
     ? { ...site, options: { ...site.options, flushBytes: bytesBetween(bounds) } }
     : site;
 
+/** On a processor threads of the host do everything. */
 const visitsOf = ({ site }: NamedSite, { name }: Backend): number =>
-  name === 'cuda' && site.operations.some(isOfHost) ? HOST_VISITS : 1;
+  name === 'cpu' || (name === 'cuda' && site.operations.some(isOfHost)) ? HOST_VISITS : 1;
 
 const shuffled = <T>(values: readonly T[], random: Random): T[] => {
   const out = [...values];
