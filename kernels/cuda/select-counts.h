@@ -17,6 +17,7 @@ namespace kvt {
 constexpr int kVectorKeys = 8;
 constexpr int kRunKeys = 32 * kVectorKeys;  // of a warp's load
 constexpr int kMostVectors = 8;             // of a thread, in registers
+constexpr int kMostByteVectors = 16;        // the same in bytes
 constexpr int kMostTurns = 32;              // until a key is found: two for each of its bits, and some
 
 struct CountSelection {
@@ -27,15 +28,43 @@ struct CountSelection {
   int slice;  // positions of a block, from the 16 bytes in which the row begins
 };
 
+// Eight keys of a thread in registers.
+struct Pairs {
+  uint4 words;
+
+  __device__ __forceinline__ void set(const uint4& keys) { words = keys; }
+  // They stay as they are from sweep to sweep: unpacked ones would not fit into the registers.
+  __device__ __forceinline__ uint4 get() {
+    asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w));
+    return words;
+  }
+};
+// The same in a byte each, larger ones as the largest byte: rows twice as long stay in registers.
+struct Bytes {
+  static constexpr uint32_t kMost = 255;
+  uint2 words;
+
+  static __device__ __forceinline__ uint32_t pack(uint32_t low, uint32_t high) {
+    constexpr uint32_t kMosts = kMost << 16 | kMost;
+    return __byte_perm(__vminu2(low, kMosts), __vminu2(high, kMosts), 0x6420);
+  }
+  __device__ __forceinline__ void set(const uint4& keys) { words = {pack(keys.x, keys.y), pack(keys.z, keys.w)}; }
+  __device__ __forceinline__ uint4 get() {
+    asm volatile("" : "+r"(words.x), "+r"(words.y));
+    return {__byte_perm(words.x, 0, 0x4140), __byte_perm(words.x, 0, 0x4342), __byte_perm(words.y, 0, 0x4140),
+            __byte_perm(words.y, 0, 0x4342)};
+  }
+};
+
 // The part of a row that a warp looks through, two keys a word: a count plus one, so that 0 is no key. Positions count from
 // the 16 bytes in which the row begins: `first` is the row's own, `end` behind its last.
-template <int kVectors>
+template <int kVectors, typename Held = Pairs>
 struct CountPart {
   static constexpr int kTile = kVectors * kRunKeys;
   const uint16_t* counts;
   int first, end, from, to;
   bool held;
-  uint4 keys[kVectors];
+  Held keys[kVectors];
 
   __device__ __forceinline__ CountPart(const CountSelection& t, int64_t row, int rank) {
     const uint16_t* own = t.counts + row * t.count_stride;
@@ -58,7 +87,7 @@ struct CountPart {
 #pragma unroll
     for (int v = 0; v < kVectors; v++) {
       const int at = tile + v * kRunKeys + lane * kVectorKeys;
-      uint4& own = keys[v];
+      uint4 own;
       if (at >= first && at + kVectorKeys <= to) {
         own = *reinterpret_cast<const uint4*>(counts + at);
         own.x += 0x10001, own.y += 0x10001, own.z += 0x10001, own.w += 0x10001;
@@ -68,6 +97,7 @@ struct CountPart {
         own.z = key_at(at + 4) | key_at(at + 5) << 16;
         own.w = key_at(at + 6) | key_at(at + 7) << 16;
       }
+      keys[v].set(own);
     }
   }
 
@@ -77,11 +107,8 @@ struct CountPart {
     for (int tile = from; tile < to; tile += kTile) {
       if (!held) load(tile);
 #pragma unroll
-      for (int v = 0; v < kVectors; v++) {
-        // Keys stay packed from sweep to sweep: unpacked ones would not fit into the registers.
-        asm volatile("" : "+r"(keys[v].x), "+r"(keys[v].y), "+r"(keys[v].z), "+r"(keys[v].w));
-        f(keys[v], tile + v * kRunKeys + static_cast<int>(threadIdx.x & 31) * kVectorKeys);
-      }
+      for (int v = 0; v < kVectors; v++)
+        f(keys[v].get(), tile + v * kRunKeys + static_cast<int>(threadIdx.x & 31) * kVectorKeys);
     }
   }
 };
@@ -115,8 +142,8 @@ struct Reached {
   uint32_t here, above;
 };
 
-template <int kVectors>
-__device__ __forceinline__ Reached reaching(CountPart<kVectors>& part, uint32_t key) {
+template <typename Part>
+__device__ __forceinline__ Reached reaching(Part& part, uint32_t key) {
   const __half2 bounds[2] = {twice(key), twice(key + 1)};
   uint32_t counts[2] = {};
   // A tile's sums are exact: 8 * kMostVectors / 2 a number.
@@ -160,10 +187,10 @@ class CountSums {
 };
 
 // The largest key that as large a share of a sample reaches as k is of the row: each warp's first load is the sample.
-template <int kVectors>
-__device__ __forceinline__ uint32_t guess_key(CountSums& sums, CountPart<kVectors>& part, uint32_t k) {
+template <typename Part>
+__device__ __forceinline__ uint32_t guess_key(CountSums& sums, Part& part, uint32_t k) {
   if (!part.held && part.from < part.to) part.load(part.from);
-  const uint4 sample = part.from < part.to ? part.keys[0] : uint4{};
+  const uint4 sample = part.from < part.to ? part.keys[0].get() : uint4{};
   const auto reached = [&](uint32_t key) {
     return __reduce_add_sync(kAllLanes, total(reaching(sample, twice(key))));
   };
@@ -179,8 +206,8 @@ __device__ __forceinline__ uint32_t guess_key(CountSums& sums, CountPart<kVector
 
 // The largest key that k keys of the row reach, where the row has one block, and what this warp has of it. From the guess
 // on in steps that double, then between the two bounds.
-template <int kVectors>
-__device__ __forceinline__ Reached find_from_guess(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
+template <typename Part>
+__device__ __forceinline__ Reached find_from_guess(SelectShared& s, Part& part, uint32_t k) {
   CountSums sums(s);
   uint32_t key = guess_key(sums, part, k);
   uint32_t low = 0, high = kBins, step = 1;  // the key is one of low .. high - 1
@@ -208,8 +235,8 @@ __device__ __forceinline__ Reached find_from_guess(SelectShared& s, CountPart<kV
 }
 
 // The same from a table of all keys, which the blocks of the row sum up.
-template <int kVectors>
-__device__ __forceinline__ Reached find_in_table(SelectShared& s, CountPart<kVectors>& part, uint32_t k) {
+template <typename Part>
+__device__ __forceinline__ Reached find_in_table(SelectShared& s, Part& part, uint32_t k) {
   uint32_t* table = s.bins[0];
   for (int i = threadIdx.x; i < kBins; i += static_cast<int>(blockDim.x)) table[i] = 0;
   arrive_in_row();
@@ -234,15 +261,11 @@ __device__ __forceinline__ Reached find_in_table(SelectShared& s, CountPart<kVec
   return reaching(part, s.bin);
 }
 
-template <int kVectors>
-__global__ void __launch_bounds__(1024, 1) select_counts(const CountSelection t) {
-  begin_kernel();
-  __shared__ SelectShared s;
-  const int64_t row = blockIdx.x / blocks_of_row();
+// Ids of the keys above the one that was found, and of as many that equal it as there is room for.
+template <typename Part>
+__device__ __forceinline__ void write_chosen(SelectShared& s, const CountSelection& t, int64_t row, Part& part,
+                                             const Reached& own) {
   const int lane = threadIdx.x & 31;
-  CountPart<kVectors> part(t, row, rank_in_row());
-  const Reached own = blocks_of_row() > 1 ? find_in_table(s, part, static_cast<uint32_t>(t.k))
-                                          : find_from_guess(s, part, static_cast<uint32_t>(t.k));
   const uint32_t tie = s.bin;
   const uint32_t room = static_cast<uint32_t>(t.k) - s.over;  // for ties
   Taken before = taken_before(s, {own.above, own.here - own.above});
@@ -274,6 +297,35 @@ __global__ void __launch_bounds__(1024, 1) select_counts(const CountSelection t)
   });
 }
 
+template <int kVectors>
+__device__ __forceinline__ void select_held(SelectShared& s, const CountSelection& t, int64_t row) {
+  CountPart<kVectors> part(t, row, rank_in_row());
+  const Reached own = blocks_of_row() > 1 ? find_in_table(s, part, static_cast<uint32_t>(t.k))
+                                          : find_from_guess(s, part, static_cast<uint32_t>(t.k));
+  write_chosen(s, t, row, part, own);
+}
+
+template <int kVectors>
+__global__ void __launch_bounds__(1024, 1) select_counts(const CountSelection t) {
+  begin_kernel();
+  __shared__ SelectShared s;
+  select_held<kVectors>(s, t, blockIdx.x / blocks_of_row());
+}
+
+// One block a row, its keys in bytes; where those don't tell the best apart, as above.
+__global__ void __launch_bounds__(1024, 1) select_byte_counts(const CountSelection t) {
+  begin_kernel();
+  __shared__ SelectShared s;
+  const int64_t row = blockIdx.x;
+  {
+    CountPart<kMostByteVectors, Bytes> part(t, row, 0);
+    const Reached own = find_from_guess(s, part, static_cast<uint32_t>(t.k));
+    if (s.bin < Bytes::kMost) return write_chosen(s, t, row, part, own);
+  }
+  __syncthreads();
+  select_held<kMostVectors>(s, t, row);
+}
+
 // 1 <= k <= of <= 2^30.
 inline kvt_status select_count_rows(const CudaCall& call, const char* kernel, CountSelection t, int64_t rows) {
   const int cluster = cluster_for<select_counts<kMostVectors>>(call, t.of, rows);
@@ -291,6 +343,8 @@ inline kvt_status select_count_rows(const CudaCall& call, const char* kernel, Co
     ClusterLaunch<select_counts<2>>(call, rows, cluster, threads).run(t);
   else if (vectors <= 4)
     ClusterLaunch<select_counts<4>>(call, rows, cluster, threads).run(t);
+  else if (cluster == 1 && vectors > kMostVectors && vectors <= kMostByteVectors)
+    ClusterLaunch<select_byte_counts>(call, rows, cluster, threads).run(t);
   else
     ClusterLaunch<select_counts<kMostVectors>>(call, rows, cluster, threads).run(t);
   return after_launch(kernel);
