@@ -199,6 +199,7 @@ export class Emitter {
       ...(work.matrixFlops === undefined ? {} : { matrixFlops: work.matrixFlops * factor }),
       kernels: work.kernels,
       rows: factor / tokens,
+      heads: this.input.model.heads / this.input.model.kvHeads,
       where,
       ...(work.laysOut === true ? { laysOut: true } : {}),
       ...(work.call === undefined ? {} : { call: scaleCall(work.call, tokens) }),

@@ -16,12 +16,16 @@ const kernelLaw = z.strictObject({
    * codes, what a block takes a multiprocessor beside them. Absent = nothing.
    */
   rowNs: time.optional(),
+  /** What a query head of a row takes beside its arithmetic, in whole tiles of them; absent = nothing. */
+  headNs: time.optional(),
   /** What a further row takes a block of attention after its first; absent = what it takes over plain KV. */
   turnNs: time.optional(),
   rateRatio: quantity,
   flopsRatio: quantity,
   /** Of the tensor cores' rate; absent = 1. */
   matrixRatio: quantity.optional(),
+  /** Of kernels that rebuild: a tile alone on its multiprocessor over one that takes turns with others; absent = 1. */
+  aloneRatio: quantity.optional(),
   errorRatio: error,
 });
 

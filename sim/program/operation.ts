@@ -51,6 +51,8 @@ export interface ScoreOperation extends OperationBase {
   readonly where: 'gpu' | 'cpu';
   /** Sequences times KV heads; absent = not known. */
   readonly rows?: number;
+  /** Query heads of a row; absent = not known. */
+  readonly heads?: number;
   /** True where it lays all raw rows that the layer attends to side by side. */
   readonly laysOut?: boolean;
   /** Absent = no kernel of our own does it. */

@@ -27,11 +27,13 @@ const lawOf = (machine: Machine, names: readonly string[]): KernelLaw & { readon
     ...ROOFLINE_TRUST,
     startNs,
     rowNs: 0,
+    headNs: 0,
     rampNs: 0,
     rampBytes: 1,
     rateRatio: 1,
     flopsRatio: 1,
     matrixRatio: 1,
+    aloneRatio: 1,
   };
 };
 

@@ -126,6 +126,21 @@ export const hostScoreWork = (operation: ScoreOperation): HostWork => {
   );
 };
 
+/** Vectors that hashing takes at a time: kernels/cuda/lsh-hash.cu. */
+export const HASHED_AT_ONCE = 8;
+
+/** Query heads that kernels which multiply keys take at once, in tiles of 8: kernels/cuda/row-products.h. */
+export const TILED_HEADS: readonly number[] = [8, 16, 32];
+
+/** Rows of a score and their query heads in whole tiles. Hashing reads its projections again for each further set of a row's vectors. */
+export const rowSizes = ({ rows, heads, call }: ScoreOperation): Sizes => {
+  const sets = call?.kernel === 'lsh-hash' ? Math.ceil((call.counts.count ?? 1) / HASHED_AT_ONCE) : 1;
+  return {
+    ...(rows === undefined ? {} : { rows: rows * sets }),
+    ...(heads === undefined ? {} : { queryRows: TILED_HEADS.find((most) => heads <= most) ?? heads }),
+  };
+};
+
 const wholeAttendSizes = (operation: AttendOperation, tiling: Tiling): Sizes => {
   const { coded = [], readBytes, sequences, kvHeads, contextTokens } = operation;
   const bytes = readBytes.hbm ?? 0;
@@ -176,7 +191,7 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
       return { rows: operation.rows, rowBytes: operation.rowBytes };
     case 'score': {
       if (operation.where === 'cpu') return hostSizes(hostScoreWork(operation));
-      const { readBytes, writeBytes, flops, matrixFlops, rows } = operation;
+      const { readBytes, writeBytes, flops, matrixFlops } = operation;
       const streaming = streamingSizes({
         readBytes: readBytes.hbm ?? 0,
         writeBytes: writeBytes.hbm ?? 0,
@@ -188,7 +203,7 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
       const turns = rebuildTurns(operation, tiling)?.turns;
       return {
         ...streaming,
-        ...(rows === undefined ? {} : { rows }),
+        ...rowSizes(operation),
         ...(turns === undefined ? {} : { turns }),
       };
     }

@@ -57,6 +57,8 @@ describe('appends that attention takes along', () => {
       rateRatio: 1,
       flopsRatio: 1,
       matrixRatio: 1,
+      headNs: 0,
+      aloneRatio: 1,
       errorRatio: 0.1,
       anchored: true,
     };

@@ -33,11 +33,14 @@ export const rampNsOf = ({ rampNs, rampBytes }: Ramp, bytes: number): number =>
 export interface KernelLaw extends Trust, Ramp {
   readonly startNs: number;
   readonly rowNs: number;
+  readonly headNs: number;
   /** Absent where it is that of attention over plain KV. */
   readonly turnNs?: number | undefined;
   readonly rateRatio: number;
   readonly flopsRatio: number;
   readonly matrixRatio: number;
+  /** Time of a tile that is alone on its multiprocessor over that of one in turn with others; 1 where it is the same. */
+  readonly aloneRatio: number;
 }
 
 /** What an assumed number adds to a law's error: parts of one generation differ by about this much from each other. */
@@ -59,11 +62,13 @@ export const kernelsOf = (
         ...trustOf([law], law.errorRatio),
         startNs: law.startNs.value,
         rowNs: law.rowNs?.value ?? 0,
+        headNs: law.headNs?.value ?? 0,
         turnNs: law.turnNs?.value,
         ...rampOf(law),
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,
         matrixRatio: law.matrixRatio?.value ?? 1,
+        aloneRatio: law.aloneRatio?.value ?? 1,
       },
     ]),
   );

@@ -35,12 +35,17 @@ const placeOn = (at: readonly number[], x: number): readonly [number, number] =>
   return below + 1 === at.length ? [below, 0] : [below, (x - at[below]) / (at[below + 1] - at[below])];
 };
 
-/** Points of the grid around a size, with weights that sum to 1; null where the work lacks one of the sizes. */
-export const cornersOf = (axes: readonly Axis[], sizes: Sizes): readonly Corner[] | null => {
+/** Points of the grid around a size, with weights that sum to 1: all along an axis, of work that does not say its size. */
+export const cornersOf = (axes: readonly Axis[], sizes: Sizes): readonly Corner[] => {
   let corners: readonly Corner[] = [{ index: 0, weight: 1 }];
   for (const { of, at } of axes) {
     const size = sizes[of];
-    if (size === undefined) return null;
+    if (size === undefined) {
+      corners = corners.flatMap(({ index, weight }) =>
+        at.map((_, place) => ({ index: index * at.length + place, weight: weight / at.length })),
+      );
+      continue;
+    }
     const [below, far] = placeOn(at, log2(size));
     corners = corners.flatMap(({ index, weight }) => {
       const first = { index: index * at.length + below, weight: weight * (1 - far) };
@@ -53,10 +58,8 @@ export const cornersOf = (axes: readonly Axis[], sizes: Sizes): readonly Corner[
 /** Time of work of these sizes over what its law says; 1 without a table. */
 export const timeRatioOf = (table: Utilisation | undefined, sizes: Sizes): number => {
   if (table === undefined) return 1;
-  const corners = cornersOf(table.axes, sizes);
-  if (corners === null) return 1;
   let sum = 0;
-  for (const { index, weight } of corners) sum += weight * table.logShares[index];
+  for (const { index, weight } of cornersOf(table.axes, sizes)) sum += weight * table.logShares[index];
   return exp(-sum);
 };
 

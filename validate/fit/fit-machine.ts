@@ -47,6 +47,8 @@ const FIRST = {
   rampBytes: 2 ** 20,
   rateRatio: 0.8,
   flopsRatio: 0.5,
+  aloneRatio: 1.2,
+  headNs: 100,
   errorRatio: 0.5,
 };
 

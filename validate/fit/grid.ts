@@ -121,10 +121,9 @@ export interface Placed {
 
 /** Places of sites on a grid; those that lack one of its sizes have none. */
 export const placesOf = (axes: readonly Axis[], shown: readonly Shown[]): readonly Placed[] =>
-  shown.flatMap(({ sizes, logShare }) => {
-    const corners = cornersOf(axes, sizes);
-    return corners === null ? [] : [{ corners, logShare }];
-  });
+  shown.flatMap(({ sizes, logShare }) =>
+    axes.some(({ of }) => sizes[of] === undefined) ? [] : [{ corners: cornersOf(axes, sizes), logShare }],
+  );
 
 /** Logarithm of the share at a place. */
 export const logShareAt = (corners: readonly Corner[], logShares: Float64Array): number => {

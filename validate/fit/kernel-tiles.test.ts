@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { NUQ_PAGE_TOKENS } from '../../kernels/nuq.ts';
 import { JOINED_GROUPS, JOINED_TURNS, POOLED_ROUNDS, WHOLE_ROWS } from '../../sim/timing/attend-split.ts';
 import { NUQ_BLOCKS, UNIFORM_PAGE } from '../../sim/timing/cost-attend.ts';
+import { HASHED_AT_ONCE, TILED_HEADS } from '../../sim/timing/sizes.ts';
 import { ATTEND_MERGE, PRODUCT_BLOCKS, REBUILD_TILE } from './kernel-tiles.ts';
 
 const source = (name: string): string =>
@@ -87,4 +88,14 @@ test('blocks that attend over non-uniform codes', () => {
   ]);
   expect(numbersOf('nuq-attend.cu', /launch<kBits, (\d+)>/g).at(-1)).toEqual([heads]);
   expect(tokens).toBe(NUQ_PAGE_TOKENS);
+});
+
+test('query heads that are multiplied with keys at once', () => {
+  const most = numbersOf('row-products.h', /p\.group <= (\d+)\)/g).flat();
+  const [[all]] = numbersOf('row-products.h', /p\.group > (\d+) \|\|/g);
+  expect([...most, all]).toEqual(TILED_HEADS);
+});
+
+test('vectors that are hashed at a time', () => {
+  expect(numbersOf('lsh-hash.cu', /kVectors = (\d+);/g)).toEqual([[HASHED_AT_ONCE]]);
 });

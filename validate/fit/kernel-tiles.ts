@@ -67,6 +67,8 @@ export const describeTiles = (
     ...stated,
     how: 'kernels/cuda/tile-product.h, delta-rebuild.cu',
   };
+  // Query heads are the columns of its products (m16n8k16).
+  attention.tileRows = { value: 8, alone: false, ...stated, how: 'kernels/cuda/attend-queries.cuh' };
   attention.tileTokens = { ...ATTEND_TILES, ...stated, how: 'kernels/cuda/attend-store.cuh' };
   if (clusters !== undefined)
     select.clusters = { values: [...clusters], ...stated, how: 'kernels/cuda/select.h' };

@@ -2,13 +2,12 @@
  * The laws that calibration fits, each on the microbenchmarks that show it and in an order in which a law needs only
  * those before it. A law's formula is the cost model itself (sim/timing/); here stand the numbers that it may move.
  */
-import { smallPageLaw } from '../../sim/timing/cost-attend.ts';
 import { hostTableOf } from '../../sim/timing/cost-host.ts';
-import { REBUILDING } from '../../sim/timing/product-tiles.ts';
 import { hostScoreWork } from '../../sim/timing/sizes.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import { JOINED_LAW } from './joined-law.ts';
+import { kernelLaws } from './kernel-laws.ts';
 import { ATTEND_MERGE, USUAL_BLOCK } from './kernel-tiles.ts';
 import type { Law } from './law.ts';
 import type { TableShape } from './table.ts';
@@ -17,10 +16,6 @@ const of =
   (...benchmarks: readonly string[]) =>
   ({ benchmark }: SiteSamples): boolean =>
     benchmarks.includes(benchmark);
-
-/** Whether a site multiplies matrices beside streaming. */
-const multipliesIn = ({ operations: [operation] }: SiteSamples): boolean =>
-  (operation?.kind === 'score' && (operation.matrixFlops ?? 0) > 0) || operation?.kind === 'attend';
 
 const LINK = 'hardware.link';
 const ACCELERATOR = 'hardware.accelerator';
@@ -154,89 +149,6 @@ const MACHINE_LAWS: readonly Law[] = [
   },
 ];
 
-/** Benchmarks of kernels of their own; `kernel/NAME` shows the law of NAME. */
-const KERNEL = 'kernel/';
-const KERNEL_SIZES = [
-  'rows',
-  'candidates',
-  'way',
-  'slice',
-  'chosenOf',
-  'headDim',
-  'queryRows',
-  'turns',
-  'bytes',
-  'flopsPerByte',
-  'matrixFlopsPerByte',
-  'writeShare',
-  'parts',
-] as const;
-
-/** Laws of single codecs, and of all with a dot behind. */
-const CODED = /^(?:en|de)code\./;
-
-/** Codecs with kernels of their own, which share nothing with those of the paged formats: kernels/cuda/nuq-encode.cu. */
-const APART = /^nuq/;
-const isApart = (codec: string | undefined): boolean => codec !== undefined && APART.test(codec);
-
-/** Kernels whose law a site shows: one for all codecs, where no codec's own is known, and the codec's own. */
-const kernelsOf = (site: SiteSamples): readonly string[] => {
-  const { benchmark } = site;
-  if (JOINED_LAW.shows(site)) return [];
-  const codec = codecOf(site);
-  if (benchmark.startsWith(KERNEL)) {
-    const name = benchmark.slice(KERNEL.length);
-    if (codec === undefined) return [name];
-    return [...(isApart(codec) ? [] : [name]), `${name}.${codec}`];
-  }
-  const [operation] = site.operations;
-  if (benchmark !== 'attend' || codec === undefined || operation.kind !== 'attend') return [];
-  return [smallPageLaw(codec, operation.pageTokens) ?? `attend.${codec}`];
-};
-
-/** Kernels that attend to coded pages and cut rows as that of plain ones does; few sites have pages of few tokens. */
-const CUT = /^attend\.(?!nuq|.*\.small$)/;
-
-/** Kernels whose blocks prepare their queries and tables before they attend. */
-const PREPARED = /^attend\.nuq/;
-
-/** A kernel's share of what the law of all codecs says. */
-const codecLaw = (name: string): Law => ({
-  name: `kernel ${name}`,
-  parameters: [],
-  table: { name, sizes: KERNEL_SIZES, chosen: true },
-  shows: (site) => kernelsOf(site).includes(name),
-});
-
-const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
-  const path = `stack.kernels[${name}]`;
-  const shows = (site: SiteSamples): boolean => kernelsOf(site).includes(name);
-  const multiplies = sites.some((site) => shows(site) && multipliesIn(site));
-  const hasRows = sites.some(
-    (site) => shows(site) && site.operations[0].kind === 'score' && site.operations[0].rows !== undefined,
-  );
-  // Tiles take longer than memory on a GPU: what they would reach of its rate, bytes at all, and rows do not show.
-  const rebuilds = REBUILDING.includes(name);
-  const hasBlocks = PREPARED.test(name);
-  const numbers = [
-    'startNs',
-    ...(CUT.test(name) ? ['turnNs'] : []),
-    ...(rebuilds ? [] : ['rampNs', 'rampBytes', 'rateRatio']),
-    'flopsRatio',
-    ...((hasRows && !rebuilds) || hasBlocks ? ['rowNs'] : []),
-  ];
-  return {
-    name: `kernel ${name}`,
-    parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
-    ...(rebuilds ? { taken: { [`${path}.rateRatio`]: 1, [`${path}.rampNs`]: 0 } } : {}),
-    ...(hasBlocks ? { first: { [`${path}.rowNs`]: 5000 } } : {}),
-    errorPath: `${path}.errorRatio`,
-    // What all codecs have in common; their own tables stand on it.
-    table: CODED.test(`${name}.`) ? { name, sizes: ['bytes'] } : { name, sizes: KERNEL_SIZES, chosen: true },
-    shows,
-  };
-};
-
 /** Whether threads take lists in turn: attention does, and scores that look up rows. */
 const listsIn = ({ operations: [operation] }: SiteSamples): boolean =>
   operation?.kind === 'attend' ||
@@ -293,11 +205,7 @@ export const lawsOf = (sites: readonly SiteSamples[]): readonly Law[] => {
     .filter((name) => name.startsWith(HOST_KERNEL))
     .sort((a, b) => Number(b === general) - Number(a === general))
     .map((name) => hostKernelLaw(name, sites));
-  const kernels = [...new Set(sites.flatMap(kernelsOf))].sort().map((name) => {
-    const isShare = CODED.test(name) && !isApart(name.replace(CODED, ''));
-    return isShare ? codecLaw(name) : kernelLaw(name, sites);
-  });
-  return [...MACHINE_LAWS, ...kernels, JOINED_LAW, FORMS_LAW, ...hostKernels].filter((law) =>
+  return [...MACHINE_LAWS, ...kernelLaws(sites), JOINED_LAW, FORMS_LAW, ...hostKernels].filter((law) =>
     sites.some((site) => law.shows(site)),
   );
 };

@@ -19,6 +19,7 @@ export const microbench = {
           ...scoreOf('centroids', bytes, 0, flops),
           call: { kernel: 'dot-score', counts: { count } },
           rows,
+          heads: group,
         },
         bytes,
         (layout) => ({

@@ -19,6 +19,7 @@ export const microbench = {
           ...scoreOf('page-bounds', bytes, 0, flops),
           call: { kernel: 'bounds-score', counts: { pages } },
           rows,
+          heads: group,
         },
         bytes,
         (layout) => ({
