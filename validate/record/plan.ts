@@ -12,7 +12,8 @@ import { firstIssue } from '../../sim/near-names.ts';
 const name = z
   .string()
   .regex(/^[a-z0-9-]+(?:\.[0-9][a-z0-9-]*)*$/, 'expected small letters, digits and dashes');
-const flags = z.array(z.string());
+/** As they stand on a command line; none holds a blank. */
+const flags = z.string().transform((text) => text.split(' ').filter((word) => word !== ''));
 
 const planSchema = z.strictObject({
   machines: z.record(
@@ -34,7 +35,7 @@ const planSchema = z.strictObject({
       files: z.record(
         name,
         z.strictObject({
-          /** Flags of `kvtier validate --prepare`, a list a call; their cases come into one file. */
+          /** Flags of `kvtier validate --prepare`, call by call; their cases come into one file. */
           prepare: z.array(flags).min(1),
           /** No case is begun after this time, s. */
           seconds: z.number().positive(),

@@ -18,28 +18,22 @@ afterAll(() => {
 });
 
 const shipped = join(root, 'validate/evidence');
-const small = ['--synthetic', 'smollm2-135m', '--layers-limit', '1', '--policies', 'full', '--contexts'];
+const small = '--synthetic smollm2-135m --layers-limit 1 --policies full --contexts';
 const plan = parsePlan(
   {
     machines: {
       xeon: {
         restarts: 1,
         restartSeconds: 5,
-        calibrate: ['--backend', 'cpu'],
-        validate: ['--backend', 'cpu', '--rounds', '1', '--repeats', '1'],
+        calibrate: '--backend cpu',
+        validate: '--backend cpu --rounds 1 --repeats 1',
       },
     },
     sets: {
       processor: {
         files: {
-          short: { prepare: [[...small, '64']], seconds: 60 },
-          longer: {
-            prepare: [
-              [...small, '80'],
-              [...small, '96'],
-            ],
-            seconds: 60,
-          },
+          short: { prepare: [`${small} 64`], seconds: 60 },
+          longer: { prepare: [`${small} 80`, `${small} 96`], seconds: 60 },
         },
       },
     },
