@@ -3,7 +3,7 @@ import { samplingWorks } from '../../sim/policy/lsh-works.ts';
 import type { World } from '../../sim/policy/policy.ts';
 import type { Operation } from '../../sim/program/operation.ts';
 import type { FillTable, Layout } from '../execute/memory.ts';
-import { chained, emptyOperation, type Microbench, type Site, scatteredRows } from './microbench.ts';
+import { chained, emptyOperation, type Microbench, mixed, type Site, scatteredRows } from './microbench.ts';
 
 const COLLISIONS = 2;
 const PASSES = 8;
@@ -114,14 +114,14 @@ const siteOf = (shape: Tables): Site => ({
     const rows = batch * kvHeads;
     const lists = listsOf(layout, shape);
     const count = rows * tables * group;
-    const drawn = scatteredRows(PASSES * count, 2 ** 20, 1);
-    // 16 bits a code, two in a word.
+    // 16 bits a code, two in a word. Codes that went up evenly from table to table would be fetched before they are asked for.
+    const codeAt = (at: number): number => mixed(at) % 2 ** hashes;
     const codes = Array.from({ length: PASSES }, (_, pass) =>
       layout.table(
         'hostTables',
         Uint32Array.from({ length: count / 2 }, (_word, i) => {
           const at = pass * count + 2 * i;
-          return (drawn[at] % 2 ** hashes) + (drawn[at + 1] % 2 ** hashes) * 2 ** 16;
+          return codeAt(at) + codeAt(at + 1) * 2 ** 16;
         }),
       ),
     );

@@ -128,7 +128,7 @@ export const transferOf = (
     : { ...idle, kind: 'spill', from: 'hbm', to: 'dram', rows, rowBytes, mode, stream: 'd2h' };
 
 /** 32 bits that tell nothing of those of other numbers: two rounds of a mixing hash (C. Wellons, lowbias32). */
-const mixed = (number: number): number => {
+export const mixed = (number: number): number => {
   let bits = number;
   bits = Math.imul(bits ^ (bits >>> 16), 0x7feb352d);
   bits = Math.imul(bits ^ (bits >>> 15), 0x846ca68b);
