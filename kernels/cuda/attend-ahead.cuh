@@ -8,6 +8,7 @@
 #define KVTIER_ATTEND_AHEAD_CUH
 
 #include "attend-append.cuh"
+#include "attend-plan.cuh"
 #include "attend-split.cuh"
 #include "launch.h"
 
@@ -36,15 +37,21 @@ __device__ __forceinline__ void fetch_first(const AttendArguments& a, uint64_t f
   }
 }
 
-// Fetches a block's first pages, and returns where its warp's first tile lies if all stays as it is. What is read here may
-// be written meanwhile: no more than an address within the pool comes of it, and it is read past the first cache, so that
-// nothing old stays there.
+// What a warp begins with if all stays as it is, and where its first tile then lies.
+template <int Tiles, bool Free>
+struct Guess : Plan<Free>, Places<Tiles> {};
+
+// Plans what a warp begins with where pools of blocks share rows (elsewhere it is found as quickly behind the wait), and
+// fetches its block's first pages. What is read here may be written meanwhile: no more than an address within the pool comes
+// of it, and it is read past the first cache, so that nothing old stays there.
 template <typename Store, int Warps, bool Free>
-__device__ __forceinline__ Places<Store::kTiles> fetch_ahead(const AttendArguments& a) {
+__device__ __forceinline__ Guess<Store::kTiles, Free> fetch_ahead(const AttendArguments& a) {
   constexpr uint32_t kTile = 16 * Store::kTiles;
-  Places<Store::kTiles> guess{};
+  Guess<Store::kTiles, Free> guess{};
   if (!Store::kAhead || a.ahead_entries == 0) return guess;
-  const uint32_t entries = min(__ldcg(a.offsets + a.rows), a.ahead_entries);
+  if constexpr (Free) guess.make(a, kTile, Warps);
+  else guess.entries = __ldcg(a.offsets + a.rows);
+  const uint32_t entries = min(guess.entries, a.ahead_entries);
   const Portion<Free> portion(a, entries * a.page_tokens, kTile, Warps);
   const uint64_t from = portion.edge(blockIdx.x) * kTile, to = portion.edge(blockIdx.x + 1) * kTile;
   const uint64_t first = from / a.page_tokens, last = min(static_cast<uint64_t>(entries), to / a.page_tokens);

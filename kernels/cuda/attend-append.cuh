@@ -25,7 +25,7 @@ __device__ __forceinline__ void put_new_word(const AttendArguments& a, uint32_t 
 // A warp's share of the rows that a block reads: from `first` on those that begin before token `limit` of the line, or
 // (All) all rows.
 template <bool All>
-__device__ __forceinline__ void append_rows(const AttendArguments& a, const Rows& rows, uint32_t first, uint32_t limit) {
+__device__ __forceinline__ void append_rows(const AttendArguments& a, const Rows<>& rows, uint32_t first, uint32_t limit) {
   const uint32_t lane = threadIdx.x % 32, all = a.shape.dim / 4;
   for (uint32_t row = (All ? 0 : first) + threadIdx.x / 32; row < a.rows; row += blockDim.x / 32) {
     const uint32_t slot = __ldcg(a.slots + row);

@@ -209,15 +209,16 @@ template <int Dim, int Heads, int Warps>
 __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split<false>& split,
                                            const BlockSums<Dim, Heads, Warps>& block, uint32_t row,
                                            const RowRange& range, uint32_t&) {
+  const int first_head = blockIdx.y * Heads;
   const uint32_t first = range.start / split.per;
   const uint32_t count = (range.ends - 1) / split.per - first + 1;
   // A row is the second part of the block where it starts, and the first one of later blocks.
   const uint32_t blocks = blockIdx.y * gridDim.x;
   const uint32_t place = 2 * (blocks + blockIdx.x) + (range.start < split.begin ? 0 : 1);
   const auto part_at = [&](uint32_t at) { return a.partials + static_cast<int64_t>(at) * Heads * (Dim + 4); };
-  write_sums(a, split.first_head, block, row, count == 1, part_at(place));
+  write_sums(a, first_head, block, row, count == 1, part_at(place));
   Count* const counters = a.counters + static_cast<int64_t>(blockIdx.y) * (a.rows + gridDim.x);
-  const uint32_t heads = min(a.group - split.first_head, Heads);
+  const uint32_t heads = min(a.group - first_head, Heads);
   // Parts [from, from + size) are merged, of which every `step`-th one has those up to the next.
   uint32_t step = 1, size = count;
   if (merges_in_groups<Dim>(count, heads, blockDim.x)) size = (count + kGroups - 1) / kGroups;
@@ -235,7 +236,7 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
       Count* const counter = counters + (last ? row : a.rows + first + from);
       if (!comes_last(reinterpret_cast<uint32_t*>(counter), members)) return;
       float* const merged = part_at(2 * gridDim.x * gridDim.y + blocks + first + from);
-      merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, members, last ? nullptr : merged, place_of);
+      merge_parts<Dim, Heads>(a, block.memory, first_head, row, members, last ? nullptr : merged, place_of);
     }
     step = size;
     size = count;
@@ -248,6 +249,7 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
                                            const BlockSums<Dim, Heads, Warps>& block, uint32_t row,
                                            const RowRange& range, uint32_t& part) {
   __shared__ uint32_t parts;
+  const int first_head = blockIdx.y * Heads;
   const uint32_t own = block.tokens(), tokens = range.ends - range.start;
   const bool whole = own == tokens;
   const int64_t tiles_row = static_cast<int64_t>(blockIdx.y) * a.rows + row;
@@ -255,7 +257,7 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   uint32_t* const list = a.lists + tiles_row * gridDim.x;
   const uint32_t place = (blockIdx.y * gridDim.x + blockIdx.x) * kParts + part;
   if (!whole && threadIdx.x == 0) __stcg(list + (atomicAdd(counter, kOnePart) >> 32), place);
-  write_sums(a, split.first_head, block, row, whole, a.partials + static_cast<int64_t>(place) * Heads * (Dim + 4));
+  write_sums(a, first_head, block, row, whole, a.partials + static_cast<int64_t>(place) * Heads * (Dim + 4));
   if (whole) return;
   part++;
   __syncthreads();
@@ -269,7 +271,7 @@ __device__ __forceinline__ void finish_row(const AttendArguments& a, const Split
   }
   __syncthreads();
   if (parts == 0) return;
-  merge_parts<Dim, Heads>(a, block.memory, split.first_head, row, parts, nullptr,
+  merge_parts<Dim, Heads>(a, block.memory, first_head, row, parts, nullptr,
                           [&](uint32_t i) { return __ldcg(list + i); });
 }
 

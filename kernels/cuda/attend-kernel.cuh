@@ -11,6 +11,7 @@
 #include "attend-logits.cuh"
 #include "attend-queries.cuh"
 #include "attend-stages.cuh"
+#include "attend-walk.cuh"
 #include "attend-weights.cuh"
 #include "launch.h"
 
@@ -27,8 +28,8 @@ class Attend {
 
   const AttendArguments& a;
   const int lane, warp, g, c;
-  const Rows rows;
-  Split<Free> split;
+  const int first_head = blockIdx.y * kHeads;
+  Walk<kTile, Warps, Free> walk;
   uint32_t part = 0;
 
   Store store;
@@ -44,57 +45,68 @@ class Attend {
         warp(threadIdx.x / 32),
         g(lane / 4),
         c(lane % 4),
-        rows(a, lane),
+        walk(a),
         queries(shared + BlockSums<kDim, kHeads, Warps>::kFloats),
         stages(reinterpret_cast<char*>(shared + BlockSums<kDim, kHeads, Warps>::kFloats) +
                    Queries<Store, HeadTiles, Warps>::kSharedBytes,
                warp, lane) {}
 
-  // `guess`: where the warp's first tile probably lies.
-  __device__ __forceinline__ void run(float* shared, const Where& guess) {
+  __device__ __forceinline__ void run(float* shared, const Guess<kTiles, Free>& guess) {
+    Begin begin = guess;
+    Where where;
+    bool found = Free && Store::kAhead && guess.made;
+    Again<Free> again;
+    if (found) {
+      again.read(a, guess);
+      locate<true>(begin.now, where);
+    }
     load_keys(guess);
     load_values(guess);
-    split.first_head = blockIdx.y * kHeads;
-    uint32_t row;
-    RowRange range;
-    if (split.cut(a, rows, kTile, Warps, row, range)) run(shared, guess, row, range);
+    if (found) {
+      found = again.agrees(a, walk.rows, guess);
+      walk.split = guess.split;
+    }
+    if (!found) {
+      found = walk.begin(begin);
+      if (found) locate(begin.now, where);
+    }
+    if (found) run(shared, guess, begin, where);
     zero_empty_rows<kHeads>(a);
-    if (Free && threadIdx.x == 0) split.leave(a);
+    if (Free && threadIdx.x == 0) walk.split.leave(a);
   }
 
  private:
   // Two tiles ahead, where the tokens lie; one ahead, keys and values in registers.
-  __device__ __forceinline__ void run(float* shared, const Where& guess, uint32_t row, RowRange range) {
-    Stretch now{row, 0, 0, split.limit};
-    if (Free && split.begin >= split.limit) take(now);
-    else if (!enter(now, split.begin, kTile * warp)) take(now);
-    Where where, next_where;
-    locate(now, where);
+  __device__ __forceinline__ void run(float* shared, const Where& guess, const Begin& begin, Where where) {
+    uint32_t row = begin.row;
+    RowRange range = begin.range;
+    Stretch now = begin.now;
+    Where next_where;
     if (append(now, where, row) || !same(where, guess)) {
       load_keys(where);
       load_values(where);
     }
     if constexpr (Store::kStaged) fetch(where);
     Stretch next = now;
-    advance(next);
+    walk.advance(next);
     locate(next, next_where);
     if constexpr (Store::kStaged) fetch(next_where);
     // The row where the free tokens begin; the block comes to all of their rows.
     RowRange free_range = range;
     uint32_t free_row = row;
-    if (Free && split.free < split.free_limit) free_row = rows.at(split.free, free_range);
-    if (Free && split.begin >= split.limit) row = free_row, range = free_range;
+    if (Free && walk.split.free < walk.split.free_limit) free_row = walk.rows.at(walk.split.free, free_range);
+    if (Free && walk.split.begin >= walk.split.limit) row = free_row, range = free_range;
     for (int turn = 0;;) {
       const bool more = row + 1 < a.rows;
-      const RowRange next_range = rows[more ? row + 1 : row];
-      const bool own = max(split.begin, range.start) < min(split.limit, range.ends);
+      const RowRange next_range = walk.rows[more ? row + 1 : row];
+      const bool own = max(walk.split.begin, range.start) < min(walk.split.limit, range.ends);
       if (own || (Free && range.start < range.ends)) {
         start(row);
         uint32_t tokens = 0;
         while (now.row == row) {
           if constexpr (Free) tokens += min(kTile, now.end - now.flat);
           Stretch after = next;
-          advance(after);
+          walk.advance(after);
           Where after_where;
           locate(after, after_where);
           attend_tile(now, where, next_where, after_where);
@@ -111,10 +123,10 @@ class Attend {
       if (!more) break;
       row++;
       range = next_range;
-      if (range.start < split.limit) continue;
+      if (range.start < walk.split.limit) continue;
       if constexpr (!Free) break;
       if (row < free_row) row = free_row, range = free_range;
-      if (range.start >= split.free_limit) break;
+      if (range.start >= walk.split.free_limit) break;
     }
   }
 
@@ -124,7 +136,7 @@ class Attend {
     if constexpr (!Store::kAppends) return false;
     if (a.slots == nullptr) return false;
     const uint32_t slot = where.some ? __ldcg(a.slots + now.row) : ~0u;
-    append_rows<Free>(a, rows, row, split.limit);
+    append_rows<Free>(a, walk.rows, row, walk.split.limit);
     bool among = false;
 #pragma unroll
     for (int t = 0; t < kTiles; t++) among |= where.page[t] * a.page_tokens + where.place[t] == slot;
@@ -132,42 +144,7 @@ class Attend {
     return __any_sync(~0u, among);
   }
 
-  // The first tile from token `from` on in row `s.row` or a later one, `skip` tokens into a row; false when there is none.
-  __device__ __forceinline__ bool enter(Stretch& s, uint32_t from, uint32_t skip) {
-    for (; s.row < a.rows; s.row++) {
-      const RowRange range = rows[s.row];
-      if (range.start >= s.limit) break;
-      s.flat = max(from, range.start) + skip;
-      s.end = min(s.limit, range.ends);
-      if (s.flat < s.end) return true;
-    }
-    return false;
-  }
-
-  // A free tile.
-  __device__ __forceinline__ void take(Stretch& s) {
-    while (Free && split.taken != nullptr) {
-      uint32_t tile = 0;
-      if (lane == 0) tile = atomicAdd(split.taken, 1);
-      const uint64_t from = split.free + static_cast<uint64_t>(__shfl_sync(~0u, tile, 0)) * kTile;
-      if (from >= split.free_limit) break;
-      s.limit = min(split.free_limit, static_cast<uint32_t>(from) + kTile);
-      RowRange range;
-      s.row = rows.at(static_cast<uint32_t>(from), range);
-      if (enter(s, static_cast<uint32_t>(from), 0)) return;
-    }
-    s.row = a.rows;
-  }
-
-  __device__ __forceinline__ void advance(Stretch& s) {
-    if (s.row >= a.rows) return;
-    const bool own = !Free || s.limit == split.limit;
-    s.flat += own ? kTile * Warps : kTile;
-    if (s.flat < s.end) return;
-    s.row++;
-    if (!enter(s, 0, own ? kTile * warp : 0)) take(s);
-  }
-
+  template <bool Now = false>
   __device__ __forceinline__ void locate(const Stretch& s, Where& where) {
     where.some = s.row < a.rows;
 #pragma unroll
@@ -178,8 +155,8 @@ class Attend {
       const uint32_t token = Store::kOnePage ? s.flat : min(s.flat + 16 * t + lane % 16, s.end - 1);
       const uint32_t entry = Store::kOnePage ? a.page_tiles.quotient(token / kTile) : token / a.page_tokens;
       where.place[t] = token - entry * a.page_tokens;
-      where.page[t] = __ldg(a.table + entry);
-      if (a.mask != nullptr) where.mask[t] = __ldg(a.mask + entry) >> split.first_head;
+      where.page[t] = Now ? load_now(a.table + entry) : __ldg(a.table + entry);
+      if (a.mask != nullptr) where.mask[t] = __ldg(a.mask + entry) >> first_head;
     }
   }
 
@@ -234,7 +211,7 @@ class Attend {
 
   __device__ __forceinline__ void start(uint32_t row) {
     weights.clear();
-    queries.load(a, row, split.first_head, g, c);
+    queries.load(a, row, first_head, g, c);
 #pragma unroll
     for (int ht = 0; ht < HeadTiles; ht++)
 #pragma unroll
@@ -291,7 +268,7 @@ class Attend {
     uint32_t reads[kTiles][2];
     if (!all) reads_of(now, where, reads);
     if constexpr (Store::kStaged) store.read_values(tile, stages.places);
-    if constexpr (kLeavesLogits<Store>) leave_logits(a, now, split.first_head, all, reads, s);
+    if constexpr (kLeavesLogits<Store>) leave_logits(a, now, first_head, all, reads, s);
     weights.weigh(s, all, reads, c, kFolds ? 1 : a.scale_log2, o);
     if constexpr (Store::kOnePage)
       if (now.end - now.flat < kTile) store.drop_values(static_cast<int>(now.end - now.flat), c);
@@ -363,7 +340,7 @@ class Attend {
         }
       }
     __syncthreads();
-    finish_row<kDim, kHeads, Warps>(a, split, block, row, range, part);
+    finish_row<kDim, kHeads, Warps>(a, walk.split, block, row, range, part);
   }
 };
 

@@ -70,17 +70,26 @@ struct RowRange {
 };
 
 // Rows by what starts where. Every load is a trip to memory, so rows are probed 32 at a time, and the first probes go out
-// with the first load of all.
+// with the first load of all. Early: before the kernel in front has ended, which may yet write what is read; so that
+// nothing old stays there it is read past the first cache, and what it leads to lies within the tables.
+template <bool Early = false>
 class Rows {
   const AttendArguments& a;
   const int lane;
-  uint32_t first_offset, first_tokens;
 
  public:
+  const uint32_t first_offset, first_tokens;
+
   __device__ __forceinline__ Rows(const AttendArguments& arguments, int own)
       : a(arguments), lane(own), first_offset(offset(lane * step(a.rows))), first_tokens(tokens(lane * step(a.rows))) {}
 
-  __device__ __forceinline__ RowRange operator[](uint32_t row) const { return range(offset(row), tokens(row)); }
+  // The table's entries before a row; one past the last: all.
+  __device__ __forceinline__ uint32_t offset(uint32_t row) const { return load(a.offsets + min(row, a.rows)); }
+
+  __device__ __forceinline__ RowRange operator[](uint32_t row) const {
+    if (Early && a.rows <= 32) return range(__shfl_sync(~0u, first_offset, row), __shfl_sync(~0u, first_tokens, row));
+    return range(offset(row), tokens(row));
+  }
 
   // The last row that starts at or before a token.
   __device__ __forceinline__ uint32_t at(uint32_t token, RowRange& found) const {
@@ -88,7 +97,8 @@ class Rows {
     uint32_t low = 0, high = a.rows, by = step(a.rows), offsets = first_offset, counts = first_tokens;
     while (true) {
       const bool before = low + lane * by < high && offsets <= entry;
-      const int last = 31 - __clz(__ballot_sync(~0u, before));
+      const uint32_t earlier = __ballot_sync(~0u, before);
+      const int last = Early && earlier == 0 ? 0 : 31 - __clz(earlier);
       low += last * by;
       high = min(high, low + by);
       if (high - low <= 1) {
@@ -103,8 +113,8 @@ class Rows {
 
  private:
   static __device__ __forceinline__ uint32_t step(uint32_t rows) { return (rows + 31) / 32; }
-  __device__ __forceinline__ uint32_t offset(uint32_t row) const { return __ldg(a.offsets + min(row, a.rows)); }
-  __device__ __forceinline__ uint32_t tokens(uint32_t row) const { return __ldg(a.tokens + min(row, a.rows - 1)); }
+  static __device__ __forceinline__ uint32_t load(const uint32_t* at) { return Early ? __ldcg(at) : __ldg(at); }
+  __device__ __forceinline__ uint32_t tokens(uint32_t row) const { return load(a.tokens + min(row, a.rows - 1)); }
   __device__ __forceinline__ RowRange range(uint32_t offset, uint32_t tokens) const {
     return {offset * a.page_tokens, offset * a.page_tokens + tokens};
   }
@@ -147,12 +157,11 @@ template <bool Free>
 struct Split {
   uint32_t begin, limit, per, free, free_limit;
   uint32_t* taken;  // null where no tokens are free
-  int first_head;
 
-  // False when nothing is there for this block; else the row where its tokens begin.
-  __device__ __forceinline__ bool cut(const AttendArguments& a, const Rows& rows, uint32_t tile, uint32_t warps,
-                                      uint32_t& row, RowRange& range) {
-    const uint32_t total = __ldg(a.offsets + a.rows) * a.page_tokens;
+  // False when nothing of `total` tokens is there for this block; else the row where its tokens begin.
+  template <bool Early>
+  __device__ __forceinline__ bool cut(const AttendArguments& a, const Rows<Early>& rows, uint32_t total, uint32_t tile,
+                                      uint32_t warps, uint32_t& row, RowRange& range) {
     Portion<Free> portion(a, total, tile, warps);
     per = portion.per * tile;
     free = free_limit = 0;
