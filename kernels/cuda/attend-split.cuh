@@ -1,5 +1,5 @@
 // Which tokens a block takes. Tokens of all rows stand on one line (row r from offsets[r] * pageTokens), each block has an
-// equal stretch of it. Where rows are few and long, pools of blocks share a stretch: each has a part of most of it, and
+// equal stretch of it. Where rows are few or long, pools of blocks share a stretch: each has a part of most of it, and
 // the rest is taken tile by tile by whichever warp is free, because multiprocessors don't reach memory equally fast (H100:
 // 20 % apart, by processing cluster).
 // Source: guided self-scheduling, Polychronopoulos and Kuck, doi:10.1109/TC.1987.5009495; Stream-K, arXiv 2301.03598.
@@ -11,13 +11,22 @@
 
 namespace kvt {
 
+// Blocks of a pool, and how few they may be where they have enough rounds.
 constexpr uint32_t kBlocksOfPool = 16;
+constexpr uint32_t kLeastBlocksOfPool = 8;
 constexpr int kMostPools = 64;
 // The share of a pool's tokens that no block has from the start, in 1/32, and how many rows it has at most.
 constexpr uint32_t kFreeShare = 8;
 constexpr uint32_t kFreeRows = 3;
-// Blocks with fewer rounds of their warps keep to equal parts.
+// Blocks with fewer rounds of their warps keep to equal parts; where a row has fewer blocks than a pool, also those that
+// read fewer bytes for each row: pools gain a share of the time, but cost some with every row whose parts are counted.
 constexpr uint32_t kLeastRounds = 4;
+constexpr uint32_t kLeastBytesOfRow = 60 << 10;
+// In tiles of a block.
+__host__ __device__ constexpr uint32_t least_of_pools(uint32_t rows, uint32_t blocks, uint32_t warps, uint32_t tile_bytes) {
+  const uint32_t rounds = kLeastRounds * warps, enough = rows * kLeastBytesOfRow / tile_bytes;
+  return rows * kBlocksOfPool <= blocks || enough < rounds ? rounds : enough;
+}
 
 using Count = unsigned long long;
 constexpr Count kOnePart = Count{1} << 32;
@@ -137,8 +146,8 @@ struct Portion {
     const uint32_t whole = (a.rows + blocks - 1) / blocks * (total / a.rows);
     if (!Free && whole % tile == 0 && whole / tile - per <= per / 16) per = whole / tile;
     if constexpr (!Free) return;
-    pooled = per >= kLeastRounds * warps;
-    pools = min(min(a.rows, max(1u, blocks / kBlocksOfPool)), static_cast<uint32_t>(kMostPools));
+    pooled = per >= least_of_pools(a.rows, blocks, warps, tile * (a.shape.key_row + a.shape.value_row));
+    pools = min(min(a.rows, max(1u, blocks / kLeastBlocksOfPool)), static_cast<uint32_t>(kMostPools));
     pool = ((block + 1) * pools - 1) / blocks;
     first = blocks * pool / pools, size = blocks * (pool + 1) / pools - first;
     low = static_cast<uint64_t>(tiles) * first / blocks;

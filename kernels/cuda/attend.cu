@@ -32,6 +32,15 @@ PageShape shape_of(const PageFormat& format, const PageLayout& layout, int dim) 
           2 * format.values.groups_across(dim)};
 }
 
+// Whether pools of blocks share the rows: where a row has blocks for one or more, counting its tokens costs less than what
+// that gains; with fewer, where blocks have enough to read (the table says how much that is at most).
+bool forms_pools(const CudaCall& call, const AttendArguments& a, uint32_t units, uint32_t warps) {
+  if (a.rows * kBlocksOfPool <= units) return true;
+  const uint64_t tiles = call.bytes[KVT_ATTEND_REF_TABLE] / sizeof(uint32_t) * a.page_tokens / 16;
+  const uint32_t least = least_of_pools(a.rows, units, warps, 16 * (a.shape.key_row + a.shape.value_row));
+  return a.rows * kLeastBlocksOfPool <= 2 * units && tiles >= uint64_t{least} * units;
+}
+
 // Warps a block: what the registers of a multiprocessor hold.
 template <typename Number>
 kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units) {
@@ -40,8 +49,7 @@ kvt_status attend_raw(const CudaCall& call, const AttendArguments& a, int units)
   if (dim == 64 && wide) return launch_attend<RawStore<Number, 64, true>, 2, 12>(call, a, units);
   if (dim == 64) return launch_attend<RawStore<Number, 64, true>, 1, 16>(call, a, units);
   if (dim == 128 && wide) return launch_attend<RawStore<Number, 128, true>, 2, 8>(call, a, units);
-  // With a pool of blocks or more to a row, counting its tokens costs less than what it gains.
-  const bool pools = a.rows * kBlocksOfPool <= static_cast<uint32_t>(units);
+  const bool pools = forms_pools(call, a, units, dim == 128 ? 12 : 8);
   if (dim == 128 && pools)
     return launch_attend<RawStore<Number, 128, true>, 1, 12, true>(call, a, units);
   if (dim == 128) return launch_attend<RawStore<Number, 128, true>, 1, 12>(call, a, units);
