@@ -329,6 +329,7 @@ class Attend {
         const float factor = weights.factor(ht, j, block.top(head));
         const float sum = across_tokens<false>(weights.sum[ht][j]) * factor;
         if (g == 0) block.sum(warp, head) = sum;
+        if (first_head + head >= a.group) continue;
 #pragma unroll
         for (int h = 0; h < kDim / 64; h++) {
           float* to = block.o(warp, head) + 8 * Store::value_chunk(h, g);
