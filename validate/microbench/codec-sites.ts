@@ -10,7 +10,7 @@ const HEAD_DIM = 128;
 const PAGE_TOKENS = 64;
 
 /** Pages of a site: closer together where the blocks of a kernel begin to take turns. */
-const PAGES = [1, 4, 16, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 4096, 16_384];
+const PAGES = [1, 16, 32, 48, 64, 80, 96, 112, 128, 192, 256, 512, 1024, 4096, 16_384];
 
 /** Codecs that have a page format of the same name. */
 const NAMES = (Object.keys(FORMATS) as FormatName[]).filter((name) => Object.hasOwn(codecs, name));
