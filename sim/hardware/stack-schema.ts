@@ -16,7 +16,10 @@ const kernelLaw = z.strictObject({
    * codes, what a block takes a multiprocessor beside them. Absent = nothing.
    */
   rowNs: time.optional(),
-  /** What a query head of a row takes beside its arithmetic, in whole tiles of them; absent = nothing. */
+  /**
+   * What query heads of a row take beside their arithmetic, times the root of their number in whole tiles: each waits for
+   * others in part. Absent = nothing.
+   */
   headNs: time.optional(),
   /** What a further row takes a block of attention after its first; absent = what it takes over plain KV. */
   turnNs: time.optional(),

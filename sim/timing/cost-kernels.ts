@@ -207,7 +207,7 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
   return toCost(machine, {
     fixedNs:
       law.rowNs * (work.sizes?.rows ?? 0) +
-      law.headNs * (work.sizes?.queryRows ?? 0) +
+      law.headNs * Math.sqrt(work.sizes?.queryRows ?? 0) +
       (isInPasses ? computeNs : 0) +
       kernels * (law.startNs + rampNsOf(law, takenBytes / Math.max(1, kernels))) +
       (farBytes > 0 ? uva.roundTripNs : 0),
