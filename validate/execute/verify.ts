@@ -1,7 +1,7 @@
 /**
- * The attention output of an executed step against exact attention in float64: real keys, values and queries are laid
- * where the chosen tokens lie, the step runs, and one row of the last layer is compared. What a copy brings is laid in
- * host memory, so a wrong gather shows as a wrong output.
+ * The attention output of an executed step against exact attention in float64 over the same rows as they are stored: real
+ * keys, values and queries are laid where the chosen tokens lie, the step runs, and one row of the last layer is compared.
+ * What a copy brings is laid in host memory, so a wrong gather shows as a wrong output.
  */
 import type { Backend } from '../../kernels/backend.ts';
 import type { Ref } from '../../kernels/calls.ts';
@@ -157,7 +157,10 @@ const layInPlace = async (memory: Memory, step: BoundStep, probe: Probe, rows: R
   await memory.write(append.refs.v, row(rows.values, head.length - 1));
 };
 
-/** Exact attention of query head `query` over the chosen tokens. */
+/** A number as caches hold it: rounding what a trace holds as float32 is no work of the kernels. */
+const stored = (value: number): number => ofBf16(bf16Of(value));
+
+/** Exact attention of query head `query` over the chosen tokens, of rows and queries as they are stored. */
 const exact = ({ runs }: HeadChoice, rows: RealRows, query: number, headDim: number): Float64Array => {
   const logits: number[] = [];
   const tokens: number[] = [];
@@ -166,7 +169,7 @@ const exact = ({ runs }: HeadChoice, rows: RealRows, query: number, headDim: num
     for (let token = from; token < from + count; token++) {
       let dot = 0;
       for (let d = 0; d < headDim; d++)
-        dot += rows.queries[query * headDim + d] * rows.keys[token * headDim + d];
+        dot += stored(rows.queries[query * headDim + d]) * stored(rows.keys[token * headDim + d]);
       logits.push(dot / Math.sqrt(headDim));
       tokens.push(token);
     }
@@ -177,7 +180,7 @@ const exact = ({ runs }: HeadChoice, rows: RealRows, query: number, headDim: num
   tokens.forEach((token, i) => {
     const weight = Math.exp(logits[i] - most);
     sum += weight;
-    for (let d = 0; d < headDim; d++) out[d] += weight * rows.values[token * headDim + d];
+    for (let d = 0; d < headDim; d++) out[d] += weight * stored(rows.values[token * headDim + d]);
   });
   return out.map((x) => (sum > 0 ? x / sum : 0));
 };
