@@ -20,7 +20,7 @@ import {
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
 import { namedProfile } from './machine.ts';
 import { openBackend } from './open-backend.ts';
-import { outputFile, writeOutput } from './output.ts';
+import { outputFile, writeJson, writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
 import { UsageError, type Verb, type VerbContext } from './verb.ts';
 
@@ -156,9 +156,7 @@ const show = ({ laws, noise, heldOut, hardware }: FittedMachine, columns: number
 };
 
 const writeProfile = (out: string, profile: object, context: VerbContext): void => {
-  context.note(
-    `wrote ${writeOutput(dirname(out), basename(out), [`${JSON.stringify(profile, null, 2)}\n`])}`,
-  );
+  context.note(`wrote ${writeOutput(dirname(out), basename(out), [writeJson(profile)])}`);
 };
 
 const carryOver = (given: Flags, context: VerbContext): void => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { writeGzipJson } from '../validate/gzip-json.ts';
-import { outputFile, outputFolder, writeOutput } from './output.ts';
+import { outputFile, outputFolder, writeJson, writeOutput } from './output.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'kvtier-output-'));
 const file = join(folder, 'taken');
@@ -58,4 +58,18 @@ test('a full disk leaves what was there and nothing else', () => {
   expect(() => writeOutput(folder, 'taken', ['after'])).toThrow(/--out .*: cannot write taken: ENOSPC/);
   expect(readFileSync(file, 'utf8')).toBe('before');
   expect(readdirSync(folder)).toEqual(['taken']);
+});
+
+test('lists of numbers stand on a line, and nothing else of a document changes', () => {
+  const value = {
+    name: '[\n 1,\n 2\n]',
+    shares: [1, -2.5, 3e-7, 4e21],
+    lists: [[1], [], [2, 3]],
+    text: ['1', '2'],
+  };
+  const text = writeJson(value);
+  expect(JSON.parse(text)).toEqual(value);
+  expect(text).toContain('"shares": [1, -2.5, 3e-7, 4e+21]');
+  expect(text).toContain('    [2, 3]\n');
+  expect(text).toContain('"1",\n');
 });

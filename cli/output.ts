@@ -18,6 +18,10 @@ import * as z from 'zod';
 import { makeFolder } from '../validate/make-folder.ts';
 import { UsageError } from './verb.ts';
 
+/** JSON for people and for diffs: a member a line, but a list of numbers on one. Text cannot hold such a list: it has no line breaks. */
+export const writeJson = (value: unknown): string =>
+  `${JSON.stringify(value, null, 2).replace(/\[\n\s+(-?\d[\d.e+-]*(?:,\n\s+-?\d[\d.e+-]*)*)\n\s+\]/g, (_, numbers: string) => `[${numbers.replace(/\s+/g, ' ')}]`)}\n`;
+
 /** The path itself, or the nearest folder above it that exists. */
 const nearestOf = (path: string): string => {
   if (existsSync(path) || dirname(path) === path) return path;
