@@ -82,25 +82,31 @@ describe('a restart', () => {
 });
 
 describe('visits', () => {
+  const one = (name: string) => sites.filter(({ benchmark }) => benchmark === name).slice(0, 1);
+  /** Each visit probes, then repeats. */
+  const timesNs = [5e6, 1e6, 3e6, 2e6, 4e6, 4e6];
+  let runs = 0;
+  const machine = (name: 'cuda' | 'cpu'): Backend => {
+    runs = 0;
+    const run = async () =>
+      await Promise.resolve({ totalNs: [timesNs[runs++]], startNs: null, endNs: null, graph: true });
+    return Object.assign(openReference(), { name, run });
+  };
+
   it('of a site of the host are two, and the quieter counts', async () => {
-    const one = (name: string) => sites.filter(({ benchmark }) => benchmark === name).slice(0, 1);
-    const some = [...one('pageable'), ...one('select')];
-    const visitsNs = [5e6, 1e6, 3e6, 2e6];
-    let visits = 0;
-    const gpu: Backend = Object.assign(openReference(), {
-      name: 'cuda' as const,
-      run: async () =>
-        await Promise.resolve({ totalNs: [visitsNs[visits++]], startNs: null, endNs: null, graph: true }),
-    });
-    const { samplesNs } = await runRestart(gpu, grouped(one('pageable')), 1, undefined, 0);
-    expect(visits).toBe(2);
+    const { samplesNs } = await runRestart(machine('cuda'), grouped(one('pageable')), 1);
+    expect(runs).toBe(4);
     expect(Object.values(samplesNs)).toEqual([[1e6 / one('pageable')[0].site.passes]]);
-    visits = 0;
-    await runRestart(gpu, grouped(some), 1, undefined, 0);
-    expect(visits).toBe(3);
-    visits = 0;
-    await runRestart(Object.assign(gpu, { name: 'cpu' as const }), grouped(one('select')), 1, undefined, 0);
-    expect(visits).toBe(2);
+    await runRestart(machine('cuda'), grouped([...one('pageable'), ...one('select')]), 1);
+    expect(runs).toBe(6);
+    await runRestart(machine('cpu'), grouped(one('select')), 1);
+    expect(runs).toBe(4);
+  });
+
+  it('are not repeated when the time is used up', async () => {
+    const { samplesNs } = await runRestart(machine('cpu'), grouped(one('select')), 1, undefined, 0);
+    expect(runs).toBe(1);
+    expect(Object.values(samplesNs)).toEqual([[5e6 / one('select')[0].site.passes]]);
   });
 });
 

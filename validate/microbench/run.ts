@@ -148,7 +148,8 @@ const quieter = (one: readonly number[] | undefined, other: readonly number[]): 
 
 /**
  * One restart: all sites once, those of the host on several visits, group by group of those that share memory, in an order
- * of its own, in about `limitMs`: late ones are repeated less. `onProgress` gets the share done.
+ * of its own, in about `limitMs`: late ones are repeated less, and none is visited again when the time is used up.
+ * `onProgress` gets the share done.
  */
 export const runRestart = async (
   backend: Backend,
@@ -173,10 +174,13 @@ export const runRestart = async (
       const before = await backend.sense();
       taken.clear();
       for (const [at, one] of block.entries()) {
+        const key = keyOf(one);
+        const isVisited = taken.has(key) || key in samplesNs;
+        if (isVisited && performance.now() > endMs) continue;
         const left = count - done - at;
         const budgetNs = (1e6 * (endMs - performance.now())) / Math.max(1, left);
         const times = await timeSite(backend, memory, one.site, budgetNs);
-        if (times !== null) taken.set(keyOf(one), quieter(taken.get(keyOf(one)), times));
+        if (times !== null) taken.set(key, quieter(taken.get(key), times));
       }
       const after = await backend.sense();
       senses.push(before, after);
