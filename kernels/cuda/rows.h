@@ -42,23 +42,26 @@ __device__ __forceinline__ uint4 load_once(const uint4* from, bool there) {
   return v;
 }
 
-// Rows whose places are known: a block brings its tile into the L2 cache while the kernel before ends.
-template <typename V>
-__device__ __forceinline__ void fetch_tile(const RowJob& r, int64_t tile) {
-  constexpr int kLineVectors = 128 / sizeof(V);
-  const int64_t first = blockIdx.x * tile, end = first + tile < r.vectors ? first + tile : r.vectors;
-  for (int64_t at = first + threadIdx.x * kLineVectors; at < end; at += blockDim.x * kLineVectors) {
-    const int64_t row = at / r.row_vectors.divisor;
-    fetch_line(r.source + row * r.source_stride + (at - row * r.row_vectors.divisor) * sizeof(V));
+// Rows whose places are known: a block brings its first tile into the L2 cache while the kernel before ends.
+template <typename V, Chosen chosen, int unroll>
+__device__ __forceinline__ void fetch_first_tile(const RowJob& r) {
+  if constexpr (chosen == Chosen::none && sizeof(V) == 16) {
+    if (!r.ahead) return;
+    constexpr int kLineVectors = 128 / sizeof(V);
+    const int64_t tile = static_cast<int64_t>(blockDim.x) * unroll;
+    const int64_t first = blockIdx.x * tile, end = first + tile < r.vectors ? first + tile : r.vectors;
+    for (int64_t at = first + threadIdx.x * kLineVectors; at < end; at += blockDim.x * kLineVectors) {
+      const int64_t row = at / r.row_vectors.divisor;
+      fetch_line(r.source + row * r.source_stride + (at - row * r.row_vectors.divisor) * sizeof(V));
+    }
   }
 }
 
 template <typename V, Chosen chosen, int unroll>
 __global__ void __launch_bounds__(1024) move_row_job(RowJob r) {
-  const int64_t tile = static_cast<int64_t>(blockDim.x) * unroll;
-  if constexpr (chosen == Chosen::none && sizeof(V) == 16)
-    if (r.ahead) fetch_tile<V>(r, tile);
+  fetch_first_tile<V, chosen, unroll>(r);
   begin_kernel();
+  const int64_t tile = static_cast<int64_t>(blockDim.x) * unroll;
   int64_t first = blockIdx.x * tile;
   int64_t row = first / r.row_vectors.divisor;
   uint32_t column = static_cast<uint32_t>(first % r.row_vectors.divisor);
