@@ -42,6 +42,9 @@ describe('drawsOf', () => {
   it('keeps one draw of each set of restarts, and how often it was drawn', () => {
     // The median counts: that of three picks is one of the three restarts, and all three are one set more.
     expect(draws.length).toBe(4);
+    const setOf = (picks: readonly number[]) =>
+      new Set(picks).size === 3 ? 'all' : `${[...picks].sort((a, b) => a - b)[1]}`;
+    expect(new Set(draws.map(({ picks }) => setOf(picks))).size).toBe(4);
     expect(draws.reduce((sum, { count }) => sum + count, 0)).toBe(200);
   });
 
