@@ -170,6 +170,8 @@ describeNative('faults', () => {
   });
 
   it('workers and a process that end in the middle of work', () => {
+    // Workers call without a pause, so that each is torn down within a call: calls with and without promises, and one
+    // that fails.
     const script = `
       const { Worker, isMainThread } = require('node:worker_threads');
       const work = async () => {
@@ -178,18 +180,25 @@ describeNative('faults', () => {
         const handle = await addon.open('', '{"threads":2}');
         const buffer = addon.allocate(handle, 1, 1 << 20);
         for (let i = 0; ; i++) {
-          const filled = addon.fill(handle, buffer, 0, 1 << 20, 1, i);
+          const filled = addon.fill(handle, buffer, 0, 4096, 1, i);
           if (isMainThread && i === 3) process.exit(0);
+          for (let call = 0; call < 30; call++) {
+            addon.fill(handle, buffer, 0, 64, 1, i);
+            addon.sense(handle);
+            addon.free(handle, addon.allocate(handle, 1, 64));
+            try { addon.allocate(handle, 1, -1); } catch {}
+          }
           await filled;
         }
       };
-      if (isMainThread)
-        for (const ms of [5, 40, 1000]) {
+      if (isMainThread) {
+        const ended = [];
+        for (let ms = 50; ms < 250; ms += 8) {
           const worker = new Worker(process.execArgv.at(-1), { eval: true, execArgv: [] });
-          setTimeout(() => worker.terminate(), ms);
+          ended.push(new Promise((resolve) => setTimeout(() => resolve(worker.terminate()), ms)));
         }
-      if (isMainThread) setTimeout(work, 100);
-      else work();`;
+        Promise.all(ended).then(work);
+      } else work();`;
     for (let round = 0; round < 4; round++) {
       const { status, stderr } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
       expect(stderr).toBe('');

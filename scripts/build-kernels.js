@@ -133,9 +133,10 @@ const cpuKernelJobs = (compiler) => {
 const addonJobs = (compiler, include) => {
   const nodeFlags = [
     '-DNAPI_VERSION=8',
-    '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS',
-    '-DNAPI_DISABLE_CPP_EXCEPTIONS',
-    // Work may end while a worker's environment is being torn down, where nothing can be thrown any more.
+    // A worker may be torn down in the middle of a call: from then on every call into JavaScript fails. An exception
+    // leaves the addon at once (an empty value would be used on), and at the top, where nothing can be thrown into
+    // JavaScript any more, it is dropped.
+    '-DNODE_ADDON_API_CPP_EXCEPTIONS',
     '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
     ...include.flatMap((folder) => ['-isystem', folder]),
   ];

@@ -2,6 +2,7 @@
 #include "work.h"
 
 #include <exception>
+#include <memory>
 
 namespace kvt {
 namespace {
@@ -36,11 +37,13 @@ Work::Work(Napi::Env env, Body body, Result result)
     : Napi::AsyncWorker(env), deferred_(env), body_(std::move(body)), result_(std::move(result)) {}
 
 Napi::Value Work::start(Napi::Env env, std::vector<Napi::Value> keep, Body body, Result result) {
-  Work* work = new Work(env, std::move(body), std::move(result));
+  std::unique_ptr<Work> work(new Work(env, std::move(body), std::move(result)));
   for (const Napi::Value& value : keep)
     work->kept_.push_back(Napi::Reference<Napi::Value>::New(value.As<Napi::Object>(), 1));
   Napi::Promise promise = work->deferred_.Promise();
   work->Queue();
+  // Deletes itself when it has ended.
+  static_cast<void>(work.release());
   return promise;
 }
 
