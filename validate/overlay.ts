@@ -7,8 +7,8 @@ export interface MachineDescription {
   readonly stack: Stack;
 }
 
-export interface Constant {
-  readonly value: number;
+export interface Constant<Value = number> {
+  readonly value: Value;
   readonly status: string;
   readonly source: string;
   readonly date: string;
@@ -24,7 +24,11 @@ const fieldsOf = (path: string): string[] =>
   [...path.matchAll(/\[([^\]]+)\]|[^.[\]]+/g)].map(([text, inBrackets]) => inBrackets ?? text);
 
 /** Puts a constant where its path leads, optional parts made on the way; the schemas refuse a path to nowhere. */
-export const put = (description: MachineDescription, path: string, constant: Constant): void => {
+export const put = (
+  description: MachineDescription,
+  path: string,
+  constant: Constant<number | boolean>,
+): void => {
   const fields = fieldsOf(path);
   const last = fields.pop() ?? '';
   let at = description as unknown as Tree;

@@ -27,6 +27,12 @@ const kernelLaw = z.strictObject({
   flopsRatio: quantity,
   /** Of the tensor cores' rate; absent = 1. */
   matrixRatio: quantity.optional(),
+  /**
+   * True where it is kernels in passes: the scores of all query heads that one leaves in the cache are read, and written, by
+   * those behind it (shares of a softmax, the largest or near ones of several heads), so that arithmetic adds to the time
+   * of bytes. Absent = it hides behind them.
+   */
+  inPasses: z.strictObject({ value: z.boolean(), ...provenance }).optional(),
   /** Of kernels that rebuild: a tile alone on its multiprocessor over one that takes turns with others; absent = 1. */
   aloneRatio: quantity.optional(),
   errorRatio: error,

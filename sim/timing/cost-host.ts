@@ -33,6 +33,7 @@ const lawOf = (machine: Machine, names: readonly string[]): KernelLaw & { readon
     rateRatio: 1,
     flopsRatio: 1,
     matrixRatio: 1,
+    inPasses: false,
     aloneRatio: 1,
   };
 };

@@ -15,7 +15,6 @@ import type {
 import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
-import { isProcessor } from './machine.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { rebuildTurns } from './product-tiles.ts';
 import {
@@ -129,8 +128,6 @@ interface Streamed extends Streaming {
   readonly farBytes?: number;
   /** Time over the roofline; default 1. */
   readonly timeRatio?: number;
-  /** True where kernels do arithmetic behind the one that reads: what it takes adds up. */
-  readonly isInPasses?: boolean;
   /** Arithmetic that is done for each that is asked for, in whole tiles; default 1. */
   readonly padding?: number;
   /** Names of the measured kernel that does it; the first that the stack knows rules. */
@@ -168,6 +165,7 @@ const lawOf = (
     rateRatio,
     flopsRatio: rateRatio,
     matrixRatio: rateRatio,
+    inPasses: false,
     aloneRatio: 1,
     matrixFlopsPerNs: machine.gemm.flopsPerNs.bf16 * rateRatio,
   };
@@ -191,7 +189,6 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
     matrixFlops = 0,
     farBytes = 0,
     timeRatio = 1,
-    isInPasses = false,
     padding = 1,
     names,
   } = work;
@@ -208,7 +205,7 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
     fixedNs:
       law.rowNs * (work.sizes?.rows ?? 0) +
       law.headNs * Math.sqrt(work.sizes?.queryRows ?? 0) +
-      (isInPasses ? computeNs : 0) +
+      (law.inPasses ? computeNs : 0) +
       kernels * (law.startNs + rampNsOf(law, takenBytes / Math.max(1, kernels))) +
       (farBytes > 0 ? uva.roundTripNs : 0),
     timeRatio: tabulatedRatio(machine, names, law.name, {
@@ -219,7 +216,7 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
       { label: 'hbm', ns: takenBytes / machine.hbm.readBytesPerNs / law.rateRatio },
-      { label: 'compute', ns: isInPasses ? 0 : computeNs },
+      { label: 'compute', ns: law.inPasses ? 0 : computeNs },
     ],
     takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
     trust: law,
@@ -227,20 +224,6 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
     hostNs: kernels * launch.hostNs,
   });
 };
-
-/**
- * Kernels in passes: the scores of all query heads that one leaves in the cache are read, and written, by those behind it
- * (shares of a softmax, the largest or near ones of several heads). So query heads add time to that of the keys, whose
- * products tensor cores take along; a processor has those to do while it reads.
- */
-const IN_PASSES: readonly string[] = ['dot-shares', 'pq-shares', 'own-logits', 'rehearsal'];
-
-/** Where groups of query heads were measured, else a law has taken arithmetic for what hides behind bytes. */
-const addsPasses = ({ kernels, link }: Machine, kernel = ''): boolean =>
-  IN_PASSES.includes(kernel) &&
-  Object.hasOwn(kernels, kernel) &&
-  kernels[kernel].headNs > 0 &&
-  !isProcessor(link);
 
 export const scoreCost = (machine: Machine, operation: ScoreOperation): OperationCost => {
   const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call } = operation;
@@ -257,7 +240,6 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
       fused: call !== undefined,
-      isInPasses: addsPasses(machine, call?.kernel),
       sizes: { ...rowSizes(operation), ...(turns === undefined ? {} : { turns }) },
       names,
     });

@@ -58,6 +58,7 @@ describe('appends that attention takes along', () => {
       flopsRatio: 1,
       matrixRatio: 1,
       headNs: 0,
+      inPasses: false,
       aloneRatio: 1,
       errorRatio: 0.1,
       anchored: true,

@@ -39,6 +39,8 @@ export interface KernelLaw extends Trust, Ramp {
   readonly rateRatio: number;
   readonly flopsRatio: number;
   readonly matrixRatio: number;
+  /** Whether arithmetic adds to the time of bytes, or hides behind it. */
+  readonly inPasses: boolean;
   /** Time of a tile that is alone on its multiprocessor over that of one in turn with others; 1 where it is the same. */
   readonly aloneRatio: number;
 }
@@ -68,6 +70,7 @@ export const kernelsOf = (
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,
         matrixRatio: law.matrixRatio?.value ?? 1,
+        inPasses: law.inPasses?.value ?? false,
         aloneRatio: law.aloneRatio?.value ?? 1,
       },
     ]),

@@ -20,7 +20,7 @@ export const bindKernel = (
   if (call === undefined || !Object.hasOwn(KERNEL_BINDERS, call.kernel)) return false;
   const { heads, kvHeads, headDim } = dimensions;
   const rows = kvHeads * batch;
-  const bytes = KERNEL_BINDERS[call.kernel]({
+  const bytes = KERNEL_BINDERS[call.kernel].bind({
     binding,
     rows,
     batch,

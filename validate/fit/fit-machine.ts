@@ -191,6 +191,8 @@ export const fitMachine = (
     }
     for (const [path, value] of Object.entries(law.taken ?? {}))
       put(description, path, constant('assumed', 'not told apart by what was measured')(value));
+    for (const [path, { value, how }] of Object.entries(law.stated ?? {}))
+      put(description, path, { ...constant('measured', how)(1), value });
     const kept = shown.filter((site) => !isHeldOut(site));
     const left = shown.filter(isHeldOut);
     const tabulate = (from: readonly SiteSamples[], choices?: readonly AxisChoice[]) =>

@@ -4,6 +4,7 @@
  */
 import { smallPageLaw } from '../../sim/timing/cost-attend.ts';
 import { REBUILDING } from '../../sim/timing/product-tiles.ts';
+import { KERNEL_BINDERS } from '../execute/kernels/kernel-binders.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import { JOINED_LAW } from './joined-law.ts';
@@ -80,6 +81,9 @@ const depthsOf = (sites: readonly SiteSamples[]): ReadonlySet<number> =>
 const headsOf = (sites: readonly SiteSamples[]): ReadonlySet<number> =>
   new Set(sites.flatMap(({ operations: [one] }) => (one?.kind === 'score' && one.heads) || []));
 
+const isInPasses = (name: string): boolean =>
+  Object.hasOwn(KERNEL_BINDERS, name) && KERNEL_BINDERS[name].inPasses === true;
+
 const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   const path = `stack.kernels[${name}]`;
   const shows = (site: SiteSamples): boolean => kernelsOf(site).includes(name);
@@ -107,6 +111,10 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
     parameters: [...numbers, ...(multiplies ? ['matrixRatio'] : [])].map((number) => `${path}.${number}`),
     ...(rebuilds
       ? { taken: { [`${path}.rampNs`]: 0, ...(showsRate ? {} : { [`${path}.rateRatio`]: 1 }) } }
+      : {}),
+    // Without several numbers of query heads, arithmetic would be taken for what hides behind bytes.
+    ...(hasHeads
+      ? { stated: { [`${path}.inPasses`]: { value: isInPasses(name), how: 'validate/execute/kernels' } } }
       : {}),
     ...(hasBlocks ? { first: { [`${path}.rowNs`]: 5000 } } : {}),
     errorPath: `${path}.errorRatio`,

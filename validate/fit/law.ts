@@ -8,6 +8,8 @@ export interface Law {
   readonly parameters: readonly string[];
   /** Numbers that its sites don't tell from others, and what they are taken for. */
   readonly taken?: Readonly<Record<string, number>>;
+  /** Facts of its kernels that no time tells, and the source that says so. */
+  readonly stated?: Readonly<Record<string, { readonly value: boolean; readonly how: string }>>;
   /** Where the search begins, of numbers for which it isn't what others of their name begin with. */
   readonly first?: Readonly<Record<string, number>>;
   /** What numbers are taken for where sites are fewer than they: paths of others, which an earlier law has found. */

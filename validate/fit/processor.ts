@@ -102,10 +102,12 @@ export const processorLaw = (law: Law): Law | null => {
       atMost: Object.fromEntries(Object.entries(law.atMost ?? {}).map(([path]) => [moved(path), path])),
     };
   // Plain cores share no rows and no products in known stretches.
-  const { taken = {}, ...rest } = law;
+  const { taken = {}, stated = {}, ...rest } = law;
   const parameters = [...law.parameters, ...Object.keys(taken)].filter((path) => !UNSHARED.test(path));
   // They compute on tiles, and may be slower than memory.
   if (law.name === 'decode attention')
     return { ...rest, parameters: [...parameters, `${ACCELERATOR}.prefillAttention.maxTflops`] };
-  return { ...rest, parameters };
+  // They have products to do while they read, which tensor cores take along.
+  const withoutPasses = Object.entries(stated).map(([path, { how }]) => [path, { value: false, how }]);
+  return { ...rest, parameters, stated: Object.fromEntries(withoutPasses) };
 };

@@ -14,28 +14,34 @@ import { rehearsal } from './rehearsal.ts';
 import { copy, executionBuffer, gather, tokenIds } from './rows.ts';
 import { boundsScore, dotScore, dotShares } from './scores.ts';
 
-export const KERNEL_BINDERS: Readonly<Record<string, KernelBinder>> = {
-  'bounds-score': boundsScore,
-  'dot-score': dotScore,
-  'dot-shares': dotShares,
-  'pq-shares': pqShares,
-  'pq-passes': pqPasses,
-  'pq-assign': pqAssign,
-  'paris-collide': collide,
-  'paris-rerank': rerank,
-  'paris-encode': encode,
-  'lsh-hash': hash,
-  'lsh-match': match,
-  rehearsal,
-  'own-logits': ownLogits,
-  'observed-logits': observedLogits,
-  'cluster-table': clusterTable,
-  gate,
-  'ring-to-page': ringToPage,
-  'delta-rebuild': rebuild,
-  'low-rank-rebuild': lowRankRebuild,
-  copy,
-  gather,
-  'execution-buffer': executionBuffer,
-  'token-ids': tokenIds,
+interface BoundKernel {
+  readonly bind: KernelBinder;
+  /** True where one of its calls takes the scores that one before has left: the stack says so of its law. */
+  readonly inPasses?: true;
+}
+
+export const KERNEL_BINDERS: Readonly<Record<string, BoundKernel>> = {
+  'bounds-score': { bind: boundsScore },
+  'dot-score': { bind: dotScore },
+  'dot-shares': { bind: dotShares, inPasses: true },
+  'pq-shares': { bind: pqShares, inPasses: true },
+  'pq-passes': { bind: pqPasses },
+  'pq-assign': { bind: pqAssign },
+  'paris-collide': { bind: collide },
+  'paris-rerank': { bind: rerank },
+  'paris-encode': { bind: encode },
+  'lsh-hash': { bind: hash },
+  'lsh-match': { bind: match },
+  rehearsal: { bind: rehearsal, inPasses: true },
+  'own-logits': { bind: ownLogits, inPasses: true },
+  'observed-logits': { bind: observedLogits },
+  'cluster-table': { bind: clusterTable },
+  gate: { bind: gate },
+  'ring-to-page': { bind: ringToPage },
+  'delta-rebuild': { bind: rebuild },
+  'low-rank-rebuild': { bind: lowRankRebuild },
+  copy: { bind: copy },
+  gather: { bind: gather },
+  'execution-buffer': { bind: executionBuffer },
+  'token-ids': { bind: tokenIds },
 };
