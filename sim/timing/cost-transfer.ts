@@ -181,8 +181,10 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
   // The first piece is packed before any is sent (or the last one sent after all are packed).
   const alone = Math.max(1 / cpu.gatherPieces.most, Math.min(1, cpu.gatherPieces.bytes / bytes));
   const leadNs = alone * Math.min(packNs, wireNs);
-  return toCost(machine, {
-    fixedNs: cpu.startNs + link.latencyNs + link.perCallNs + link[way].gapNs,
+  const copyNs = link.latencyNs + link.perCallNs + link[way].gapNs;
+  const startNs = cpu.startNs + copyNs;
+  const cost = toCost(machine, {
+    fixedNs: startNs,
     timeRatio: timeRatioOf(machine.utilisation['cpu-gather'], { rows, rowBytes }),
     amount: bytes,
     bounds: [
@@ -193,6 +195,8 @@ const cpuGatherCost = (machine: Machine, way: Way, { rows, rowBytes, bytes }: Sh
     trust: { ...link, errorRatio: cpu.errorRatio ?? link.errorRatio + 0.3 },
     inDomain: rowBytes >= 64,
   });
+  // Threads are told once the stream gets there; only what a copy begins with hides behind the one before.
+  return { ...cost, toldNs: (copyNs / startNs) * cost.fixedNs };
 };
 
 /** NVMe: blocks at the drive's rate of operations or bytes; without GDS the bytes bounce through host memory. */

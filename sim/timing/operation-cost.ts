@@ -18,7 +18,7 @@ export interface Demand {
 export interface OperationCost {
   /** Launch, per-call and latency time that passes before the flow starts and that no one shares. */
   readonly fixedNs: number;
-  /** As much of the fixed part passes while host threads still work for what came before; absent = all of it. */
+  /** As much of the fixed part passes while its stream still works on what came before; absent = all of it. */
   readonly toldNs?: number;
   /** Size of the flow: bytes where bytes bind, flops where flops bind; 0 = nothing after the fixed part. */
   readonly amount: number;
