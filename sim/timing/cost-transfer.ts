@@ -60,7 +60,11 @@ const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
  */
 const namedAhead = (machine: Machine, work: Work, wireNs: number): OperationCost => {
   const aloneNs = soloNs(toCost(machine, work));
-  const sent = toCost(machine, { ...work, timeRatio: 1, bounds: [{ label: work.bounds[0].label, ns: wireNs }] });
+  const sent = toCost(machine, {
+    ...work,
+    timeRatio: 1,
+    bounds: [{ label: work.bounds[0].label, ns: wireNs }],
+  });
   const fixedNs = Math.max(0, aloneNs - (soloNs(sent) - sent.fixedNs));
   return { ...sent, fixedNs, toldNs: Math.max(0, fixedNs - machine.link.latencyNs) };
 };
