@@ -28,7 +28,10 @@ export interface Corner {
 }
 
 /** Place on an axis: the point below, and how far it is to the next, 0..1. */
-const placeOn = (at: readonly number[], x: number): readonly [number, number] => {
+export type Place = readonly [below: number, far: number];
+
+/** The place of a size's logarithm. */
+export const placeOn = (at: readonly number[], x: number): Place => {
   if (!(x > at[0])) return [0, 0];
   let below = 0;
   while (below + 1 < at.length && at[below + 1] <= x) below++;

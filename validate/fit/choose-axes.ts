@@ -4,10 +4,8 @@
  */
 import type { SizeName } from '../../sim/hardware/utilisation-schema.ts';
 import type { Sizes } from '../../sim/timing/sizes.ts';
-import { type AxisChoice, axesOf, gridFit, logShareAt, placesOf, type Shown } from './grid.ts';
+import { type AxisChoice, axesOf, leftOutErrors, type Shown } from './grid.ts';
 
-/** Parts of the sites, each predicted from the others. */
-const FOLDS = 10;
 /** What there is to move counts, even where few sites leave room for chance to say that it does not. */
 const FIRST: SizeName = 'bytes';
 /** A further axis must lower the error by this share. */
@@ -15,35 +13,19 @@ const LEAST_GAIN = 0.02;
 const MOST_AXES = 5;
 /** No larger grids, so that stacks stay small. */
 const MOST_POINTS = 10_000;
-/** A hundredth of what sites say is exact enough to choose by. */
-const TOLERANCE = 1e-3;
 
 interface Tried {
   readonly choices: readonly AxisChoice[];
   readonly error: number;
 }
 
-/** Neighbours in the list are often neighbours in size: which part a site is in follows from nothing. */
-const foldOf = (at: number): number => (Math.imul(at + 1, 0x9e3779b1) >>> 16) % FOLDS;
-
-/** Mean error of sites in parts predicted from the others, in logarithms of time; infinite where the grid is too large. */
+/** Mean error of sites predicted from the others, in logarithms of time; infinite where the grid is too large. */
 const errorOf = (choices: readonly AxisChoice[], shown: readonly Shown[], all: readonly Sizes[]): number => {
   const axes = axesOf(choices, all);
   if (axes.reduce((points, { at }) => points * at.length, 1) > MOST_POINTS) return Infinity;
   if (axes.length < choices.length) return Infinity;
-  const places = placesOf(axes, shown);
-  const fit = gridFit(axes);
-  let sum = 0;
-  for (let fold = 0; fold < FOLDS; fold++) {
-    const logShares = fit(
-      places.filter((_, at) => foldOf(at) !== fold),
-      TOLERANCE,
-    );
-    places.forEach(({ corners, logShare }, at) => {
-      if (foldOf(at) === fold) sum += Math.abs(logShare - logShareAt(corners, logShares));
-    });
-  }
-  return sum / places.length;
+  const errors = leftOutErrors(axes, shown);
+  return errors.reduce((sum, error) => sum + Math.abs(error), 0) / errors.length;
 };
 
 /**

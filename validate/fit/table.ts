@@ -8,7 +8,7 @@ import type { Constant, MachineDescription } from '../overlay.ts';
 import { predictNs } from '../predict-site.ts';
 import { measuredNs, type SiteSamples } from '../samples.ts';
 import { chooseAxes } from './choose-axes.ts';
-import { type AxisChoice, axesOf, gridFit, placesOf, type Shown } from './grid.ts';
+import { type AxisChoice, axesOf, gridFit, type Shown } from './grid.ts';
 
 /** Name of a law's table in the stack, and the sizes it goes by. */
 export interface TableShape {
@@ -60,7 +60,7 @@ export const fitTable = (
   const whole = shape.sizes.map((of): AxisChoice => ({ of, apart: 'fine' }));
   const chosen = choices ?? (shape.chosen === true ? chooseAxes(shape.sizes, known, all) : whole);
   const axes = axesOf(chosen, all);
-  const logShares = gridFit(axes)(placesOf(axes, known));
+  const logShares = gridFit(axes, known);
   const table = {
     axes: axes.map(({ of, at }) => ({ of, at: at.map((x) => Number((2 ** x).toPrecision(8))) })),
     shares: Array.from(logShares, (share) => rounded(Math.exp(share))),
