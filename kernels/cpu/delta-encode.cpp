@@ -40,7 +40,7 @@ kvt_status delta_encode(const CpuCall& call) {
   call.threads.run(tokens, [&](int64_t from, int64_t to) {
     std::vector<float> residual(width), z(latent_dim);
     for (int64_t token = from; token < to; token++) {
-      references.mean(token, residual.data());
+      references.mean(token, 0, width, residual.data());
       for (int64_t c = 0; c < width; c++)
         residual[c] = of_bf16(bf16_of(of_bf16(rows[token * width + c]) - residual[c]));
       for (int64_t r = 0; r < latent_dim; r++) z[r] = dot(down.data() + r * width, residual.data(), width);

@@ -1,9 +1,22 @@
 // DeltaKV's rebuilding (calls/delta-rebuild.ts).
 #include "delta.h"
+#include "products.h"
 
 namespace {
 
 using namespace kvt;
+
+// Coordinates of a token, rounded as the product takes them.
+void read_latents(const uint8_t* latents, const uint16_t* scales, int64_t token, int64_t count, int64_t bits, float* z) {
+  if (bits == 16) return widen(reinterpret_cast<const uint16_t*>(latents) + token * count, count, z);
+  for (int64_t first = 0; first < count; first += kGroup) {
+    const uint8_t* codes = latents + (token * count + first) / 2;
+    const uint16_t* pair = scales + (token * count + first) / kGroup * 2;
+    const float scale = of_f16(pair[0]), least = of_f16(pair[1]);
+    for (int64_t i = 0; i < kGroup; i++) z[first + i] = static_cast<float>(codes[i / 2] >> (4 * (i & 1)) & 15);
+    for (int64_t i = 0; i < kGroup; i++) z[first + i] = of_bf16(bf16_of(least + z[first + i] * scale));
+  }
+}
 
 kvt_status delta_rebuild(const CpuCall& call) {
   const int64_t tokens = call.integer(KVT_DELTA_REBUILD_INT_TOKENS);
@@ -20,25 +33,22 @@ kvt_status delta_rebuild(const CpuCall& call) {
   uint16_t* out = call.at<uint16_t>(KVT_DELTA_REBUILD_REF_OUT);
   const References references{call.at<const uint16_t>(KVT_DELTA_REBUILD_REF_REFERENCES),
                               call.at<const uint32_t>(KVT_DELTA_REBUILD_REF_NEAR), width, neighbours};
-  std::vector<float> up(latent_dim * width);
-  widen(call.at<const uint16_t>(KVT_DELTA_REBUILD_REF_UP), latent_dim * width, up.data());
-  call.threads.run(tokens, [&](int64_t from, int64_t to) {
-    std::vector<float> row(width), z(latent_dim);
-    for (int64_t i = from; i < to; i++) {
-      const int64_t token = chosen[i];
-      for (int64_t r = 0; r < latent_dim; r++) {
-        const int64_t at = token * latent_dim + r;
-        if (bits == 16) {
-          z[r] = of_bf16(reinterpret_cast<const uint16_t*>(latents)[at]);
-          continue;
-        }
-        const int code = latents[at / 2] >> (4 * (at & 1)) & 15;
-        const uint16_t* scale = scales + at / kGroup * 2;
-        z[r] = of_bf16(bf16_of(of_f16(scale[1]) + static_cast<float>(code) * of_f16(scale[0])));
+  const uint16_t* up = call.at<const uint16_t>(KVT_DELTA_REBUILD_REF_UP);
+  const Pieces pieces(tokens, width, latent_dim, call.threads.count());
+  call.threads.run(pieces.count(), [&](int64_t from, int64_t to) {
+    Columns columns(latent_dim);
+    std::vector<float> z(pieces.block * columns.width()), sums(pieces.block * pieces.band), row(pieces.band);
+    for (int64_t piece = from; piece < to; piece++) {
+      const int64_t first = pieces.row(piece), count = pieces.row_end(piece) - first;
+      const int64_t left = pieces.column(piece), right = pieces.column_end(piece);
+      for (int64_t i = 0; i < count; i++)
+        read_latents(latents, scales, chosen[first + i], latent_dim, bits, z.data() + i * columns.width());
+      columns.multiply(z.data(), count, up + left * latent_dim, right - left, sums.data(), pieces.band);
+      for (int64_t i = 0; i < count; i++) {
+        references.mean(chosen[first + i], left, right, row.data());
+        uint16_t* to_row = out + (first + i) * width + left;
+        for (int64_t c = 0; c < right - left; c++) to_row[c] = bf16_of(row[c] + sums[i * pieces.band + c]);
       }
-      references.mean(token, row.data());
-      for (int64_t c = 0; c < width; c++)
-        out[i * width + c] = bf16_of(row[c] + dot(up.data() + c * latent_dim, z.data(), latent_dim));
     }
   });
   return KVT_OK;

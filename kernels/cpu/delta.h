@@ -15,17 +15,17 @@ struct References {
   const uint32_t* near;  // [tokens, neighbours]
   int64_t width, neighbours;
 
-  // The mean of a token's references; zero where it has none.
-  void mean(int64_t token, float* out) const {
-    std::fill(out, out + width, 0.0f);
+  // Numbers [from, to) of the mean of a token's references; zero where it has none.
+  void mean(int64_t token, int64_t from, int64_t to, float* out) const {
+    std::fill(out, out + (to - from), 0.0f);
     int found = 0;
     for (int64_t n = 0; n < neighbours; n++) {
       const uint32_t at = near[token * neighbours + n];
       if (at == kNoReference) continue;
       found++;
-      for (int64_t c = 0; c < width; c++) out[c] += of_bf16(rows[at * width + c]);
+      for (int64_t c = from; c < to; c++) out[c - from] += of_bf16(rows[at * width + c]);
     }
-    for (int64_t c = 0; c < width && found > 0; c++) out[c] /= static_cast<float>(found);
+    for (int64_t c = 0; c < to - from && found > 0; c++) out[c] /= static_cast<float>(found);
   }
 };
 

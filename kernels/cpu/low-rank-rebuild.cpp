@@ -1,7 +1,7 @@
 // ShadowKV's rebuilding of keys (calls/low-rank-rebuild.ts).
 #include <vector>
 
-#include "row-scores.h"
+#include "products.h"
 
 namespace {
 
@@ -21,27 +21,32 @@ kvt_status low_rank_rebuild(const CpuCall& call) {
   const auto* factors = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_FACTORS);
   const auto* turns = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_TURNS);
   auto* out = call.at<uint16_t>(KVT_LOW_RANK_REBUILD_REF_OUT);
-  const auto* given = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_DIRECTIONS);
+  const auto* directions = call.at<const uint16_t>(KVT_LOW_RANK_REBUILD_REF_DIRECTIONS);
   for (int64_t i = 0; i < rows * count; i++)
     if (chosen[i] >= tokens)
       return fail(KVT_INVALID, "low-rank-rebuild: entry %lld is token %u of %lld", static_cast<long long>(i), chosen[i],
                   static_cast<long long>(tokens));
-  std::vector<float> directions(rows * dim * rank);
-  call.threads.run(rows * dim, [&](int64_t from, int64_t to) {
-    widen(given + from * rank, (to - from) * rank, directions.data() + from * rank);
-  });
-  call.threads.run(rows * count, [&](int64_t from, int64_t to) {
-    std::vector<float> z(rank), key(dim), turn(dim);
+  // Tokens of a row at a time, which meet all of its directions: a key is turned whole.
+  const int64_t block = Pieces(count, dim, rank, call.threads.count()).block, blocks = (count + block - 1) / block;
+  call.threads.run(rows * blocks, [&](int64_t from, int64_t to) {
+    Columns columns(rank);
+    std::vector<float> z(block * columns.width()), keys(block * dim), turn(dim);
     const int64_t half = dim / 2;
-    for (int64_t i = from; i < to; i++) {
-      const int64_t row = i / count, token = chosen[i];
-      widen(factors + (row / kv_heads * tokens + token) * rank, rank, z.data());
-      widen(turns + token * dim, dim, turn.data());
-      for (int64_t c = 0; c < dim; c++) key[c] = dot(directions.data() + (row * dim + c) * rank, z.data(), rank);
-      for (int64_t c = 0; c < half; c++) {
-        const float cosine = turn[c], sine = turn[half + c];
-        out[i * dim + c] = bf16_of(key[c] * cosine - key[half + c] * sine);
-        out[i * dim + half + c] = bf16_of(key[half + c] * cosine + key[c] * sine);
+    for (int64_t piece = from; piece < to; piece++) {
+      const int64_t row = piece / blocks, first = row * count + piece % blocks * block;
+      const int64_t tokens_here = std::min(block, (row + 1) * count - first);
+      for (int64_t i = 0; i < tokens_here; i++)
+        widen(factors + (row / kv_heads * tokens + chosen[first + i]) * rank, rank, z.data() + i * columns.width());
+      columns.multiply(z.data(), tokens_here, directions + row * dim * rank, dim, keys.data(), dim);
+      for (int64_t i = 0; i < tokens_here; i++) {
+        const float* key = keys.data() + i * dim;
+        uint16_t* to_key = out + (first + i) * dim;
+        widen(turns + chosen[first + i] * dim, dim, turn.data());
+        for (int64_t c = 0; c < half; c++) {
+          const float cosine = turn[c], sine = turn[half + c];
+          to_key[c] = bf16_of(key[c] * cosine - key[half + c] * sine);
+          to_key[half + c] = bf16_of(key[half + c] * cosine + key[c] * sine);
+        }
       }
     }
   });
