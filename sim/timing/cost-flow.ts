@@ -118,6 +118,9 @@ export const toCost = (machine: Machine, work: Work): OperationCost => {
   };
 };
 
+/** Two costs that hide each other in part: each alone, and less than their sum where they are alike. */
+export const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
+
 /** Read-capacity bytes of HBM for bytes read and written. */
 export const hbmBytes = (machine: Machine, readBytes: number, writeBytes: number): number =>
   readBytes + writeBytes * machine.hbm.writeWeight;

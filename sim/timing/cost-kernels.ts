@@ -12,7 +12,7 @@ import type {
   MergeOperation,
   ScoreOperation,
 } from '../program/operation.ts';
-import { hbmBytes, kernelStartNs, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
+import { hbmBytes, kernelStartNs, overlapped, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import { hostCost } from './cost-host.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
 import type { OperationCost } from './operation-cost.ts';
@@ -179,6 +179,13 @@ const tabulatedRatio = (machine: Machine, names: readonly string[], law: string,
   return own === undefined ? ratio : ratio * timeRatioOf(utilisation[own], sizes);
 };
 
+/**
+ * Time of a multiprocessor's tiles over that of as many in pairs: two blocks hide each other's loads, and the last of an odd
+ * number waits for its own.
+ */
+const pairing = ({ aloneRatio }: KernelLaw, turns: number | undefined): number =>
+  turns === undefined ? 1 : 1 + ((turns % 2) * (aloneRatio - 1)) / turns;
+
 /** A kernel that streams bytes through HBM and computes on them with plain cores, or feeds them to tensor cores. */
 export const streamedCost = (machine: Machine, work: Streamed): OperationCost => {
   const { launch, uva, link, flopsPerNs } = machine;
@@ -197,10 +204,10 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const matrixNs = matrixFlops / law.matrixFlopsPerNs;
-  // Blocks of a multiprocessor hide each other's loads; one that has it for itself waits for them.
   const { turns } = work.sizes ?? {};
-  const alone = turns === undefined ? 1 : Math.max(1, law.aloneRatio / turns);
-  const computeNs = alone * padding * (flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs);
+  const hbmNs = takenBytes / machine.hbm.readBytesPerNs / law.rateRatio;
+  const computeNs =
+    pairing(law, turns) * padding * (flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs);
   return toCost(machine, {
     fixedNs:
       law.rowNs * (work.sizes?.rows ?? 0) +
@@ -215,8 +222,9 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
     amount: bytes > 0 ? bytes : flops + matrixFlops,
     bounds: [
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
-      { label: 'hbm', ns: takenBytes / machine.hbm.readBytesPerNs / law.rateRatio },
-      { label: 'compute', ns: law.inPasses ? 0 : computeNs },
+      { label: 'hbm', ns: hbmNs },
+      // A tile's product and what goes out of it hide those of the block beside it, not its own.
+      { label: 'compute', ns: law.inPasses ? 0 : turns === undefined ? computeNs : overlapped(computeNs, hbmNs) },
     ],
     takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
     trust: law,

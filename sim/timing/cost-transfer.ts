@@ -16,6 +16,7 @@ import {
   dramBytes,
   hbmBytes,
   kernelStartNs,
+  overlapped,
   type ResourceBytes,
   toCost,
   type Work,
@@ -49,9 +50,6 @@ const linkTakes = (machine: Machine, way: Way, bytes: number, dram: number): Res
 
 const dramOneWay = (machine: Machine, way: Way, bytes: number): number =>
   way === 'h2d' ? bytes : dramBytes(machine, 0, bytes);
-
-/** Two costs of every row that hide each other in part: each alone, and less than their sum where they are alike. */
-const overlapped = (a: number, b: number): number => Math.sqrt(a * a + b * b);
 
 /**
  * A batch of a CPU that launches ahead: it names rows while the copies before it flow, so that what naming adds to the
