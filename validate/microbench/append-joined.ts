@@ -1,5 +1,5 @@
 /** New tokens' K and V that attention writes into pages before it reads them: what that adds to attention alone. */
-import { type AttendSite, LLAMA, operationOf, PAGE_TOKENS, refsOf } from './attend.ts';
+import { type AttendSite, LLAMA, operationOf, PAGE_TOKENS, QWEN, refsOf } from './attend.ts';
 import { type Bounds, type Microbench, passesFor, repeated, type Site } from './microbench.ts';
 
 /** Calls of a GPU's graph at least: first pages come while the kernel before ends. */
@@ -7,17 +7,32 @@ const LEAST_CALLS = 8;
 
 /**
  * Sequences and tokens of each, among those that attention alone is timed at, so that its law says little wrong of them:
- * few rows whose tokens all blocks share, and blocks that have rows of their own.
+ * few rows whose tokens all blocks share, and blocks that have rows of their own. Of 8 rows new tokens add 1.5 us, of 32
+ * rows 2.6, of 128 rows 1.0 (H100 and H200): rows between, and narrow heads, say where that changes.
  */
-const SIZES = [1, 4, 16, 64].flatMap((batch) =>
-  [320, 1088, 2112].map((context) => [batch, context] as const),
-);
+const usual = { ...LLAMA, pageTokens: PAGE_TOKENS, form: 'bf16' } as const;
+const sized = (
+  shape: Omit<AttendSite, 'batch' | 'context'>,
+  batches: readonly number[],
+  contexts: readonly number[],
+) => batches.flatMap((batch) => contexts.map((context): AttendSite => ({ ...shape, batch, context })));
+const SITES: readonly AttendSite[] = [
+  ...sized(usual, [1, 4, 16, 64], [320, 1088, 2112]),
+  ...sized({ ...usual, heads: 64 }, [2, 3, 12], [516, 2050]),
+  ...sized({ ...usual, ...QWEN }, [4, 16], [320, 2112]),
+];
 
-const siteOf = (bounds: Bounds, batch: number, context: number): Site => {
-  const one: AttendSite = { ...LLAMA, batch, context, pageTokens: PAGE_TOKENS, form: 'bf16' };
+const nameOf = ({ batch, context, heads, kvHeads, headDim }: AttendSite): string =>
+  [
+    `batch ${batch} context ${context}`,
+    ...(heads === LLAMA.heads ? [] : [`heads ${heads}/${kvHeads} x ${headDim}`]),
+  ].join(' ');
+
+const siteOf = (bounds: Bounds, one: AttendSite): Site => {
+  const { batch, context, kvHeads, headDim } = one;
   const attend = operationOf(one);
-  const rows = batch * LLAMA.kvHeads;
-  const rowBytes = 2 * LLAMA.headDim;
+  const rows = batch * kvHeads;
+  const rowBytes = 2 * headDim;
   const copies = passesFor(attend.readBytes.hbm ?? 1, bounds, 32);
   const passes = Math.max(bounds.backend === 'cuda' ? LEAST_CALLS : 1, copies);
   // Pages as refsOf() lays them: the last of row r is the r-th of the last lot.
@@ -28,7 +43,7 @@ const siteOf = (bounds: Bounds, batch: number, context: number): Site => {
     (_, row) => ((pages - 1) * rows + row) * PAGE_TOKENS + place,
   );
   return {
-    id: `batch ${batch} context ${context}`,
+    id: nameOf(one),
     operations: [
       { kind: 'append', bytes: 2 * rows * rowBytes, layer: 0, stream: 'compute', after: [] },
       { ...attend, layer: 0 },
@@ -56,7 +71,8 @@ export const microbench = {
   title: 'new tokens that attention takes along',
   kernels: ['attend'],
   sites: (bounds) =>
-    SIZES.filter(
-      ([batch, context]) => 4 * LLAMA.kvHeads * LLAMA.headDim * batch * context <= bounds.hbmBytes / 2,
-    ).map(([batch, context]) => siteOf(bounds, batch, context)),
+    SITES.map((one) => siteOf(bounds, one)).filter(
+      ({ operations: [, attend] }) =>
+        attend.kind === 'attend' && (attend.readBytes.hbm ?? 0) <= bounds.hbmBytes / 2,
+    ),
 } satisfies Microbench;

@@ -22,7 +22,7 @@ export interface AttendSite extends Heads {
 }
 
 export const LLAMA: Heads = { heads: 32, kvHeads: 8, headDim: 128 };
-const QWEN: Heads = { heads: 14, kvHeads: 2, headDim: 64 };
+export const QWEN: Heads = { heads: 14, kvHeads: 2, headDim: 64 };
 /** Other groups and dimensions: with them goes how much of a row each block leaves to be merged, and by which kernel. */
 const GROUPS: readonly Heads[] = [
   [28, 4, 128],

@@ -141,7 +141,9 @@ const codesToHeads = (rowBytes: number): Work => ({
 /** A tile's product goes by the coordinates of a token, what is added to it does not: two dimensions tell them apart. */
 const deltaRebuild = (latentDim: number, world: World) =>
   deltaCosts({ latentDim, bits: 4, neighbours: 4, hidden: 0 }, world).rebuild;
-const gate = gateNetwork(1, 1, world).work;
+/** Hidden units for each channel: as the policy has them, and few, so that weights of other sizes are read. */
+const GATE_WIDTHS = [1, 4];
+const gate = (width: number, world: World) => gateNetwork(width, 1, world).work;
 
 const executionBuffer = (rows: number): Work => {
   const misses = Math.round(rows / 8);
@@ -176,7 +178,7 @@ export const works = (world: World): readonly Work[] => [
   ...counts(64, 2 ** 16).map((count) => parisRerank(count, 1, world)),
   ...[1, 2, 4, 8].map((count) => lshHash(count, world)),
   ...[1 / 8, 1 / 2, 1].map(ringToPage),
-  ...[1, 2, 4].map(gate),
+  ...GATE_WIDTHS.flatMap((width) => [1, 2, 4].map(gate(width, world))),
   ...spread(16, 2 ** 14, 4).map(deltaRebuild(512, world)),
   ...spread(32, 2 ** 13, 4).map(deltaRebuild(256, world)),
   ...counts(16, 2 ** 12).map((tokens) => rebuildingWork(tokens, { rank: 160, chunkTokens: 8 }, world)),
@@ -201,5 +203,6 @@ export const groupWorks = (world: World): readonly Work[] => [
   ...spread(1024, 2 ** 20, 16).flatMap((tokens) => [pqShares(tokens, world), parisCollide(tokens, world)]),
   ...spread(256, 2 ** 16, 16).map((count) => parisRerank(count, 1, world)),
   lshHash(world.groupSize, world),
+  ...GATE_WIDTHS.map((width) => gate(width, world)(1)),
   ...spread(64, 2 ** 13, 8).map(deltaRebuild((world.kvHeads * world.headDim) / 2, world)),
 ];

@@ -121,7 +121,7 @@ export const microbench = {
   ],
   sites: (bounds) =>
     [
-      ...ROWS.flatMap((rows) => works(world).map((work) => siteOf(bounds, work, rows))),
+      ...ROWS.flatMap((rows) => works(worldOf(rows)).map((work) => siteOf(bounds, work, rows))),
       ...GROUPS.flatMap((rows) => groupWorks(worldOf(rows)).map((work) => siteOf(bounds, work, rows))),
     ].filter(
       ({ operations: [operation] }) =>
