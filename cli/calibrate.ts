@@ -10,13 +10,8 @@ import { calibrate } from '../validate/fit/calibrate.ts';
 import { transfer } from '../validate/fit/carry.ts';
 import type { FittedMachine } from '../validate/fit/fit-machine.ts';
 import { type RestartRequest, restartApart } from '../validate/microbench/restart.ts';
-import {
-  boundsOf,
-  microbenchNames,
-  type RestartTimes,
-  samplesOf,
-  sitesOf,
-} from '../validate/microbench/run.ts';
+import { boundsOf, microbenchNames, samplesOf, sitesOf } from '../validate/microbench/run.ts';
+import type { RestartTimes } from '../validate/microbench/visits.ts';
 import { readSamples, type Samples, writeSamples } from '../validate/samples.ts';
 import { namedProfile } from './machine.ts';
 import { openBackend } from './open-backend.ts';
@@ -26,7 +21,8 @@ import { UsageError, type Verb, type VerbContext } from './verb.ts';
 
 const CALIBRATION_FORMAT = 'kvtier.calibration/1';
 const BASE_STACK = 'kvtier-kernels';
-const GIB = 2 ** 30;
+/** Of a processor more would take longer to touch than to measure. */
+const MOST_BYTES = { cuda: 2 ** 33, cpu: 2 ** 30, reference: 2 ** 30 };
 
 const flags = z.object({
   backend: z
@@ -56,9 +52,11 @@ const flags = z.object({
   memory: z
     .int()
     .min(2 ** 24)
-    .default(8 * GIB)
+    .optional()
     .meta({ suffix: true })
-    .describe("bytes of the GPU's memory, and of the host's, that may be used"),
+    .describe(
+      "bytes of the GPU's memory, and of the host's, that may be used; default: 8G, of a processor 1G",
+    ),
   samples: outputFile.optional().describe('file to keep the raw samples in (.json.gz)'),
   from: z.string().optional().describe('fit recorded samples instead of measuring'),
   fit: z.boolean().default(true).describe('measure only, and fit the samples later'),
@@ -95,7 +93,8 @@ const slug = (text: string): string =>
 
 const measure = async (given: Flags, context: VerbContext): Promise<Samples> => {
   const opened = await openBackend(given.backend, context);
-  const most = { hbmBytes: given.memory, dramBytes: given.memory };
+  const { memory = MOST_BYTES[opened.name] } = given;
+  const most = { hbmBytes: memory, dramBytes: memory };
   const { sites, skipped } = sitesOf(boundsOf(opened, most), given.only);
   const machine = { name: opened.name, device: opened.device };
   opened.close();

@@ -8,6 +8,12 @@
 
 namespace kvt {
 
+// Most that the control group lets its processes have, of either version of the interface; UINT64_MAX where it does not say.
+inline uint64_t memory_limit_bytes() {
+  const uint64_t limit = number_in("/sys/fs/cgroup/memory.max", "", UINT64_MAX);
+  return std::min(limit, number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", "", UINT64_MAX));
+}
+
 // What the kernel calls available, and no more than is left of the control group's limit (page cache counts as used there
 // but gives way). Where the machine has less memory than that limit it is a guest that grows as it is used, and only the
 // limit counts.

@@ -1,14 +1,14 @@
 // What this processor is: name, caches, memory, instruction sets, clock and temperature.
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
-#include <thread>
 
+#include "available.h"
 #include "caches.h"
+#include "cores.h"
 #include "json.h"
 #include "machine.h"
 
@@ -33,16 +33,9 @@ std::vector<std::string> cpuinfo(const char* key) {
   return values;
 }
 
-int cores() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 uint64_t memory_bytes() {
-  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t all = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return std::min(all, memory_limit_bytes());
 }
 
 // Highest of the machine's temperature sensors, °C; 0 where there is none.

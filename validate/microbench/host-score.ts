@@ -1,6 +1,13 @@
 /** Declared work of host threads without a kernel of its own, between two kernels: bytes read and written, arithmetic. */
 import type { Operation } from '../../sim/program/operation.ts';
-import { chained, emptyOperation, type Microbench, powers, type Site } from './microbench.ts';
+import {
+  chained,
+  emptyOperation,
+  type Microbench,
+  PROCESSOR_BYTES,
+  powers,
+  type Site,
+} from './microbench.ts';
 
 const scoreOf = (readBytes: number, writeBytes: number, flops: number): Operation => ({
   kind: 'score',
@@ -20,7 +27,7 @@ const VISITED_BYTES = 2 ** 30;
 
 const siteOf = (readBytes: number, writeBytes: number, flops: number, room: number): Site => {
   const bytes = readBytes + writeBytes;
-  const passes = Math.max(4, Math.min(32, Math.floor(Math.min(VISITED_BYTES, room) / bytes)));
+  const passes = Math.max(4, Math.min(32, Math.floor(room / bytes)));
   return {
     id: `read ${readBytes} write ${writeBytes} flops ${flops}`,
     operations: [scoreOf(readBytes, writeBytes, flops), emptyOperation],
@@ -28,7 +35,7 @@ const siteOf = (readBytes: number, writeBytes: number, flops: number, room: numb
     options: { graph: true },
     build: (layout) => {
       // Passes of small work lie far apart in the room, so that they find as little in caches as large work does.
-      const apart = Math.floor(Math.min(VISITED_BYTES, room) / passes / 256) * 256;
+      const apart = Math.max(readBytes, Math.floor(room / passes / 256) * 256);
       const read = layout.place('host', apart * passes);
       const write = layout.place('hostOutputs', Math.max(4, writeBytes));
       return chained(
@@ -49,15 +56,17 @@ export const microbench = {
   number: 12,
   title: 'declared work of host threads without a kernel of its own',
   kernels: ['work', 'empty'],
-  sites: ({ dramBytes }) =>
-    powers(4096, Math.min(2 ** 26, dramBytes / 8), 8).flatMap((readBytes) =>
+  sites: ({ backend, dramBytes }) => {
+    const room = Math.min(dramBytes / 2, backend === 'cuda' ? VISITED_BYTES : PROCESSOR_BYTES);
+    return powers(4096, Math.min(2 ** 26, dramBytes / 8), 8).flatMap((readBytes) =>
       [
         [0, 0],
         [0, 2],
         [0, 16],
         [0.25, 0],
       ].map(([writeShare, flopsPerByte]) =>
-        siteOf(readBytes, readBytes * writeShare, readBytes * flopsPerByte, dramBytes / 2),
+        siteOf(readBytes, readBytes * writeShare, readBytes * flopsPerByte, room),
       ),
-    ),
+    );
+  },
 } satisfies Microbench;

@@ -9,6 +9,7 @@ const siteOf = (graph: boolean): Site => ({
   operations: [],
   reading: `hardware.accelerator.launch.${graph ? 'graphNs' : 'streamNs'}`,
   passes: KERNELS,
+  fresh: true,
   options: { graph },
   build: () => repeated(KERNELS, () => ({ kernel: 'empty', refs: {}, ints: {} }), 'compute'),
 });

@@ -6,7 +6,7 @@ import type { Backend } from '../../kernels/backend.ts';
 import { AREA_NAMES, AREAS, Layout, Memory } from '../execute/memory.ts';
 import type { Bounds, Site } from './microbench.ts';
 
-type Sizes = Layout['sizes'];
+export type Sizes = Layout['sizes'];
 export type MostMemory = Pick<Bounds, 'hbmBytes' | 'dramBytes'>;
 
 export interface MemoryGroup<T> {
@@ -15,7 +15,7 @@ export interface MemoryGroup<T> {
   readonly sizes: Sizes;
 }
 
-const sizesOf = (site: Site): Sizes => {
+export const sizesOf = (site: Site): Sizes => {
   const layout = new Layout();
   site.build(layout);
   return layout.sizes;
@@ -35,7 +35,7 @@ const takenBy = (sizes: Sizes) => {
   return { hbmBytes: sum.hbm, dramBytes: sum.dram + sum.pageable };
 };
 
-const fits = (sizes: Sizes, most: MostMemory): boolean => {
+export const fits = (sizes: Sizes, most: MostMemory): boolean => {
   const { hbmBytes, dramBytes } = takenBy(sizes);
   return hbmBytes <= most.hbmBytes && dramBytes <= most.dramBytes;
 };

@@ -13,7 +13,7 @@ export const microbench = {
     [8, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048].flatMap((rows) =>
       [2, 3, 4, 5, 6, 8, 9, 12, 16].map((parts) => {
         const bytes = rows * parts * (HEAD_DIM + 2) * 4;
-        return kernelSite(
+        const site = kernelSite(
           bounds,
           `${rows} x ${parts}`,
           { kind: 'merge', parts, bytes, layer: 0, stream: 'compute', after: [] },
@@ -27,6 +27,7 @@ export const microbench = {
             ints: { rows, parts, headDim: HEAD_DIM },
           }),
         );
+        return { ...site, fresh: true };
       }),
     ),
 } satisfies Microbench;

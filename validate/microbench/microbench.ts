@@ -29,6 +29,8 @@ export interface Site {
   /** Passes that the list of calls makes, each over other memory. */
   readonly passes: number;
   readonly options?: RunOptions;
+  /** True where a step has just written what is read: a processor finds it in its caches. */
+  readonly fresh?: boolean;
   build(layout: Layout): readonly Call[];
 }
 
@@ -42,15 +44,22 @@ export interface Microbench {
   sites(bounds: Bounds): readonly Site[];
 }
 
-/**
- * Bytes that pass through the cache between two visits of a place, so that nothing of it is left there; twice a
- * processor's cache, which is so large, takes long enough.
- */
-export const bytesBetween = ({ backend, l2Bytes }: Bounds): number => (backend === 'cuda' ? 4 : 2) * l2Bytes;
+/** Bytes that pass through the cache between two visits of a place, so that nothing of it is left there. */
+export const bytesBetween = ({ l2Bytes }: Bounds): number => 4 * l2Bytes;
 
-/** Passes over memory of `bytes` each: no place is still in the cache at its next visit, as far as half the memory goes. */
+/** Bytes of a site's passes on a processor, whose caches are emptied before each site and which meets each place once. */
+export const PROCESSOR_BYTES = 2 ** 26;
+const PROCESSOR_PASSES = 3;
+
+/**
+ * Passes over memory of `bytes` each, as far as half the memory goes: on a GPU as many as leave no place in the cache until
+ * its next visit, on a processor as many as make a median.
+ */
 export const passesFor = (bytes: number, bounds: Bounds, most = 64): number => {
-  const fewest = Math.ceil(bytesBetween(bounds) / bytes);
+  const fewest =
+    bounds.backend === 'cuda'
+      ? Math.ceil(bytesBetween(bounds) / bytes)
+      : Math.max(PROCESSOR_PASSES, Math.ceil(PROCESSOR_BYTES / bytes));
   return Math.max(1, Math.min(most, fewest, Math.floor(bounds.hbmBytes / 2 / bytes)));
 };
 

@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { type BackendName, KernelError } from '../../kernels/backend.ts';
 import { load } from '../../kernels/load.ts';
 import { memoryGroups } from './memory-groups.ts';
-import { boundsOf, type RestartTimes, runRestart, sitesOf } from './run.ts';
+import { runProcessorRestart } from './processor-restart.ts';
+import { boundsOf, runRestart, sitesOf } from './run.ts';
+import type { RestartTimes } from './visits.ts';
 
 export interface RestartRequest {
   readonly backend: BackendName;
@@ -32,7 +34,9 @@ const restartHere = async (
   try {
     const bounds = boundsOf(backend, most);
     const { sites } = sitesOf(bounds, only);
-    return await runRestart(backend, memoryGroups(sites, bounds), seed, onProgress, limitMs);
+    return backend.name === 'cuda'
+      ? await runRestart(backend, memoryGroups(sites, bounds), seed, onProgress, limitMs)
+      : await runProcessorRestart(backend, sites, bounds, seed, onProgress, limitMs);
   } finally {
     backend.close();
   }

@@ -3,14 +3,16 @@
  * temperatures noted; sites of a block in which the clock drifted are timed again. Protocol: docs/calibration.md.
  */
 import type { Backend } from '../../kernels/backend.ts';
-import { createRandom, type Random } from '../../kernels/random.ts';
+import { createRandom } from '../../kernels/random.ts';
 import type { Operation } from '../../sim/program/operation.ts';
 import type { Memory } from '../execute/memory.ts';
 import { medianOf, SAMPLES_FORMAT, type Samples, type SiteSamples } from '../samples.ts';
 import { catalog } from './catalog.generated.ts';
-import { allocateGroup, type MemoryGroup } from './memory-groups.ts';
+import { layOut } from './lay-out.ts';
+import { allocateGroup, type MemoryGroup, type MostMemory } from './memory-groups.ts';
 import { type Bounds, bytesBetween, codecOf, flopsOf, type Microbench, type Site } from './microbench.ts';
-import { timeSite } from './time-site.ts';
+import { timeSite, unlessUnsupported } from './time-site.ts';
+import { keyOf, type NamedSite, quieter, type RestartTimes, shuffled } from './visits.ts';
 
 /** A clock that moved by more than this between the ends of a block spoils it. */
 const DRIFT_RATIO = 0.03;
@@ -29,20 +31,12 @@ const benches: readonly Microbench[] = Object.values(catalog);
 
 export const microbenchNames: readonly string[] = benches.map(({ name }) => name);
 
-export interface NamedSite {
-  readonly benchmark: string;
-  readonly site: Site;
-}
-
-/** What a backend lets benchmarks take: a share of each tier, since others use the machine too. */
-export const boundsOf = (
-  { name, device }: Backend,
-  most: { readonly hbmBytes: number; readonly dramBytes: number },
-): Bounds => ({
+/** What a backend lets benchmarks take: a share of each tier, since others use the machine too. A processor's are one. */
+export const boundsOf = ({ name, device }: Backend, most: MostMemory): Bounds => ({
   backend: name,
   units: Math.max(1, device.units),
   l2Bytes: Math.max(2 ** 20, device.l2Bytes),
-  hbmBytes: Math.min(most.hbmBytes, Math.max(2 ** 26, device.hbmBytes / 2)),
+  hbmBytes: Math.min(most.hbmBytes, Math.max(2 ** 26, device.hbmBytes / (name === 'cuda' ? 2 : 8))),
   dramBytes: Math.min(most.dramBytes, Math.max(2 ** 26, device.dramBytes / 8)),
   kernels: new Set(device.kernels),
 });
@@ -76,18 +70,8 @@ const coldOnHost = (site: Site, bounds: Bounds): Site =>
     ? { ...site, options: { ...site.options, flushBytes: bytesBetween(bounds) } }
     : site;
 
-/** On a processor threads of the host do everything. */
 const visitsOf = ({ site }: NamedSite, { name }: Backend): number =>
-  name === 'cpu' || (name === 'cuda' && site.operations.some(isOfHost)) ? HOST_VISITS : 1;
-
-const shuffled = <T>(values: readonly T[], random: Random): T[] => {
-  const out = [...values];
-  for (let i = out.length - 1; i > 0; i--) {
-    const j = random.integer(0, i);
-    [out[i], out[j]] = [out[j], out[i]];
-  }
-  return out;
-};
+  name === 'cuda' && site.operations.some(isOfHost) ? HOST_VISITS : 1;
 
 const fewerOf = (sites: readonly Site[], { backend }: Bounds): readonly Site[] => {
   if (backend === 'cuda') return sites;
@@ -134,18 +118,6 @@ const drifted = (
     (name) => name.endsWith('Mhz') && Math.abs(after[name] / before[name] - 1) > DRIFT_RATIO,
   );
 
-export interface RestartTimes {
-  readonly senses: readonly Readonly<Record<string, number>>[];
-  /** By "benchmark id"; a site that the backend does not support is absent. */
-  readonly samplesNs: Readonly<Record<string, readonly number[]>>;
-}
-
-export const keyOf = ({ benchmark, site }: NamedSite): string => `${benchmark} ${site.id}`;
-
-/** The quieter of two visits. */
-const quieter = (one: readonly number[] | undefined, other: readonly number[]): readonly number[] =>
-  one !== undefined && medianOf(one) < medianOf(other) ? one : other;
-
 /**
  * One restart: all sites once, those of the host on several visits, group by group of those that share memory, in an order
  * of its own, in about `limitMs`: late ones are repeated less, and none is visited again when the time is used up.
@@ -179,7 +151,8 @@ export const runRestart = async (
         if (isVisited && performance.now() > endMs) continue;
         const left = count - done - at;
         const budgetNs = (1e6 * (endMs - performance.now())) / Math.max(1, left);
-        const times = await timeSite(backend, memory, one.site, budgetNs);
+        const calls = await layOut(one.site, memory);
+        const times = await unlessUnsupported(timeSite(backend, calls, one.site, budgetNs));
         if (times !== null) taken.set(key, quieter(taken.get(key), times));
       }
       const after = await backend.sense();

@@ -24,6 +24,7 @@ const siteOf = (bounds: Bounds, rows: number, of: number, k: number): Site => {
     operations: [selectOf(rows, of, k)],
     passes,
     options: { graph: true },
+    fresh: true,
     build: (layout) =>
       repeated(
         passes,
