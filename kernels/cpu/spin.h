@@ -9,12 +9,17 @@
 
 namespace kvt {
 
+// Lets the other thread of a core, if there is one, have more of it.
+inline void pause_core() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 class Spin {
  public:
   void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
+    pause_core();
     if (++looks_ > kPatience && looks_ % kPoliteness == 0) sched_yield();
   }
 
