@@ -1,10 +1,10 @@
 /** The loop: clock, phases, stopping, the past refused; queueing theory within 99 % batch-means intervals. */
 import { expect, test } from 'vitest';
+import { batchMeans, TimeWeighted } from '../../test/steady-state.ts';
 import { PHASE_DISPATCH, PHASE_SETTLE } from './queue.ts';
 import { createRandom } from './random.ts';
 import { createRecorder } from './recorder.ts';
 import { createSimulator } from './simulator.ts';
-import { batchMeans, TimeWeighted } from './stats.ts';
 
 test('events run in order of time, phase and scheduling; the clock follows', () => {
   const recorder = createRecorder({ keepRows: true });

@@ -1,9 +1,9 @@
 /** Sharing: laws (conservation, capacity, causality, work conservation, scaling) and a naive solver that must agree. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { batchMeans } from '../../test/steady-state.ts';
 import { createRandom } from '../engine/random.ts';
 import { createSimulator } from '../engine/simulator.ts';
-import { batchMeans } from '../engine/stats.ts';
 import { createFabric } from './flow.ts';
 import type { FlowDemand } from './flow-class.ts';
 

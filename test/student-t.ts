@@ -2,8 +2,9 @@
  * Quantiles of Student's t, for confidence intervals. The distribution function is the regularised incomplete beta
  * function I_x(df/2, 1/2), x = df / (df + t²), by its continued fraction (Abramowitz & Stegun 26.5.8, 26.7.1).
  */
-import { SimError } from '../error.ts';
-import { pow } from './math.ts';
+
+import { pow } from '../sim/engine/math.ts';
+import { SimError } from '../sim/error.ts';
 
 /** Continued fraction of the incomplete beta function, by Lentz's method. */
 const betaFraction = (x: number, a: number, b: number): number => {
