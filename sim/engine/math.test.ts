@@ -1,7 +1,7 @@
 /** The elementary functions against Math on random and edge points: relative error at most 4e-15. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { cos, exp, log, log2, pow, sin, tanh } from './math.ts';
+import { cos, exp, log, log2, pow, sin } from './math.ts';
 
 const LIMIT = 4e-15;
 const relative = (a: number, b: number): number => (Object.is(a, b) || a === b ? 0 : Math.abs((a - b) / b));
@@ -46,11 +46,6 @@ test('sin and cos, small, large and huge', () => {
   }
 });
 
-test('tanh', () => {
-  agree(tanh, Math.tanh, within(-25, 25));
-  agree(tanh, Math.tanh, within(-0.6, 0.6));
-});
-
 test('pow, and its cases at the edges', () => {
   fc.assert(
     fc.property(within(1e-5, 1e5), within(-60, 60), (x, y) => {
@@ -84,7 +79,6 @@ test('special values', () => {
   expect([log(1), log(0), log(-1), log(Infinity), log(NaN)]).toEqual([0, -Infinity, NaN, Infinity, NaN]);
   expect([log2(8), log2(2 ** -1074), log2(2 ** 1023)]).toEqual([3, -1074, 1023]);
   expect([sin(0), sin(-0), cos(0), sin(Infinity), cos(NaN)]).toEqual([0, -0, 1, NaN, NaN]);
-  expect([tanh(0), tanh(-0), tanh(Infinity), tanh(-Infinity), tanh(NaN)]).toEqual([0, -0, 1, -1, NaN]);
 });
 
 test('bits do not drift: a checksum over many points', () => {
@@ -93,9 +87,9 @@ test('bits do not drift: a checksum over many points', () => {
   const bits = new Float64Array(view.buffer);
   for (let i = 1; i < 20000; i++) {
     const x = i * 0.0137;
-    bits[0] = exp(x - 137) + log(x) + sin(x) * cos(3 * x) + tanh(x * 0.01) + pow(x, 0.3) + log2(x);
+    bits[0] = exp(x - 137) + log(x) + sin(x) * cos(3 * x) + pow(x, 0.3) + log2(x);
     hash = (Math.imul(hash, 31) + view[0]) ^ view[1];
   }
   expect(hash).toBe(CHECKSUM);
 });
-const CHECKSUM = -1299346677;
+const CHECKSUM = -1872162052;

@@ -247,23 +247,3 @@ export const cos = (x: number): number => {
   const y = (quadrant & 1) === 0 ? cosKernel(reducedHi, reducedLo) : sinKernel(reducedHi, reducedLo);
   return quadrant === 0 || quadrant === 3 ? y : -y;
 };
-
-/** Hyperbolic tangent. */
-export const tanh = (x: number): number => {
-  const size = x < 0 ? -x : x;
-  if (size >= 20) return x < 0 ? -1 : 1;
-  if (size >= 0.55) {
-    const y = 1 - 2 / (exp(2 * size) + 1);
-    return x < 0 ? -y : y;
-  }
-  if (x === 0 || Number.isNaN(x)) return x;
-  const s = x * x;
-  let sinh = 1;
-  let cosh = 1;
-  // Taylor series of sinh(x)/x and cosh(x), innermost term first.
-  for (let n = 16; n >= 2; n -= 2) {
-    sinh = 1 + (s / (n * (n + 1))) * sinh;
-    cosh = 1 + (s / (n * (n - 1))) * cosh;
-  }
-  return (x * sinh) / cosh;
-};
