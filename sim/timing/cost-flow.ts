@@ -3,8 +3,8 @@
  * Promise: a flow alone never exceeds a resource's capacity, so its solo time is what the fabric gives it.
  */
 import type { Machine } from './cost-machine.ts';
-import { isProcessor } from './machine.ts';
 import type { Demand, OperationCost, ResourceName } from './operation-cost.ts';
+import { isProcessor } from './shared-resources.ts';
 import type { Trust } from './trust.ts';
 
 /** Bytes that a flow takes from each resource over its whole life, in the resource's own (read) capacity. */

@@ -7,7 +7,7 @@ import type { Stack } from '../hardware/stack-schema.ts';
 import { computeRates, FLOPS_PER_TFLOP_NS } from './compute-rates.ts';
 import { type Direction, directionOf } from './direction.ts';
 import { type HostThreads, hostThreads } from './host-threads.ts';
-import { resourcesOf, type SharedResources } from './machine.ts';
+import { resourcesOf, type SharedResources } from './shared-resources.ts';
 import { type Tiling, tilingOf } from './tiling.ts';
 import { type KernelLaw, kernelsOf, type Ramp, rampOf, type Trust, trustOf } from './trust.ts';
 import { type Utilisation, utilisationOf } from './utilisation.ts';

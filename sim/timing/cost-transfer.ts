@@ -24,8 +24,8 @@ import {
 import { gatherCost, roundUp, type Shape, uncached } from './cost-gather.ts';
 import { scatteredRowsNs } from './cost-host.ts';
 import type { Machine } from './cost-machine.ts';
-import { isProcessor } from './machine.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
+import { isProcessor } from './shared-resources.ts';
 import { rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
 

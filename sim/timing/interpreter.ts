@@ -12,8 +12,8 @@ import { createStreams, type Streams } from '../fabric/stream.ts';
 import { movedBytes } from '../program/bytes.ts';
 import type { Operation, OperationKind, Program, StreamName } from '../program/operation.ts';
 import { Launches } from './launches.ts';
-import type { SharedResources } from './machine.ts';
 import type { OperationCost, ResourceName } from './operation-cost.ts';
+import type { SharedResources } from './shared-resources.ts';
 import { withTakenAlong } from './taken-along.ts';
 import type { Timeline } from './timeline.ts';
 

@@ -1,4 +1,4 @@
-/** A machine as the interpreter needs it: resources to share. cost.ts adds what it needs to price operations. */
+/** Resources of a machine that operations share: all that the interpreter needs of one. cost-machine.ts has what prices operations. */
 import type { Profile } from '../hardware/schema.ts';
 import type { ResourceName } from './operation-cost.ts';
 
