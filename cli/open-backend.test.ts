@@ -35,5 +35,5 @@ describe('a backend that cannot be had', () => {
     expect(failures[0].exitCode).toBe(1);
     expect(failures[0].message).toMatch(/^--backend cuda: .+/);
     expect(failures[0].message).not.toContain('\n');
-  }, 60_000);
+  });
 });

@@ -56,7 +56,7 @@ const withBuffers = async (
 
 onGpu('kernels of the CUDA backend', () => {
   const names = Object.keys(catalog).filter((name) => opened.backend?.device.kernels.includes(name));
-  it.each(names)('agree with the reference: %s', { timeout: 60_000 }, async (name) => {
+  it.each(names)('agree with the reference: %s', async (name) => {
     for (const { failure } of await compareKernel(gpu(), name, 6, 42)) expect(failure).toBeNull();
   });
 });

@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { type Browser, chromium } from 'playwright-core';
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 
 const names = [
   'chromium',
@@ -72,4 +72,13 @@ export const openChromium = async (): Promise<Browser> => {
     headless: true,
     args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
   });
+};
+
+/** How long a page is waited for, ms: as long as a busy machine may take, and shorter than a test may. */
+const PAGE_MS = 60_000;
+
+export const openPage = async (browser: Browser, options?: BrowserContextOptions): Promise<Page> => {
+  const page = await browser.newPage(options);
+  page.setDefaultTimeout(PAGE_MS);
+  return page;
 };

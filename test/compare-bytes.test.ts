@@ -41,7 +41,7 @@ beforeAll(() => {
   });
   const { result } = compare({ experiment, trace: createSyntheticTrace(spec) });
   for (const policy of result.policies) results.set(policy.policy, policy);
-}, 120_000);
+});
 
 const resultOf = (label: string): PolicyResult => {
   const result = results.get(label);

@@ -25,31 +25,25 @@ const childrenOf = (parent: number): readonly number[] =>
   });
 
 describeNative('calibrate', () => {
-  it.skipIf(process.platform !== 'linux')(
-    'says that its measuring process was killed',
-    async () => {
-      const flags = ['--backend', 'cpu', '--only', 'host-copy', '--memory', '16M', '--restarts', '20'];
-      const out = ['--out', join(folder, 'mine.json'), '--samples', join(folder, 'mine.samples.json.gz')];
-      const verb = spawn(process.execPath, [join(root, 'bin/kvtier.js'), 'calibrate', ...flags, ...out]);
-      let stderr = '';
-      verb.stderr.on('data', (text) => {
-        stderr += text;
-      });
-      const ended = new Promise((resolve) => verb.once('close', resolve));
-      let children: readonly number[] = [];
-      while (children.length === 0 && verb.exitCode === null) {
-        await wait(20);
-        children = childrenOf(verb.pid ?? 0);
-      }
-      for (const child of children) process.kill(child, 'SIGKILL');
-      expect(await ended).toBe(1);
-      const [, line, ...rest] = stderr.trimEnd().split('\n');
-      expect(line).toMatch(
-        /^kvtier: the measuring process ended \(SIGKILL\) and left no times; run it again/,
-      );
-      expect(rest).toEqual([]);
-      expect(readdirSync(folder)).toEqual([]);
-    },
-    60_000,
-  );
+  it.skipIf(process.platform !== 'linux')('says that its measuring process was killed', async () => {
+    const flags = ['--backend', 'cpu', '--only', 'host-copy', '--memory', '16M', '--restarts', '20'];
+    const out = ['--out', join(folder, 'mine.json'), '--samples', join(folder, 'mine.samples.json.gz')];
+    const verb = spawn(process.execPath, [join(root, 'bin/kvtier.js'), 'calibrate', ...flags, ...out]);
+    let stderr = '';
+    verb.stderr.on('data', (text) => {
+      stderr += text;
+    });
+    const ended = new Promise((resolve) => verb.once('close', resolve));
+    let children: readonly number[] = [];
+    while (children.length === 0 && verb.exitCode === null) {
+      await wait(20);
+      children = childrenOf(verb.pid ?? 0);
+    }
+    for (const child of children) process.kill(child, 'SIGKILL');
+    expect(await ended).toBe(1);
+    const [, line, ...rest] = stderr.trimEnd().split('\n');
+    expect(line).toMatch(/^kvtier: the measuring process ended \(SIGKILL\) and left no times; run it again/);
+    expect(rest).toEqual([]);
+    expect(readdirSync(folder)).toEqual([]);
+  });
 });

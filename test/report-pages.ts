@@ -9,7 +9,7 @@ import { pathToFileURL } from 'node:url';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll } from 'vitest';
 import type { Client, ClientName } from '../viz/report/shell.ts';
-import { openChromium, openTimeoutMs } from './chromium.ts';
+import { openChromium, openPage, openTimeoutMs } from './chromium.ts';
 import { buildClient } from './client.ts';
 
 export interface OpenedPage {
@@ -70,7 +70,7 @@ export const reportPages = (name: ClientName, drawn: string): ReportPages => {
   const blank: ReportPages['blank'] = async (render, options = {}) => {
     const file = join(folder, 'report.html');
     writeFileSync(file, render(client));
-    const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
+    const page = await openPage(browser, { viewport: { width: 1440, height: 900 }, ...options });
     return { page, url: pathToFileURL(file).href };
   };
 

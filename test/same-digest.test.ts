@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CompareResult } from '../sim/result.ts';
 import { replayExperiment } from '../traces/attention/replay.ts';
 import { renderReport } from '../viz/report/render.ts';
-import { openChromium } from './chromium.ts';
+import { openChromium, openPage } from './chromium.ts';
 import { buildClient } from './client.ts';
 
 const tiny = fileURLToPath(new URL('../traces/attention/fixtures/tiny.safetensors', import.meta.url));
@@ -76,7 +76,7 @@ describe('one experiment, one digest', () => {
 
   test('in a worker', async () => {
     expect(await inWorker(synthetic)).toBe(result.digest);
-  }, 60_000);
+  });
 
   test('in the page', async () => {
     const file = join(folder, 'report.html');
@@ -86,20 +86,18 @@ describe('one experiment, one digest', () => {
     writeFileSync(file, renderReport({ result: run.result, timelines, replay: { available: true }, client }));
     const browser = await openChromium();
     try {
-      const page = await browser.newPage();
+      const page = await openPage(browser);
       await page.goto(pathToFileURL(file).href);
       await page.locator('.replay button').click();
       const verdict = page.locator('.replay output');
-      await page.waitForFunction(
-        () => /^[✓✗]/.test(document.querySelector('.replay output')?.textContent ?? ''),
-        undefined,
-        { timeout: 60_000 },
+      await page.waitForFunction(() =>
+        /^[✓✗]/.test(document.querySelector('.replay output')?.textContent ?? ''),
       );
       expect(await verdict.textContent()).toContain('✓');
     } finally {
       await browser.close();
     }
-  }, 120_000);
+  });
 });
 
 test('a recorded trace replays from its bytes, and only from its own', () => {

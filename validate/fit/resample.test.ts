@@ -73,17 +73,13 @@ describe('fitDraws', () => {
   });
 
   // `npm test` builds it first.
-  it.skipIf(!existsSync(BUILT))(
-    'finds the same in threads of the built package',
-    async () => {
-      const built = (await import(/* @vite-ignore */ BUILT)) as { readonly fitDraws: typeof fitDraws };
-      const fitted: number[] = [];
-      const found = await built.fitDraws(samples, base, 'a-card', draws, (draw) => fitted.push(draw), 2);
-      expect(fitted.sort()).toEqual([0, 1, 2, 3, 4]);
-      expect(found).toEqual(await fitDraws(samples, base, 'a-card', draws, () => {}, 1));
-      const broken = { ...base, stack: { ...base.stack, hostNs: 'soon' } } as unknown as typeof base;
-      await expect(built.fitDraws(samples, broken, 'a-card', draws, () => {}, 2)).rejects.toThrow(/hostNs/);
-    },
-    20_000,
-  );
+  it.skipIf(!existsSync(BUILT))('finds the same in threads of the built package', async () => {
+    const built = (await import(/* @vite-ignore */ BUILT)) as { readonly fitDraws: typeof fitDraws };
+    const fitted: number[] = [];
+    const found = await built.fitDraws(samples, base, 'a-card', draws, (draw) => fitted.push(draw), 2);
+    expect(fitted.sort()).toEqual([0, 1, 2, 3, 4]);
+    expect(found).toEqual(await fitDraws(samples, base, 'a-card', draws, () => {}, 1));
+    const broken = { ...base, stack: { ...base.stack, hostNs: 'soon' } } as unknown as typeof base;
+    await expect(built.fitDraws(samples, broken, 'a-card', draws, () => {}, 2)).rejects.toThrow(/hostNs/);
+  });
 });
