@@ -206,8 +206,7 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
   const matrixNs = matrixFlops / law.matrixFlopsPerNs;
   const { turns } = work.sizes ?? {};
   const hbmNs = takenBytes / machine.hbm.readBytesPerNs / law.rateRatio;
-  const computeNs =
-    pairing(law, turns) * padding * (flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs);
+  const computeNs = pairing(law, turns) * padding * (flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs);
   return toCost(machine, {
     fixedNs:
       law.rowNs * (work.sizes?.rows ?? 0) +
@@ -224,7 +223,10 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
       { label: `${link.kind}.h2d`, ns: farBytes / uva.bytesPerNs },
       { label: 'hbm', ns: hbmNs },
       // A tile's product and what goes out of it hide those of the block beside it, not its own.
-      { label: 'compute', ns: law.inPasses ? 0 : turns === undefined ? computeNs : overlapped(computeNs, hbmNs) },
+      {
+        label: 'compute',
+        ns: law.inPasses ? 0 : turns === undefined ? computeNs : overlapped(computeNs, hbmNs),
+      },
     ],
     takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
     trust: law,
