@@ -4,7 +4,9 @@
  */
 import { hbmBytes, kernelStartNs, toCost } from './cost-flow.ts';
 import type { Machine } from './cost-machine.ts';
+
 import type { OperationCost } from './operation-cost.ts';
+import { isProcessor } from './shared-resources.ts';
 import { timeRatioOf } from './utilisation.ts';
 
 /** A whole number of units that holds a value. */
@@ -22,9 +24,10 @@ const CACHE_EDGE = 0.15;
 
 /**
  * Bytes that reach memory of those that kernels write after `read` others: what the last cache holds until the next such
- * kernel writes there again does not.
+ * kernel writes there again does not. A processor writes many rows past its caches (kernels/cpu/stream-copy.h).
  */
-export const uncached = ({ l2Bytes }: Machine, read: number, bytes: number): number => {
+export const uncached = ({ l2Bytes, link }: Machine, read: number, bytes: number): number => {
+  if (isProcessor(link)) return bytes;
   const share = (read + bytes) / l2Bytes;
   return bytes * Math.min(1, Math.max(0, (share - 1 + CACHE_EDGE) / (2 * CACHE_EDGE)));
 };
