@@ -84,6 +84,8 @@ export interface KernelSpec {
   readonly name: string;
   /** Names of the arguments, in the order in which they stand in `kvt_call`; shapes and units in the docstring. */
   readonly refs: readonly string[];
+  /** Those of them that a call writes; what it compares in a differential test is among them, and its scratch. */
+  readonly writes: readonly string[];
   readonly ints: readonly string[];
   readonly reals: readonly string[];
   /** Refs that a call may leave out; all others must be given. */

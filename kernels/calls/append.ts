@@ -10,6 +10,7 @@ import { distinct } from './random-rows.ts';
 export const call = {
   name: 'append',
   refs: ['k', 'v', 'pool', 'slots'],
+  writes: ['pool'],
   ints: ['rows', 'headDim', 'pageTokens', 'pageStride'],
   reals: [],
   extents: ({ rows, headDim }) => ({

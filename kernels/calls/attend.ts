@@ -186,6 +186,7 @@ const drawCase = (random: Random): KernelCase => {
 export const call = {
   name: 'attend',
   refs: ['q', 'pool', 'table', 'offsets', 'tokens', 'mask', 'out', 'k', 'v', 'slots', 'logits'],
+  writes: ['pool', 'out', 'logits'],
   ints: [
     'rows',
     'group',

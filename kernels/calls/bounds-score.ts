@@ -11,6 +11,7 @@ import { randomBf16, scoreRows, writeScores } from '../group-scores.ts';
 export const call = {
   name: 'bounds-score',
   refs: ['queries', 'bounds', 'scores'],
+  writes: ['scores'],
   ints: ['rows', 'group', 'pages', 'headDim', 'boundStride', 'scoreStride', 'reduce'],
   reals: [],
   extents: ({ rows, group, pages, headDim, boundStride, scoreStride, reduce }) => ({

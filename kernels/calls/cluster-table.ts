@@ -77,6 +77,7 @@ const drawTables = (random: Random, rows: number, clusters: number, pageTokens: 
 export const call = {
   name: 'cluster-table',
   refs: ['ids', 'descriptors', 'more', 'entries', 'counts'],
+  writes: ['entries', 'counts'],
   ints: ['rows', 'clusters', 'count', 'pageTokens', 'idStride', 'moreStride', 'entryStride'],
   reals: [],
   extents: ({ rows, clusters, count, idStride, moreStride, entryStride }) => ({

@@ -9,6 +9,7 @@ import { randomBytes } from './random-rows.ts';
 export const call = {
   name: 'copy',
   refs: ['source', 'target'],
+  writes: ['target'],
   ints: ['count', 'bytes', 'sourceStride', 'targetStride', 'mode'],
   reals: [],
   extents: ({ count, bytes, sourceStride, targetStride }) => ({

@@ -11,6 +11,7 @@ import { drawPages } from '../random-pages.ts';
 export const call = {
   name: 'decode',
   refs: ['source', 'target', 'sourcePages', 'targetPages'],
+  writes: ['target'],
   ints: ['pages', 'headDim', 'pageTokens', 'format', 'targetFormat', 'sourceStride', 'targetStride'],
   reals: [],
   optional: ['sourcePages', 'targetPages'],

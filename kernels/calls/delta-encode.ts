@@ -27,6 +27,7 @@ export const meanOf = (references: Uint8Array, width: number, near: Uint32Array)
 export const call = {
   name: 'delta-encode',
   refs: ['rows', 'references', 'near', 'down', 'latents', 'scales'],
+  writes: ['latents', 'scales'],
   ints: ['tokens', 'width', 'latentDim', 'neighbours', 'bits'],
   reals: [],
   optional: ['scales'],

@@ -13,6 +13,7 @@ import { meanOf, NONE } from './delta-encode.ts';
 export const call = {
   name: 'delta-rebuild',
   refs: ['chosen', 'latents', 'scales', 'near', 'references', 'up', 'out'],
+  writes: ['out'],
   ints: ['tokens', 'width', 'latentDim', 'neighbours', 'bits'],
   reals: [],
   optional: ['scales'],

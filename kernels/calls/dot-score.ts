@@ -13,6 +13,7 @@ import { randomBf16, scoreRows, shuffled, u32Bytes, writeScores } from '../group
 export const call = {
   name: 'dot-score',
   refs: ['queries', 'vectors', 'pieces', 'scores'],
+  writes: ['scores'],
   ints: [
     'rows',
     'group',

@@ -4,6 +4,7 @@ import type { KernelSpec } from '../calls.ts';
 export const call = {
   name: 'empty',
   refs: [],
+  writes: [],
   ints: [],
   reals: [],
   reference: () => {},

@@ -13,6 +13,7 @@ import { drawPages } from '../random-pages.ts';
 export const call = {
   name: 'encode',
   refs: ['source', 'target', 'sourcePages', 'targetPages'],
+  writes: ['target'],
   ints: [
     'pages',
     'headDim',

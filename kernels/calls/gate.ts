@@ -28,6 +28,7 @@ const normalised = (key: Float32Array, weights: Float32Array, epsilon: number): 
 export const call = {
   name: 'gate',
   refs: ['before', 'after', 'norms', 'w1', 'b1', 'w2', 'b2', 'scores'],
+  writes: ['scores'],
   ints: ['tokens', 'kvHeads', 'headDim', 'hidden'],
   reals: ['epsilon'],
   extents: ({ tokens, kvHeads, headDim, hidden }) => ({

@@ -9,6 +9,7 @@ import { bf16Of, f32View, ofBf16, toBf16, u16View } from '../floats.ts';
 export const call = {
   name: 'gemm',
   refs: ['x', 'weights', 'out'],
+  writes: ['out'],
   ints: ['m', 'n', 'k', 'outType', 'units'],
   reals: [],
   extents: ({ m, n, k, outType }) => ({

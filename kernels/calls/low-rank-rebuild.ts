@@ -12,6 +12,7 @@ import { randomBf16, u32Bytes } from '../group-scores.ts';
 export const call = {
   name: 'low-rank-rebuild',
   refs: ['chosen', 'factors', 'directions', 'turns', 'out'],
+  writes: ['out'],
   ints: ['rows', 'kvHeads', 'count', 'tokens', 'headDim', 'rank'],
   reals: [],
   extents: ({ rows, kvHeads, count, tokens, headDim, rank }) => ({

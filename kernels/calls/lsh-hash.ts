@@ -11,6 +11,7 @@ import { randomBf16, randomF32, shuffled, u32Bytes } from '../group-scores.ts';
 export const call = {
   name: 'lsh-hash',
   refs: ['vectors', 'pieces', 'projections', 'offsets', 'codes'],
+  writes: ['codes'],
   ints: [
     'rows',
     'count',

@@ -12,6 +12,7 @@ import type { Random } from '../random.ts';
 export const call = {
   name: 'lsh-match',
   refs: ['codes', 'starts', 'postings', 'ids', 'counts'],
+  writes: ['ids', 'counts'],
   ints: ['rows', 'group', 'count', 'tables', 'hashes', 'collisions', 'lists', 'codeStride', 'idStride'],
   reals: [],
   extents: ({ rows, group, count, tables, hashes, lists, codeStride, idStride }) => ({

@@ -9,6 +9,7 @@ import { f32View } from '../floats.ts';
 export const call = {
   name: 'merge',
   refs: ['partials', 'out'],
+  writes: ['out'],
   ints: ['rows', 'parts', 'headDim'],
   reals: [],
   extents: ({ rows, parts, headDim }) => ({

@@ -10,6 +10,7 @@ import { randomF32 } from '../group-scores.ts';
 export const call = {
   name: 'near-count',
   refs: ['scores', 'counts'],
+  writes: ['counts'],
   ints: ['rows', 'count', 'scoreStride'],
   reals: ['alpha'],
   extents: ({ rows, count, scoreStride }) => ({

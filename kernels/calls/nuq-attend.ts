@@ -56,6 +56,7 @@ const drawPages = (random: Random, pages: number, shape: Parameters<typeof nuqLa
 export const call = {
   name: 'nuq-attend',
   refs: ['q', 'pool', 'books', 'table', 'offsets', 'tokens', 'out'],
+  writes: ['out'],
   ints: ['rows', 'group', 'headDim', 'bits', 'outliers', 'pageStride', 'first', 'outType', 'parts', 'part'],
   reals: ['theta'],
   extents: ({ rows, group, headDim, bits, outType, parts }) => ({

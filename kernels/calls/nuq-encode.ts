@@ -107,6 +107,7 @@ const codeToken = (
 export const call = {
   name: 'nuq-encode',
   refs: ['source', 'target', 'books', 'slots'],
+  writes: ['target'],
   ints: ['rows', 'count', 'headDim', 'bits', 'outliers', 'pageStride'],
   reals: [],
   extents: ({ rows, count, headDim, bits }) => ({

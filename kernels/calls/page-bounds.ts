@@ -12,6 +12,7 @@ import { randomBf16, shuffled, u32Bytes } from '../group-scores.ts';
 export const call = {
   name: 'page-bounds',
   refs: ['keys', 'pages', 'bounds'],
+  writes: ['bounds'],
   ints: ['rows', 'from', 'to', 'pageTokens', 'headDim', 'pageStride', 'pageBytes', 'boundStride'],
   reals: [],
   optional: ['pages'],

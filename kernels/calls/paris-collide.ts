@@ -10,6 +10,7 @@ import { PATTERNS } from '../paris.ts';
 export const call = {
   name: 'paris-collide',
   refs: ['ids', 'tiers', 'collisions'],
+  writes: ['collisions'],
   ints: ['rows', 'tokens', 'subspaces', 'tokenStride', 'scoreStride'],
   reals: [],
   extents: ({ rows, tokens, subspaces, tokenStride, scoreStride }) => ({

@@ -30,6 +30,7 @@ export const randomStrides = (
 export const call = {
   name: 'paris-encode',
   refs: ['keys', 'pieces', 'signs', 'ids', 'codes', 'weights', 'counts'],
+  writes: ['ids', 'codes', 'weights', 'counts'],
   ints: [
     'rows',
     'from',

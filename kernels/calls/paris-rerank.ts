@@ -13,6 +13,7 @@ import { randomSigns, randomStrides } from './paris-encode.ts';
 export const call = {
   name: 'paris-rerank',
   refs: ['queries', 'signs', 'candidates', 'codes', 'weights', 'estimates', 'decoded'],
+  writes: ['estimates', 'decoded'],
   ints: [
     'rows',
     'group',

@@ -9,6 +9,7 @@ import { u16View, u32View } from '../floats.ts';
 export const call = {
   name: 'paris-select',
   refs: ['collisions', 'ids'],
+  writes: ['ids'],
   ints: ['rows', 'of', 'k', 'scoreStride', 'idStride'],
   reals: [],
   extents: ({ rows, of, k, scoreStride, idStride }) => ({

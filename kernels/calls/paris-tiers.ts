@@ -12,6 +12,7 @@ import { randomSigns } from './paris-encode.ts';
 export const call = {
   name: 'paris-tiers',
   refs: ['queries', 'signs', 'counts', 'tiers'],
+  writes: ['tiers'],
   ints: ['rows', 'group', 'headDim', 'tokens'],
   reals: ['rho'],
   extents: ({ rows, group, headDim }) => {

@@ -10,6 +10,7 @@ import { randomBf16, randomF32, shuffled, u32Bytes } from '../group-scores.ts';
 export const call = {
   name: 'pq-assign',
   refs: ['keys', 'pieces', 'books', 'codes'],
+  writes: ['codes'],
   ints: [
     'rows',
     'from',

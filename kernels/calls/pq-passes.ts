@@ -32,6 +32,7 @@ const softmax = (scores: Float64Array): Float64Array => {
 export const call = {
   name: 'pq-passes',
   refs: ['queries', 'books', 'codes', 'passes', 'scores'],
+  writes: ['passes', 'scores'],
   ints: ['rows', 'group', 'count', 'headDim', 'subspaces', 'centroids', 'codeStride', 'scoreStride'],
   reals: ['scale'],
   extents: ({ rows, group, count, headDim, subspaces, centroids, codeStride, scoreStride }) => ({

@@ -11,6 +11,7 @@ import { randomBf16, randomF32, scoreRows, writeScores } from '../group-scores.t
 export const call = {
   name: 'pq-score',
   refs: ['queries', 'books', 'codes', 'scores'],
+  writes: ['scores'],
   ints: [
     'rows',
     'group',

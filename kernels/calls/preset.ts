@@ -5,6 +5,7 @@ import { f32View } from '../floats.ts';
 export const call = {
   name: 'preset',
   refs: ['out'],
+  writes: ['out'],
   ints: ['count'],
   reals: ['value'],
   extents: ({ count }) => ({ out: 4 * count }),

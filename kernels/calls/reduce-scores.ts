@@ -10,6 +10,7 @@ import { randomF32, writeScores } from '../group-scores.ts';
 export const call = {
   name: 'reduce-scores',
   refs: ['scores', 'out'],
+  writes: ['out'],
   ints: ['rows', 'group', 'count', 'scoreStride', 'outStride', 'reduce'],
   reals: [],
   extents: ({ rows, group, count, scoreStride, outStride }) => ({

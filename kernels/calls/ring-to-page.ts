@@ -12,6 +12,7 @@ import { randomBf16, shuffled, u32Bytes } from '../group-scores.ts';
 export const call = {
   name: 'ring-to-page',
   refs: ['pool', 'ring', 'flags', 'table', 'counts'],
+  writes: ['pool', 'counts'],
   ints: ['rows', 'slot', 'window', 'pageTokens', 'headDim', 'pageBytes', 'tableStride'],
   reals: [],
   extents: ({ rows, window, pageTokens, tableStride }) => ({

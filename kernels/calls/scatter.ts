@@ -11,6 +11,7 @@ import { randomRows } from './random-rows.ts';
 export const call = {
   name: 'scatter',
   refs: ['source', 'index', 'target', 'staging'],
+  writes: ['target', 'staging'],
   ints: ['rows', 'rowBytes', 'sourceStride', 'targetStride', 'mode', 'units'],
   reals: [],
   optional: ['staging'],

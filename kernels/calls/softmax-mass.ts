@@ -10,6 +10,7 @@ import { randomF32, writeScores } from '../group-scores.ts';
 export const call = {
   name: 'softmax-mass',
   refs: ['scores', 'mass'],
+  writes: ['mass'],
   ints: ['rows', 'group', 'count', 'scoreStride', 'massStride', 'reduce'],
   reals: [],
   extents: ({ rows, group, count, scoreStride, massStride }) => ({

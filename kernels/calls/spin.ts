@@ -7,6 +7,7 @@ import type { KernelSpec } from '../calls.ts';
 export const call = {
   name: 'spin',
   refs: [],
+  writes: [],
   ints: ['ns'],
   reals: [],
   reference: () => {},

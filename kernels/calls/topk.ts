@@ -23,6 +23,7 @@ const drawScores = (random: Random, count: number): Float32Array => {
 export const call = {
   name: 'topk',
   refs: ['scores', 'map', 'ids'],
+  writes: ['ids'],
   ints: ['rows', 'of', 'k', 'scoreStride', 'mapStride', 'idStride'],
   reals: [],
   optional: ['map'],

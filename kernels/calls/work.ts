@@ -13,6 +13,7 @@ import { u32Bytes } from '../group-scores.ts';
 export const call = {
   name: 'work',
   refs: ['read', 'write', 'sum'],
+  writes: ['write', 'sum'],
   ints: ['readBytes', 'writeBytes', 'flops', 'matrixFlops', 'launches'],
   reals: [],
   optional: ['read', 'write', 'sum'],
