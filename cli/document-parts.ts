@@ -14,6 +14,7 @@ import { packageRoot } from '../traces/package-root.ts';
 import { residualsOf } from '../validate/fit/residuals.ts';
 import type { Validation } from '../validate/policies/evaluate.ts';
 import { type EvidenceRecord, judge, readRecords } from '../validate/policies/evidence.ts';
+import { readJudgedCounters } from '../validate/traffic/judge.ts';
 import { flagSpecs } from './flags.ts';
 import { formatNs, formatRatio } from './format.ts';
 import { policyTemplate } from './new-policy.ts';
@@ -180,6 +181,32 @@ const calibrationTable = (of: 'GPUs' | 'processors'): string => {
   );
 };
 
+const megabytes = (bytes: number): string =>
+  (bytes / 1e6).toLocaleString('en-US', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+const signed = (ratio: number): string => `${ratio > 0 ? '+' : ''}${formatRatio(ratio)}`;
+
+/** Counted steps: bytes of device memory and of the link, MB. */
+const counterTable = (): string => {
+  const sum = ({ readBytes, writtenBytes }: { readBytes: number; writtenBytes: number }): number =>
+    readBytes + writtenBytes;
+  return table(
+    ['step', 'program', 'asked', 'predicted', 'read', 'written', 'error', 'link in: program', 'counted'],
+    readJudgedCounters(evidenceFolder).map(({ policy, batch, hbm, link }) => [
+      `${policy}, ${batch}`,
+      megabytes(hbm.programBytes),
+      megabytes(sum(hbm.asked)),
+      megabytes(sum(hbm.predicted)),
+      megabytes(hbm.counted.readBytes),
+      megabytes(hbm.counted.writtenBytes),
+      signed(hbm.errorRatio),
+      ...(link.programIn === 0
+        ? ['–', '–']
+        : [link.programIn, link.countedIn].map((bytes) => (bytes / 1e6).toFixed(2))),
+    ]),
+  );
+};
+
 export const documentParts: Readonly<Record<string, () => string>> = {
   'policy-template': () => `\`\`\`ts\n${policyTemplate('every-other.ts', 'every-other')}\`\`\``,
   'policy-table': policyTable,
@@ -189,6 +216,7 @@ export const documentParts: Readonly<Record<string, () => string>> = {
   'evidence-table': evidenceTable,
   'policy-error-table': policyErrorTable,
   'floor-table': floorTable,
+  'counter-table': counterTable,
 };
 
 const MADE = /(<!-- made: ([\w-]+) -->\n)(?:[\s\S]*?\n)??(<!-- end -->)/g;

@@ -3,6 +3,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { root } from '../../test/scan.ts';
+import { countersFile } from '../record/plan.ts';
+import { JUDGED_COUNTERS_FILE, readJudgedCounters } from '../traffic/judge.ts';
 import { judge, judgeMicrobench, readRecords } from './evidence.ts';
 
 const folder = join(root, 'validate/evidence');
@@ -38,7 +40,10 @@ describe('shipped evidence', () => {
         microbench,
       ]),
     );
-    const files = readdirSync(folder).filter((name) => !['plan.json', 'records.json'].includes(name));
+    for (const { machine } of readJudgedCounters(folder)) named.add(countersFile(machine));
+    const files = readdirSync(folder).filter(
+      (name) => !['plan.json', 'records.json', JUDGED_COUNTERS_FILE].includes(name),
+    );
     expect(files.filter((name) => !named.has(name))).toEqual([]);
     for (const { samples } of records) expect(existsSync(join(folder, samples))).toBe(true);
   });

@@ -20,18 +20,14 @@ export interface PreparedCase {
   readonly budget: number | null;
 }
 
-const fileSchema = z.object({
-  format: z.literal(WORKLOADS_FORMAT),
-  cases: z
-    .array(
-      z.object({
-        workload: z.custom<Workload>((value) => typeof value === 'object' && value !== null),
-        trace: z.custom<TraceSource>((value) => typeof value === 'object' && value !== null),
-        budget: z.number().nullable(),
-      }),
-    )
-    .min(1),
+/** A case as it stands in a file. */
+export const packedCaseSchema = z.object({
+  workload: z.custom<Workload>((value) => typeof value === 'object' && value !== null),
+  trace: z.custom<TraceSource>((value) => typeof value === 'object' && value !== null),
+  budget: z.number().nullable(),
 });
+
+const fileSchema = z.object({ format: z.literal(WORKLOADS_FORMAT), cases: z.array(packedCaseSchema).min(1) });
 
 const packChoice = ({ runs, ...rest }: HeadChoice) => ({
   ...rest,
@@ -85,14 +81,19 @@ const unpackWorkload = (packed: ReturnType<typeof packWorkload>): Workload => {
   };
 };
 
-export const writeWorkloads = (path: string, cases: readonly PreparedCase[]): void => {
-  const packed = cases.map(({ workload, ...rest }) => ({ ...rest, workload: packWorkload(workload) }));
-  writeGzipJson(path, { format: WORKLOADS_FORMAT, cases: packed });
-};
+export const packCase = ({ workload, ...rest }: PreparedCase): object => ({
+  ...rest,
+  workload: packWorkload(workload),
+});
+
+export const unpackCase = ({ workload, ...rest }: z.infer<typeof packedCaseSchema>): PreparedCase => ({
+  ...rest,
+  workload: unpackWorkload(workload as unknown as ReturnType<typeof packWorkload>),
+});
+
+export const writeWorkloads = (path: string, cases: readonly PreparedCase[]): void =>
+  writeGzipJson(path, { format: WORKLOADS_FORMAT, cases: cases.map(packCase) });
 
 /** Throws SimError 'invalid-input' with file, field and expectation. */
 export const readWorkloads = (path: string): readonly PreparedCase[] =>
-  readGzipJson(path, fileSchema, 'workloads').cases.map(({ workload, ...rest }) => ({
-    ...rest,
-    workload: unpackWorkload(workload as unknown as ReturnType<typeof packWorkload>),
-  }));
+  readGzipJson(path, fileSchema, 'workloads').cases.map(unpackCase);

@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util';
 import { SimError } from '../../sim/error.ts';
 import { type EvidenceRecord, writeRecords } from '../policies/evidence.ts';
+import { writeJudgedCounters } from '../traffic/judge.ts';
 import { measureParts, partsOf } from './measure.ts';
 import { readPlan } from './plan.ts';
 import { prepareSets } from './prepare.ts';
@@ -41,8 +42,10 @@ const run = async (): Promise<boolean> => {
     return await measureParts(plan, first, second, listOf(values.parts) ?? partsOf(plan, first), say);
   else if (what === 'take' && first !== undefined)
     show(await takeMachine(plan, evidence, first, second ?? null, say));
-  else if (what === 'judge' && first === undefined) show(writeRecords(evidence, plan, say));
-  else throw new SimError('invalid-input', USAGE);
+  else if (what === 'judge' && first === undefined) {
+    show(writeRecords(evidence, plan, say));
+    writeJudgedCounters(evidence, plan);
+  } else throw new SimError('invalid-input', USAGE);
   return true;
 };
 

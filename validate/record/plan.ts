@@ -115,6 +115,7 @@ export const restartFile = (machine: string, restart: number): string =>
 
 /** Files of the evidence. */
 export const samplesFile = (machine: string, set: string): string => `${machine}.${set}.json.gz`;
+export const countersFile = (machine: string): string => `${machine}.counters.json.gz`;
 export const microbenchFile = (machine: string): string => `${machine}.microbench.json.gz`;
 export const profileFile = (described: string): string => `${described}.profile.json`;
 export const stackFile = (machine: string): string => `${machine}.stack.json`;

@@ -8,10 +8,13 @@ import { SimError } from '../../sim/error.ts';
 import { type EvidenceRecord, writeRecords } from '../policies/evidence.ts';
 import { readValidationSamples, writeValidationSamples } from '../policies/samples.ts';
 import { readSamples, writeSamples } from '../samples.ts';
+import { readCounters } from '../traffic/counters.ts';
+import { JUDGED_COUNTERS_FILE, writeJudgedCounters } from '../traffic/judge.ts';
 import { runVerb } from './command.ts';
 import { joinCases, joinRestarts, type Piece } from './join.ts';
 import {
   casesFile,
+  countersFile,
   machineOf,
   microbenchFile,
   type Plan,
@@ -89,9 +92,26 @@ const filesOf = ({ samples, hardware, stack, microbench }: EvidenceRecord): read
   ...(microbench === undefined ? [] : [microbench]),
 ];
 
+/** Counted steps, judged anew; without new ones they stay as they are. */
+const takeCounters = (plan: Plan, machine: string, folder: string, stage: string, say: Say): void => {
+  const file = countersFile(machine);
+  if (!existsSync(join(folder, file))) return;
+  const { cases } = readCounters(join(folder, file));
+  cpSync(join(folder, file), join(stage, file));
+  writeJudgedCounters(stage, plan);
+  say(`${machine}: ${cases.length} counted steps`);
+};
+
 /** Files of sets and machines that the plan has no more. */
-const removeUnnamed = (stage: string, records: readonly EvidenceRecord[]): void => {
-  const named = new Set(['plan.json', 'records.json', ...records.flatMap(filesOf)]);
+const removeUnnamed = (stage: string, plan: Plan, records: readonly EvidenceRecord[]): void => {
+  const counted = Object.keys(plan.machines)
+    .map(countersFile)
+    .filter((file) => existsSync(join(stage, file)));
+  const named = new Set([
+    ...['plan.json', 'records.json'],
+    ...(counted.length === 0 ? [] : [JUDGED_COUNTERS_FILE, ...counted]),
+    ...records.flatMap(filesOf),
+  ]);
   for (const file of readdirSync(stage)) if (!named.has(file)) rmSync(join(stage, file));
 };
 
@@ -119,7 +139,8 @@ export const takeMachine = async (
     await fitProfile(machine, stage);
     await carry(plan, machine, stage);
     const records = writeRecords(stage, plan, say);
-    removeUnnamed(stage, records);
+    if (folder !== null) takeCounters(plan, machine, folder, stage, say);
+    removeUnnamed(stage, plan, records);
     rmSync(old, { recursive: true, force: true });
     renameSync(evidence, old);
     renameSync(stage, evidence);
