@@ -37,6 +37,8 @@ export interface Addon {
   ): Promise<boolean>;
   sense(handle: Handle): Promise<string>;
   close(handle: Handle): void;
+  /** Begins or ends a range for a profiler of CUDA; false where no driver took it. */
+  profile(begins: boolean): boolean;
 }
 
 const packageFolder = (): string => {

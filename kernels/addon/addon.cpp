@@ -1,5 +1,6 @@
 // The addon: abi.h for JavaScript, and nothing else. native.ts checks arguments and gives them meaning; here they become
 // pointers and integers, and statuses become KernelErrors. Signatures: interface Addon in addon.ts.
+#include <dlfcn.h>
 #include <napi.h>
 
 #include "backend.h"
@@ -184,6 +185,15 @@ Napi::Value close(const Info& info) {
   return info.Env().Undefined();
 }
 
+// (begins) -> whether CUDA's driver took the begin or the end of a profiled range
+Napi::Value profile(const Info& info) {
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  const char* name = info[0].ToBoolean() ? "cuProfilerStart" : "cuProfilerStop";
+  using Tell = int (*)();
+  const Tell tell = driver == nullptr ? nullptr : reinterpret_cast<Tell>(dlsym(driver, name));
+  return Napi::Boolean::New(info.Env(), tell != nullptr && tell() == 0);
+}
+
 Napi::Object start(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance());
   const auto add = [&](const char* name, Napi::Value (*function)(const Info&)) {
@@ -200,6 +210,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   add("run", run);
   add("sense", sense);
   add("close", close);
+  add("profile", profile);
   return exports;
 }
 

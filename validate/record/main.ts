@@ -1,20 +1,24 @@
 /**
  * Recording evidence, from the folder of a checkout after a build (docs/validation.md, "Evidence"):
- * `npm run record -- prepare FOLDER`, `measure MACHINE FOLDER`, `take MACHINE [FOLDER]`, `judge`.
+ * `npm run record -- prepare FOLDER`, `measure MACHINE FOLDER`, `count MACHINE FOLDER` (under Nsight Compute), `take MACHINE
+ * [FOLDER]`, `judge`.
  */
 import { parseArgs } from 'node:util';
 import { SimError } from '../../sim/error.ts';
 import { type EvidenceRecord, writeRecords } from '../policies/evidence.ts';
 import { writeJudgedCounters } from '../traffic/judge.ts';
+import { countMachine } from './count.ts';
 import { measureParts, partsOf } from './measure.ts';
 import { readPlan } from './plan.ts';
 import { prepareSets } from './prepare.ts';
 import { takeMachine } from './take.ts';
 
 const USAGE =
-  'usage: record prepare FOLDER [--sets a,b] | measure MACHINE FOLDER [--parts calibration,a] | take MACHINE [FOLDER] | judge';
+  'usage: record prepare FOLDER [--sets a,b] | measure MACHINE FOLDER [--parts calibration,a] | count MACHINE FOLDER [--ncu PATH] | take MACHINE [FOLDER] | judge';
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
+
+const today = (): string => new Date().toISOString().slice(0, 10);
 
 const listOf = (text: string | undefined): readonly string[] | undefined => text?.split(',');
 
@@ -29,6 +33,7 @@ const run = async (): Promise<boolean> => {
     options: {
       sets: { type: 'string' },
       parts: { type: 'string' },
+      ncu: { type: 'string', default: 'ncu' },
       evidence: { type: 'string', default: 'validate/evidence' },
     },
   });
@@ -40,6 +45,8 @@ const run = async (): Promise<boolean> => {
     await prepareSets(plan, first, listOf(values.sets) ?? Object.keys(plan.sets), say);
   else if (what === 'measure' && first !== undefined && second !== undefined)
     return await measureParts(plan, first, second, listOf(values.parts) ?? partsOf(plan, first), say);
+  else if (what === 'count' && first !== undefined && second !== undefined)
+    await countMachine(plan, first, second, { profiler: values.ncu, date: today() }, say);
   else if (what === 'take' && first !== undefined)
     show(await takeMachine(plan, evidence, first, second ?? null, say));
   else if (what === 'judge' && first === undefined) {
