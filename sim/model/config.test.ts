@@ -130,6 +130,9 @@ describe('bad configs', () => {
     [{ num_experts: 8 }, /field num_experts_per_tok: expected 1 to 8/],
     [{ kv_lora_rank: 512 }, /expected beside kv_lora_rank/],
     [{ vocab_size: 'many' }, /field vocab_size/],
+    [{ num_hidden_layers: 10_000_000 }, /field num_hidden_layers: .*4096/],
+    [{ num_attention_heads: 1e9, head_dim: 64 }, /field num_attention_heads: .*4096/],
+    [{ intermediate_size: 1e15 }, /field intermediate_size: .*16777216/],
     [{ model_type: 'gpt2' }, /model_type: 'gpt2' is not supported/],
   ])('%j is refused with one line', (extra, message) => {
     expect(bad(extra)).toThrow(message);

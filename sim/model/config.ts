@@ -9,19 +9,25 @@ import { firstIssue } from '../near-names.ts';
 import { elementBytesOf, quantizationSchema } from './element-bytes.ts';
 import type { LatentAttention, LayerKind, MixtureOfExperts, ModelShape, SmallWeights } from './shape.ts';
 
+/** Thirty times the largest models of the catalog and more: beyond lies a slip, of which a run would want all memory. */
+const MOST_LAYERS = 4096;
+const MOST_HEADS = 4096;
+const MOST_ELEMENTS = 2 ** 24;
+
 const count = z.number().int().positive();
-const optional = count.nullish();
+const width = count.max(MOST_ELEMENTS);
+const optional = width.nullish();
 
 const configSchema = z.looseObject({
   model_type: z.string(),
   architectures: z.array(z.string()).optional(),
-  hidden_size: count,
-  num_hidden_layers: count,
-  num_attention_heads: count,
+  hidden_size: width,
+  num_hidden_layers: count.max(MOST_LAYERS),
+  num_attention_heads: count.max(MOST_HEADS),
   num_key_value_heads: optional,
   head_dim: optional,
-  intermediate_size: count,
-  vocab_size: count,
+  intermediate_size: width,
+  vocab_size: width,
   max_position_embeddings: count,
   tie_word_embeddings: z.boolean().nullish(),
   attention_bias: z.boolean().nullish(),
@@ -29,7 +35,7 @@ const configSchema = z.looseObject({
   rope_theta: z.number().positive().nullish(),
   rope_local_base_freq: z.number().positive().nullish(),
   rope_parameters: z.looseObject({ rope_theta: z.number().positive().optional() }).nullish(),
-  sliding_window: optional,
+  sliding_window: count.nullish(),
   sliding_window_pattern: optional,
   _sliding_window_pattern: optional,
   use_sliding_window: z.boolean().nullish(),

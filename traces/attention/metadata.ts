@@ -8,8 +8,10 @@ import { TraceError } from '../error.ts';
 
 export const attentionFormat = 'kvtier.attention/1';
 
-/** What a trace may hold per recorded layer; same names as TraceField of sim/trace/attention-trace.ts. */
 const count = z.int().min(1);
+/** Layers and heads that a run can hold in memory, and many times what models have, as in sim/model/config.ts. */
+const layerCount = count.max(4096);
+const headCount = count.max(4096);
 const layerList = z.array(z.int().min(0));
 const freeMap = z.record(z.string(), z.unknown());
 
@@ -19,9 +21,9 @@ const attentionMetadataSchema = z.object({
     name: z.string().min(1),
     source: z.string().default(''),
     architecture: z.string().default(''),
-    layers: count,
-    heads: count,
-    kvHeads: count,
+    layers: layerCount,
+    heads: headCount,
+    kvHeads: headCount,
     headDim: count,
     hidden: count.optional(),
     /** Width of the MLP; lets a model that is in no catalog be timed whole. */

@@ -183,8 +183,13 @@ describe('openAttentionTrace', () => {
     );
   });
 
-  it('refuses a number that is not finite when it is read', () => {
-    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+  it('refuses a number that nothing can be computed with when it is read', () => {
+    const wrong = [
+      [Number.NaN, 'a finite number'],
+      [Number.POSITIVE_INFINITY, 'a finite number'],
+      [-(2 ** 57), 'a number of at most 2^56 in size'],
+    ] as const;
+    for (const [bad, expected] of wrong) {
       const values = counting(shapes.k, 0);
       values[13] = bad;
       const trace = openWith([
@@ -192,15 +197,19 @@ describe('openAttentionTrace', () => {
         tensorOf('k.0', 'F32', shapes.k, floats(values)),
       ]);
       expect(trace.keys(0, 0)).toHaveLength(10);
-      expect(() => trace.keys(0, 1)).toThrow(
-        `tensor "k.0": element 13: expected a finite number, found ${bad}`,
-      );
+      expect(() => trace.keys(0, 1)).toThrow(`tensor "k.0": element 13: expected ${expected}, found ${bad}`);
     }
   });
 
   const without = (name: string) => soundTensors().filter((t) => t.name !== name);
   const model = metadata.model;
   const cases: readonly [string, () => unknown, string, RegExp][] = [
+    [
+      'more layers than memory could hold',
+      () => openWith(soundTensors(), { ...metadata, model: { ...model, layers: 10_000_000 } }),
+      'malformed',
+      /metadata\.model\.layers: .*4096/,
+    ],
     ['a missing tensor', () => openWith(without('q.2')), 'missing', /tensor "q.2": expected in the file/],
     [
       'an undeclared tensor',
