@@ -112,7 +112,7 @@ export const timelineFinding = (policy: PolicyResult, step: StepRows, lanes: rea
         ? 'transfers hide behind compute'
         : `the GPU waits ${formatNs(exposed.exposedNs)} (${formatRatio(exposed.exposedNs / wholeNs)}) for ${laneWords[exposed.stream] ?? exposed.stream}`;
   const name = step.step < 0 ? 'Prefill' : `Step ${step.step}`;
-  return `${name} of ${policy.policy} takes ${formatNs(wholeNs)}: ${overlap}. Over the run, ${resourceLabel(policy.bound.resource)} holds ${formatRatio(policy.bound.share)} of the critical path.`;
+  return `${name} of ${policy.policy} takes ${formatNs(wholeNs)}: ${overlap}. Over the run, ${formatRatio(policy.bound.share)} of the critical path is ${resourceLabel(policy.bound.resource)}.`;
 };
 
 /** What flows where, in words: "DRAM → HBM", "HBM → Compute, weights". */
