@@ -21,7 +21,7 @@ const model = (maxContextTokens: number) => ({
   torch_dtype: 'bfloat16',
 });
 
-const notesOf = (maxContextTokens: number): readonly string[] => {
+const notesOf = (maxContextTokens: number, weights: object = {}): readonly string[] => {
   const shape = {
     layers: 2,
     heads: 4,
@@ -33,7 +33,7 @@ const notesOf = (maxContextTokens: number): readonly string[] => {
   };
   const experiment = compareExperimentSchema.parse({
     trace: { kind: 'file', name: 'random', digest: 'none' },
-    model: model(maxContextTokens),
+    model: { ...model(maxContextTokens), ...weights },
     hardware: 'h100-sxm',
     stack: 'flashinfer-graphs',
     policies: [{ label: 'full', name: 'full', config: {} }],
@@ -52,6 +52,15 @@ const notesOf = (maxContextTokens: number): readonly string[] => {
 test('a context beyond what the model was trained for is run, and said', () => {
   expect(notesOf(100)).toEqual([]);
   expect(notesOf(99)).toEqual([expect.stringMatching(/^100 tokens of context: .* was trained for 99\.$/)]);
+});
+
+test('weights of a type that is not known are guessed, and said', () => {
+  const mxfp4 = { quantization_config: { quant_method: 'mxfp4' } };
+  expect(notesOf(100, mxfp4)).toEqual([
+    expect.stringMatching(/^Weights of .*: quant_method mxfp4 is not known; counted as 2 bytes each\.$/),
+  ]);
+  expect(notesOf(100, { torch_dtype: 'float4' })).toEqual([expect.stringContaining('torch_dtype float4')]);
+  expect(notesOf(100, { torch_dtype: 'float8_e4m3fn' })).toEqual([]);
 });
 
 test('steps at which nothing is chosen are told from steps at which nothing is measured', () => {

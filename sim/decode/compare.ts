@@ -29,7 +29,7 @@ import {
   shortfall,
 } from './capacity.ts';
 import { formsOf } from './head-replay.ts';
-import { contextNote, limitsOf, sampleNote } from './notes.ts';
+import { contextNote, limitsOf, sampleNote, weightsNote } from './notes.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from './replay.ts';
 import { chooseSample, type Sample } from './sampling.ts';
 import { everyStep } from './step-sample.ts';
@@ -187,7 +187,12 @@ export const prepare = (input: CompareInput): ((choice: TimingChoice) => Compare
     policies,
     ...(input.onProgress ? { onProgress: input.onProgress } : {}),
   });
-  const notes = [...sampleNote(replayed, trace), ...contextNote(model, experiment), ...(input.notes ?? [])];
+  const notes = [
+    ...sampleNote(replayed, trace),
+    ...contextNote(model, experiment),
+    ...weightsNote(model, experiment),
+    ...(input.notes ?? []),
+  ];
   const limits = limitsOf(trace, fields, steps, replayed);
   return (choice) =>
     timeReplays({ ...experiment, ...choice }, trace, model, world, replays, { notes, limits });

@@ -28,6 +28,15 @@ export const contextNote = (model: ModelShape, { contextTokens }: CompareExperim
     ? []
     : [`${contextTokens} tokens of context: ${model.name} was trained for ${model.maxContextTokens}.`];
 
+/** A type of weights that no law here knows is guessed, and said: a product takes the time of its weights' bytes. */
+export const weightsNote = (
+  { name, guessedWeights, weightElementBytes }: ModelShape,
+  { dense }: CompareExperiment,
+): string[] =>
+  guessedWeights === null || !dense
+    ? []
+    : [`Weights of ${name}: ${guessedWeights} is not known; counted as ${weightElementBytes} bytes each.`];
+
 export const limitsOf = (
   { evidenceTokens = [] }: AttentionTrace,
   fields: ReadonlySet<TraceField>,

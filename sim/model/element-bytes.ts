@@ -14,7 +14,7 @@ const DEFAULT_BITS = 4;
 const DEFAULT_GROUP = 128;
 const SCALE_BITS = 16;
 
-/** A config's quantization_config. Of methods that are not known here, weights count as torch_dtype says. */
+/** A config's quantization_config. Of methods that are not known here, weights count as torch_dtype says, which is noted. */
 export const quantizationSchema = z
   .looseObject({
     quant_method: z.string(),
@@ -33,16 +33,37 @@ interface Numbers {
   readonly quantization_config?: z.infer<typeof quantizationSchema> | null | undefined;
 }
 
-type ElementBytes = Pick<ModelShape, 'weightElementBytes' | 'matrixElementBytes'>;
+type ElementBytes = Pick<ModelShape, 'weightElementBytes' | 'matrixElementBytes' | 'guessedWeights'>;
 
-/** Bytes of a weight, of the layers' matrices and of the rest. */
+/** As torch prints its types, less `torch.`. */
+const BYTES_OF_DTYPE: Readonly<Record<string, number>> = {
+  float64: 8,
+  float32: 4,
+  bfloat16: 2,
+  float16: 2,
+  float8_e4m3fn: 1,
+  float8_e5m2: 1,
+};
+const USUAL_BYTES = 2;
+
+/** Bytes of a weight, of the layers' matrices and of the rest; and what was not understood. */
 export const elementBytesOf = ({ torch_dtype, dtype, quantization_config: coded }: Numbers): ElementBytes => {
-  if (coded?.quant_method === 'fp8') return { weightElementBytes: 1, matrixElementBytes: 1 };
-  const plain = (torch_dtype ?? dtype) === 'float32' ? 4 : 2;
-  if (!WEIGHT_ONLY.includes(coded?.quant_method ?? ''))
-    return { weightElementBytes: plain, matrixElementBytes: plain };
+  const method = coded?.quant_method ?? null;
+  if (method === 'fp8') return { weightElementBytes: 1, matrixElementBytes: 1, guessedWeights: null };
+  const type = torch_dtype ?? dtype ?? 'bfloat16';
+  const known = BYTES_OF_DTYPE[type];
+  const plain = known ?? USUAL_BYTES;
+  const unknownType = known === undefined ? `torch_dtype ${type}` : null;
+  if (method === null || !WEIGHT_ONLY.includes(method)) {
+    const guessedWeights = method === null ? unknownType : `quant_method ${method}`;
+    return { weightElementBytes: plain, matrixElementBytes: plain, guessedWeights };
+  }
   const bits = coded?.bits ?? DEFAULT_BITS;
   const group = coded?.group_size ?? DEFAULT_GROUP;
   const ofGroup = group > 0 ? (SCALE_BITS + bits) / group : 0;
-  return { weightElementBytes: plain, matrixElementBytes: (bits + ofGroup) / 8 };
+  return {
+    weightElementBytes: plain,
+    matrixElementBytes: (bits + ofGroup) / 8,
+    guessedWeights: unknownType,
+  };
 };

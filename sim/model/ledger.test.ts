@@ -88,6 +88,8 @@ describe('ledger', () => {
     const deepseek = loadModel('deepseek-v3');
     expect(weightBytes(deepseek)).toBe(parameterCount(deepseek));
     expect(weightBytes(loadModel('llama-3.1-8b'))).toBe(16_060_522_496);
+    const plain = { ...catalog['qwen2.5-7b'], torch_dtype: 'float8_e4m3fn' };
+    expect(loadModel(plain)).toMatchObject({ weightElementBytes: 1, guessedWeights: null });
   });
 
   it('stores the layers of GPTQ and AWQ checkpoints in coded groups, embeddings and head as they are', () => {
@@ -100,7 +102,10 @@ describe('ledger', () => {
     expect(shape).toMatchObject({ weightElementBytes: 2, matrixElementBytes: 1 });
     expect(weightBytes(shape)).toBeGreaterThan(parameterCount(shape));
     expect(coded({ quant_method: 'awq' })).toMatchObject({ matrixElementBytes: (4 + 20 / 128) / 8 });
-    expect(coded({ quant_method: 'bitsandbytes' })).toMatchObject({ matrixElementBytes: 2 });
+    expect(coded({ quant_method: 'bitsandbytes' })).toMatchObject({
+      matrixElementBytes: 2,
+      guessedWeights: 'quant_method bitsandbytes',
+    });
     expect(() => coded({ quant_method: 'gptq' })).toThrow(
       /field quantization_config\.bits: expected beside quant_method gptq/,
     );

@@ -80,4 +80,6 @@ export interface ModelShape {
    * coded (GPTQ, AWQ) and arithmetic is not.
    */
   readonly matrixElementBytes: number;
+  /** What the config says of its weights' type that is not known here, so that their bytes are a guess; null = nothing. */
+  readonly guessedWeights: string | null;
 }
