@@ -69,3 +69,10 @@ export const onWidth = (element: HTMLElement, draw: (widthPx: number) => void): 
     draw(widthPx);
   }).observe(element);
 };
+
+/** Writes a name and what follows it into a text of a picture; the end of the name gives way where both do not fit. */
+export const writeWithin = (text: SVGTextElement, roomPx: number, name: string, rest = ''): void => {
+  text.textContent = name + rest;
+  for (let kept = name.length - 1; kept > 0 && text.getComputedTextLength() > roomPx; kept--)
+    text.textContent = `${name.slice(0, kept)}…${rest}`;
+};

@@ -1,6 +1,14 @@
 /** Time by kind of operation over all cases: measured as bars, predicted as outlines over them. */
 import { axisBottom, scaleBand, scaleLinear } from 'd3';
-import { axisAt, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import {
+  axisAt,
+  hiddenTable,
+  onWidth,
+  plotOf,
+  type SvgSelection,
+  svgRoot,
+  writeWithin,
+} from '../../app/dom.ts';
 import { formatNs } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
@@ -55,7 +63,9 @@ const draw = (svg: SvgSelection, { result, tip }: ValidationPage, width: number)
       .attr('y', top + y.bandwidth() / 2)
       .attr('dy', '0.35em')
       .attr('text-anchor', 'end')
-      .text(kind.length > 23 ? `${kind.slice(0, 22)}…` : kind);
+      .each(function () {
+        writeWithin(this, margin.left - 10, kind);
+      });
     svg
       .append('rect')
       .attr('class', 'hit')

@@ -1,6 +1,6 @@
 /** Whether the model puts policies in the order that the machine does: measured rank, predicted rank, a line each. */
 import { scalePoint } from 'd3';
-import { h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import { h, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot, writeWithin } from '../../app/dom.ts';
 import { formatNs } from '../../app/format.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
@@ -9,18 +9,15 @@ import { largestGroup, rankingFinding } from '../words.ts';
 
 const rowPx = 21;
 const margin = { top: 44, bottom: 14 };
-
-const labelled = (text: string, roomPx: number): string => {
-  const most = Math.max(8, Math.floor(roomPx / 6.6));
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
-};
+/** Between a label and its line. */
+const gapPx = 8;
 
 const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
   svg.selectAll('*').remove();
   const group = largestGroup(page.result);
   const height = margin.top + margin.bottom + rowPx * group.length;
   svg.attr('width', width).attr('height', height);
-  const side = Math.min(230, width * 0.36);
+  const side = Math.min(230, width * 0.42);
   const order = (of: (one: ValidatedCase) => number): readonly ValidatedCase[] =>
     [...group].sort((a, b) => of(a) - of(b));
   const measured = order(({ measuredNs }) => measuredNs);
@@ -44,12 +41,16 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
         .attr('y', placeOf(list, one))
         .attr('dy', '0.35em')
         .attr('text-anchor', anchor)
-        .text(labelled(`${one.policy} ${formatNs(ns(one))}`, side));
+        .each(function () {
+          // A time without its unit would say nothing.
+          writeWithin(this, side - gapPx, one.policy, ` ${formatNs(ns(one))}`);
+        });
   };
-  axisTitle(svg, 'measured, shortest first', side - 8, 30, 'end');
-  axisTitle(svg, 'predicted', width - side + 8, 30, 'start');
-  write(measured, side - 8, 'end', ({ measuredNs }) => measuredNs);
-  write(predicted, width - side + 8, 'start', ({ predictedNs }) => predictedNs);
+  axisTitle(svg, 'shortest first', width / 2, 12, 'middle');
+  axisTitle(svg, 'measured', side - gapPx, 30, 'end');
+  axisTitle(svg, 'predicted', width - side + gapPx, 30, 'start');
+  write(measured, side - gapPx, 'end', ({ measuredNs }) => measuredNs);
+  write(predicted, width - side + gapPx, 'start', ({ predictedNs }) => predictedNs);
   for (const one of group) {
     const moved = Math.abs(measured.indexOf(one) - predicted.indexOf(one));
     svg

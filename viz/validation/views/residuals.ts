@@ -1,6 +1,14 @@
 /** Errors by policy: one row each, a mark a case, and how much a second measurement differs from the first. */
 import { axisBottom, scaleLinear, scalePoint } from 'd3';
-import { axisAt, hiddenTable, onWidth, plotOf, type SvgSelection, svgRoot } from '../../app/dom.ts';
+import {
+  axisAt,
+  hiddenTable,
+  onWidth,
+  plotOf,
+  type SvgSelection,
+  svgRoot,
+  writeWithin,
+} from '../../app/dom.ts';
 import type { Frame, View } from '../../app/view.ts';
 import { axisTitle } from '../../inspect/views/chart.ts';
 import { errorOf, groupOf, signed, type ValidatedCase, type ValidationPage } from '../page.ts';
@@ -64,7 +72,9 @@ const draw = (svg: SvgSelection, page: ValidationPage, width: number): void => {
       .attr('y', y(policy) ?? 0)
       .attr('dy', '0.35em')
       .attr('text-anchor', 'end')
-      .text(policy.length > 20 ? `${policy.slice(0, 19)}…` : policy);
+      .each(function () {
+        writeWithin(this, margin.left - 10, policy);
+      });
   const beyond = cases.some((one) => Math.abs(errorOf(one)) > reach);
   const edge = beyond ? `; beyond ±${Math.round(100 * reach)} % at the edge` : '';
   axisTitle(svg, `error of the prediction${edge}`, width - margin.right, height - 8, 'end');
