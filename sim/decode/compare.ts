@@ -29,7 +29,7 @@ import {
   shortfall,
 } from './capacity.ts';
 import { formsOf } from './head-replay.ts';
-import { contextNote, limitsOf, sampleNote, weightsNote } from './notes.ts';
+import { contextNote, leftOverNote, limitsOf, sampleNote, weightsNote } from './notes.ts';
 import { type LayerRecord, type PolicyReplay, replayPolicies } from './replay.ts';
 import { chooseSample, type Sample } from './sampling.ts';
 import { everyStep } from './step-sample.ts';
@@ -227,7 +227,7 @@ const timeReplays = (
       seed: experiment.seed,
       policies: results,
       digest,
-      notes: [...notes],
+      notes: [...notes, ...runs.flatMap(({ note }) => note)],
       limits: [...limits],
     },
     timelines: runs.map(({ timeline }) => timeline),
@@ -278,5 +278,6 @@ const assess = (
     result: { ...body, digest: policyDigest(body, run.digest) },
     timeline: run.timeline,
     kvBytes: kvBytesPerStep(common),
+    note: leftOverNote(label, run.leftOverNs, run.decodeNs),
   };
 };

@@ -37,6 +37,17 @@ export const weightsNote = (
     ? []
     : [`Weights of ${name}: ${guessedWeights} is not known; counted as ${weightElementBytes} bytes each.`];
 
+/** From this share of all steps' time on, a mean says more of the prompt than of a step. */
+const LEFT_OVER_SHARE = 0.1;
+
+/** Indexes that are built beside the prompt hold up the first steps, once, however many follow. */
+export const leftOverNote = (policy: string, leftOverNs: number, decodeNs: number): string[] =>
+  leftOverNs < LEFT_OVER_SHARE * decodeNs
+    ? []
+    : [
+        `${policy}: the first steps wait ${(leftOverNs / 1e6).toPrecision(3)} ms for what is left of the prompt's work, ${Math.round((100 * leftOverNs) / decodeNs)} % of the steps' time; p50, or more steps, says what a step takes.`,
+      ];
+
 export const limitsOf = (
   { evidenceTokens = [] }: AttentionTrace,
   fields: ReadonlySet<TraceField>,

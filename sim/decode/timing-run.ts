@@ -26,6 +26,8 @@ export interface TimedRun {
   readonly intervalRatio: readonly [number, number];
   /** Share of that time in operations outside what their cost law was fitted on. */
   readonly extrapolatedShare: number;
+  /** Part of the decode steps' time in which their path waits for work that is left of the prompt, ns. */
+  readonly leftOverNs: number;
   /** Mean ns per decode step by operation kind, overlap not subtracted. */
   readonly operationNs: Readonly<Record<string, number>>;
   /** By "from->to". */
@@ -149,6 +151,7 @@ export const timePolicy = (input: TimedInput): TimedRun => {
     bound: largestWait(path.waitNs),
     intervalRatio: [path.loNs / (ended - prefillNs), path.hiNs / (ended - prefillNs)],
     extrapolatedShare: path.extrapolatedNs / (ended - prefillNs),
+    leftOverNs: path.promptNs,
     operationNs: meanByKind(timeline, steps),
     boundaries: ledger.boundaries,
     hbm: {

@@ -96,6 +96,24 @@ test('the critical path follows what was waited for, and its parts add up', () =
   expect(extrapolatedNs).toBe(0);
 });
 
+test('what goes on of the prompt after its end is told from the step that waits for it', () => {
+  const builder = new ProgramBuilder();
+  const fetched = copy(builder, 1000);
+  kernel(builder, 300);
+  const interpreter = new Interpreter(machine, price);
+  interpreter.submit(builder.take(), -1);
+  const promptNs = interpreter.runThrough(-1);
+  kernel(builder, 500, [fetched]);
+  kernel(builder, 500);
+  interpreter.submit(builder.take(), 0);
+  const endNs = interpreter.runThrough(0);
+  interpreter.finish();
+  const path = interpreter.criticalPath(-1, 0);
+  expect(promptNs).toBeLessThan(105);
+  expect(path.promptNs).toBeCloseTo(105 - promptNs, 9);
+  expect(path.promptNs).toBeLessThan(endNs - promptNs);
+});
+
 test('loads of the next step run ahead of its kernels; steps end in order', () => {
   const builder = new ProgramBuilder();
   const interpreter = new Interpreter(machine, price);

@@ -62,6 +62,8 @@ export interface CriticalPath {
   readonly hiNs: number;
   /** Time on the path of operations that lie outside what their law was fitted on. */
   readonly extrapolatedNs: number;
+  /** Time on the path of operations of the prompt: what of it went on after its end on the compute stream. */
+  readonly promptNs: number;
 }
 
 export class Interpreter {
@@ -137,9 +139,9 @@ export class Interpreter {
    * step): what it waits for, and how far the cost model's errors could move it.
    */
   criticalPath(from: number, to: number): CriticalPath {
-    const { startNs, endNs, fixedNs, cause, bound, lo, hi, isExtrapolated } = this.rows.data;
+    const { startNs, endNs, fixedNs, cause, bound, lo, hi, isExtrapolated, step } = this.rows.data;
     const waitNs = new Map<string, number>();
-    const path = { waitNs, loNs: 0, hiNs: 0, extrapolatedNs: 0 };
+    const path = { waitNs, loNs: 0, hiNs: 0, extrapolatedNs: 0, promptNs: 0 };
     const add = (label: string, ns: number) => waitNs.set(label, (waitNs.get(label) ?? 0) + ns);
     const before = this.lastOf(from);
     const until = before < 0 ? 0 : endNs[before];
@@ -151,6 +153,7 @@ export class Interpreter {
       path.loNs += tookNs * lo[id];
       path.hiNs += tookNs * hi[id];
       if (isExtrapolated[id] !== 0) path.extrapolatedNs += tookNs;
+      if (step[id] < 0) path.promptNs += tookNs;
     }
     return path;
   }
