@@ -63,6 +63,38 @@ test('weights of a type that is not known are guessed, and said', () => {
   expect(notesOf(100, { torch_dtype: 'float8_e4m3fn' })).toEqual([]);
 });
 
+test('a mean that first steps make long, for what is left of the prompt, is said', () => {
+  const shape = {
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 16,
+    promptTokens: 3000,
+    steps: 6,
+    recordedLayers: [0, 1],
+  };
+  const experiment = compareExperimentSchema.parse({
+    trace: { kind: 'file', name: 'random', digest: 'none' },
+    model: model(4096),
+    hardware: 'h100-sxm',
+    stack: 'flashinfer-graphs',
+    policies: ['full', 'pqcache'].map((name) => ({ label: name, name, config: {} })),
+    contextTokens: 3000,
+    steps: 6,
+    batch: 16,
+    dense: false,
+    elementBytes: 2,
+    layers: 'auto',
+    kvHeads: 'auto',
+    seed: 1,
+  });
+  const { notes } = compare({ experiment, trace: createRandomTrace({ shape, seed: 1 }) }).result;
+  const lines = notes.filter((note) => note.includes('first steps'));
+  expect(lines).toEqual([
+    expect.stringMatching(/^pqcache: the first steps wait [\d.]+ ms for what is left of the prompt's work/),
+  ]);
+});
+
 test('steps at which nothing is chosen are told from steps at which nothing is measured', () => {
   const shape = {
     layers: 1,
