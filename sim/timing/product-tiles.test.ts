@@ -105,6 +105,39 @@ describe('rebuilding', () => {
   });
 });
 
+describe('tiles of a rebuilding product', () => {
+  it('hide each other’s loads in pairs; the last of an odd number waits for its own', () => {
+    const law = { startNs: 3000, rowNs: 0, headNs: 0, rampNs: 0, rampBytes: 1, rateRatio: 1, flopsRatio: 1 };
+    const trust = { errorRatio: 0.1, anchored: true, inPasses: false };
+    const kernels = { 'delta-rebuild': { ...law, ...trust, matrixRatio: 0.3, aloneRatio: 1.3 } };
+    const bare = { ...machine, kernels, utilisation: {} };
+    const turnsNs = (turns: number): number => {
+      const matrixFlops = 2 * 128 * 128 * 2048 * sms * turns;
+      const operation: ScoreOperation = {
+        kind: 'score',
+        index: 'rebuild',
+        readBytes: { hbm: 1 },
+        writeBytes: {},
+        flops: 0,
+        matrixFlops,
+        kernels: 1,
+        rows: 1,
+        where: 'gpu',
+        call: { kernel: 'delta-rebuild', counts: { tokens: 1 }, shape: { latentDim: 2048 } },
+        layer: 0,
+        stream: 'compute',
+        after: [],
+      };
+      return soloNs(costOf(operation, bare));
+    };
+    const [one, two, three, four] = [1, 2, 3, 4].map(turnsNs);
+    const eachNs = (four - two) / 2;
+    expect(three - two).toBeCloseTo(1.3 * eachNs, 3);
+    expect(four - three).toBeCloseTo(0.7 * eachNs, 3);
+    expect(two - one).toBeCloseTo(0.7 * eachNs, 3);
+  });
+});
+
 describe('rows gathered in device memory', () => {
   const ns = (megabytes: number) =>
     soloNs(
