@@ -24,22 +24,22 @@ const CACHE_EDGE = 0.15;
 
 /**
  * Bytes that reach memory of those that kernels write after `read` others: what the last cache holds until the next such
- * kernel writes there again does not. A processor writes many rows past its caches (kernels/cpu/stream-copy.h).
+ * kernel writes there again does not.
  */
-export const uncached = ({ l2Bytes, link }: Machine, read: number, bytes: number): number => {
-  if (isProcessor(link)) return bytes;
+export const uncached = ({ l2Bytes }: Machine, read: number, bytes: number): number => {
   const share = (read + bytes) / l2Bytes;
   return bytes * Math.min(1, Math.max(0, (share - 1 + CACHE_EDGE) / (2 * CACHE_EDGE)));
 };
 
 /**
  * Scattered rows within HBM: whole sectors are read, payload is written. A buffer that is used again and again stays in
- * the L2 as far as the rows that pass through it leave room.
+ * the L2 as far as the rows that pass through it leave room; a processor writes many rows past its caches
+ * (kernels/cpu/stream-copy.h).
  */
 export const gatherCost = (machine: Machine, { rows, rowBytes, bytes }: Shape): OperationCost => {
-  const { gather, hbm, launch } = machine;
+  const { gather, hbm, launch, link } = machine;
   const read = rows * roundUp(rowBytes, hbm.sectorBytes);
-  const written = uncached(machine, read, bytes);
+  const written = isProcessor(link) ? bytes : uncached(machine, read, bytes);
   const flowNs = Math.max(
     read / gather.cachedBytesPerNs,
     rows * gather.rowNs + (read + written) / gather.bytesPerNs,
