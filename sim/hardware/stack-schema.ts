@@ -25,6 +25,8 @@ const kernelLaw = z.strictObject({
   turnNs: time.optional(),
   rateRatio: quantity,
   flopsRatio: quantity,
+  /** The same of what fills tables that the rest looks up in; absent = as the rest. */
+  tableRatio: quantity.optional(),
   /** Of the tensor cores' rate; absent = 1. */
   matrixRatio: quantity.optional(),
   /**
@@ -67,6 +69,21 @@ export const stackSchema = z.strictObject({
       })
       .optional(),
   }),
+  /**
+   * Declared work without a kernel of its own: what a thread takes of its bytes, or of its arithmetic if that makes more of
+   * them, in blocks of so many threads, at most `perUnit` of them a multiprocessor. Absent = as bytes ask.
+   */
+  work: z
+    .strictObject({
+      bytes: z.int().positive(),
+      flops: z.int().positive(),
+      threads: z.int().positive(),
+      perUnit: z.int().positive(),
+      ...provenance,
+    })
+    .optional(),
+  /** Codecs whose groups make a block code twice the tokens of others: `encode-long` is their law. Absent = none. */
+  encode: z.strictObject({ long: z.array(z.string()), ...provenance }).optional(),
   /** Tile of the products that rebuild chosen tokens: a block takes one. Absent = work in any pieces. */
   rebuild: z
     .strictObject({ tokens: z.int().positive(), columns: z.int().positive(), ...provenance })

@@ -15,6 +15,8 @@ const tilingOf = (sms: number): Tiling => ({
   selectClusters: null,
   attendMerge: null,
   productBlocks: null,
+  workBlocks: null,
+  longCoded: [],
   rebuildTile: null,
 });
 

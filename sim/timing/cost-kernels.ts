@@ -1,122 +1,24 @@
-/**
- * Matrix products, and the kernels that move bytes through HBM: score, append, merge, encode, decode.
- * Products: start + max(flops / rate, bytes / rate), 8.8 % hold-out error over 23,902 shapes on an H100
- * (AIConfigurator tables); a wave-quantisation term makes it worse. The rest are rooflines.
- */
+/** The kernels that move bytes through HBM: score, append, merge, encode, decode; each a roofline with a start. */
 import type {
   AppendOperation,
   DecodeOperation,
-  DenseOperation,
   EncodeOperation,
-  Gemm,
   MergeOperation,
   ScoreOperation,
 } from '../program/operation.ts';
 import { hbmBytes, kernelStartNs, overlapped, ROOFLINE_TRUST, toCost } from './cost-flow.ts';
 import { hostCost } from './cost-host.ts';
-import type { ElementType, Machine } from './cost-machine.ts';
+import type { Machine } from './cost-machine.ts';
+import { type LookUps, lookUpsOf } from './look-ups.ts';
 import type { OperationCost } from './operation-cost.ts';
 import { rebuildTurns } from './product-tiles.ts';
-import {
-  gemmSizes,
-  hostScoreWork,
-  mergeSizes,
-  rowSizes,
-  type Sizes,
-  type Streaming,
-  streamingSizes,
-  tiledProducts,
-} from './sizes.ts';
-import { productTurns } from './tiling.ts';
+import { hostScoreWork, mergeSizes, rowSizes, type Sizes, type Streaming, streamingSizes } from './sizes.ts';
 import { type KernelLaw, rampNsOf } from './trust.ts';
 import { timeRatioOf } from './utilisation.ts';
+import { workThreadBytes, workTurns } from './work-blocks.ts';
 
-const typeOfElement = (elementBytes: number): ElementType =>
-  elementBytes >= 4 ? 'fp32' : elementBytes >= 2 ? 'bf16' : 'fp8';
-
-interface ProductTime {
-  readonly flops: number;
-  readonly bytes: number;
-  readonly startNs: number;
-  readonly flopsNs: number;
-  readonly bytesNs: number;
-  readonly inDomain: boolean;
-}
-
-/** Activations of 8-bit products come back as 16-bit numbers. */
-const outputElementBytes = (elementBytes: number): number => Math.max(2, elementBytes);
-
-const productTime = (
-  machine: Machine,
-  product: Gemm,
-  elementBytes: number,
-  type: ElementType,
-): ProductTime => {
-  const { m, n, k, weightBytes } = product;
-  const { gemm } = machine;
-  const timeRatio = timeRatioOf(machine.utilisation.gemm, gemmSizes(product));
-  const turns = productTurns(product, machine.tiling);
-  const flops = 2 * m * n * k;
-  const bytes = weightBytes + m * k * elementBytes + m * n * outputElementBytes(elementBytes);
-  return {
-    flops,
-    bytes,
-    startNs: (gemm.startNs + turns * m * gemm.tokenNs) * timeRatio,
-    flopsNs: (flops / gemm.flopsPerNs[type]) * timeRatio,
-    bytesNs: (bytes / gemm.bytesPerNs) * timeRatio,
-    inDomain: m <= 65_536 && n >= 256 && k >= 256 && n <= 262_144 && k <= 65_536,
-  };
-};
-
-/** Cost of products one after the other, with `companions` element-wise passes around each. */
-const productsCost = (
-  machine: Machine,
-  gemms: readonly Gemm[],
-  elementBytes: number,
-  type: ElementType,
-  bare: boolean,
-): OperationCost => {
-  const { gemm, hbm, launch } = machine;
-  const times = gemms
-    .flatMap((one) => tiledProducts(one, machine.tiling.tokenTiles))
-    .map((one) => productTime(machine, one, elementBytes, type));
-  const sum = (of: (time: ProductTime) => number): number =>
-    times.reduce((total, time) => total + of(time), 0);
-  const around = gemms.map(({ companions }) => {
-    if (bare) return { kernels: 0, passes: 0 };
-    if (companions !== undefined) return { kernels: companions, passes: companions };
-    return { kernels: gemm.kernelsPerGemm - 1, passes: gemm.passesPerGemm };
-  });
-  const passed = gemms.reduce((sum, { m, n }, at) => sum + m * n * around[at].passes, 0);
-  const passBytes = 2 * passed * outputElementBytes(elementBytes);
-  const kernels = times.length + around.reduce((sum, { kernels }) => sum + kernels, 0);
-  const bytes = sum((time) => time.bytes) + passBytes;
-  const flowNs = sum((time) => Math.max(time.flopsNs, time.bytesNs)) + passBytes / hbm.copyBytesPerNs;
-  const bindsOnFlops = sum((time) => Math.max(0, time.flopsNs - time.bytesNs)) > flowNs / 2;
-  const smallKernels = kernels - times.length;
-  return toCost(machine, {
-    fixedNs:
-      sum((time) => time.startNs) + times.length * launch.extraNs + smallKernels * kernelStartNs(machine),
-    amount: bindsOnFlops ? sum((time) => time.flops) : bytes,
-    bounds: [{ label: bindsOnFlops ? 'compute' : 'hbm', ns: flowNs }],
-    takes: { hbm: bytes },
-    trust: gemm,
-    inDomain: times.every((time) => time.inDomain),
-    hostNs: kernels * launch.hostNs,
-  });
-};
-
-/** Cost of one product alone, in the given element type. */
-export const gemmCost = (
-  machine: Machine,
-  gemm: Gemm,
-  elementBytes: number,
-  type: ElementType,
-): OperationCost => productsCost(machine, [gemm], elementBytes, type, true);
-
-/** Cost of a layer's products with the element-wise kernels that the stack puts around them. */
-export const denseCost = (machine: Machine, { gemms, elementBytes }: DenseOperation): OperationCost =>
-  productsCost(machine, gemms, elementBytes, typeOfElement(elementBytes), false);
+/** Law of codecs that take twice the tokens a block. */
+export const LONG_ENCODE = 'encode-long';
 
 /** Law of declared work that has no kernel of its own. */
 const GENERAL = 'score';
@@ -126,10 +28,16 @@ interface Streamed extends Streaming {
   readonly fused?: boolean;
   /** Bytes that the kernel reads from host memory over the link. */
   readonly farBytes?: number;
+  /** Flops that fill tables, and of look-ups in them, which are told apart where a law states both. */
+  readonly lookUps?: LookUps | null;
+  /** Bytes of which it has as many threads as of what it computes, where those are more than its own. */
+  readonly threadBytes?: number;
   /** Time over the roofline; default 1. */
   readonly timeRatio?: number;
   /** Arithmetic that is done for each that is asked for, in whole tiles; default 1. */
   readonly padding?: number;
+  /** Tiles of a product that a multiprocessor takes one after the other; absent = it is not done in tiles. */
+  readonly tileTurns?: number | undefined;
   /** Names of the measured kernel that does it; the first that the stack knows rules. */
   readonly names: readonly string[];
   /** Sizes beside those of streaming. */
@@ -195,8 +103,11 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
     flops,
     matrixFlops = 0,
     farBytes = 0,
+    lookUps = null,
+    threadBytes = 0,
     timeRatio = 1,
     padding = 1,
+    tileTurns,
     names,
   } = work;
   const law = lawOf(machine, names, timeRatio);
@@ -204,15 +115,21 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
   const bytes = readBytes + writeBytes + farBytes;
   const takenBytes = hbmBytes(machine, readBytes, writeBytes);
   const matrixNs = matrixFlops / law.matrixFlopsPerNs;
-  const { turns } = work.sizes ?? {};
+  const { queryRows = 0 } = work.sizes ?? {};
   const hbmNs = takenBytes / machine.hbm.readBytesPerNs / law.rateRatio;
-  const computeNs = pairing(law, turns) * padding * (flops / flopsPerNs.fp32 / law.flopsRatio + matrixNs);
+  const { flopsRatio, tableRatio } = law;
+  // Query heads that look up wait for each other; those of a tile of products, in part.
+  const inTurn = lookUps !== null && tableRatio !== undefined;
+  const coreFlops = inTurn
+    ? lookUps.lookUpFlops / flopsRatio + lookUps.tableFlops / tableRatio
+    : flops / flopsRatio;
+  const computeNs = pairing(law, tileTurns) * padding * (coreFlops / flopsPerNs.fp32 + matrixNs);
   return toCost(machine, {
     fixedNs:
       law.rowNs * (work.sizes?.rows ?? 0) +
-      law.headNs * Math.sqrt(work.sizes?.queryRows ?? 0) +
+      law.headNs * (inTurn ? queryRows : Math.sqrt(queryRows)) +
       (law.inPasses ? computeNs : 0) +
-      kernels * (law.startNs + rampNsOf(law, takenBytes / Math.max(1, kernels))) +
+      kernels * (law.startNs + rampNsOf(law, Math.max(takenBytes, threadBytes) / Math.max(1, kernels))) +
       (farBytes > 0 ? uva.roundTripNs : 0),
     timeRatio: tabulatedRatio(machine, names, law.name, {
       ...streamingSizes({ ...work, kernels }),
@@ -225,7 +142,7 @@ export const streamedCost = (machine: Machine, work: Streamed): OperationCost =>
       // A tile's product and what goes out of it hide those of the block beside it, not its own.
       {
         label: 'compute',
-        ns: law.inPasses ? 0 : turns === undefined ? computeNs : overlapped(computeNs, hbmNs),
+        ns: law.inPasses ? 0 : tileTurns === undefined ? computeNs : overlapped(computeNs, hbmNs),
       },
     ],
     takes: { hbm: takenBytes, h2d: farBytes, host: farBytes, dram: farBytes },
@@ -239,14 +156,18 @@ export const scoreCost = (machine: Machine, operation: ScoreOperation): Operatio
   const { readBytes, writeBytes, flops, matrixFlops = 0, kernels, where, call } = operation;
   const names = [...(call === undefined ? [] : [call.kernel]), `score.${operation.index}`, GENERAL];
   if (where === 'gpu') {
-    const { turns, padding } = rebuildTurns(operation, machine.tiling) ?? { padding: 1 };
+    const tiles = rebuildTurns(operation, machine.tiling);
+    const turns = tiles?.turns ?? workTurns(operation, machine.tiling);
     return streamedCost(machine, {
       readBytes: readBytes.hbm ?? 0,
       writeBytes: writeBytes.hbm ?? 0,
       farBytes: readBytes.dram ?? 0,
       flops,
       matrixFlops,
-      padding,
+      lookUps: lookUpsOf(operation),
+      threadBytes: workThreadBytes(operation, machine.tiling),
+      padding: tiles?.padding ?? 1,
+      tileTurns: tiles?.turns,
       kernels: kernels * machine.index.launchesPerKernel,
       timeRatio: machine.index.timeRatio,
       fused: call !== undefined,
@@ -277,14 +198,17 @@ export const mergeCost = (machine: Machine, operation: MergeOperation): Operatio
     sizes: mergeSizes(operation),
   });
 
-export const codecCost = (
-  machine: Machine,
-  { kind, codec, inBytes, outBytes, flops }: EncodeOperation | DecodeOperation,
-): OperationCost =>
-  streamedCost(machine, {
+export const codecCost = (machine: Machine, operation: EncodeOperation | DecodeOperation): OperationCost => {
+  const { kind, codec, inBytes, outBytes, flops } = operation;
+  return streamedCost(machine, {
     readBytes: inBytes,
     writeBytes: outBytes,
     flops,
     kernels: 1,
-    names: [`${kind}.${codec}`, kind],
+    names: [
+      `${kind}.${codec}`,
+      ...(kind === 'encode' && machine.tiling.longCoded.includes(codec) ? [LONG_ENCODE] : []),
+      kind,
+    ],
   });
+};

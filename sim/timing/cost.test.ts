@@ -8,7 +8,7 @@ import { loadProfile, loadStack } from '../hardware/load.ts';
 import { type Operation, PIECE_BYTES } from '../program/operation.ts';
 import { costOf, resolveMachine } from './cost.ts';
 import { attendOf, gatherOf, gemmOf } from './cost-cases.ts';
-import { gemmCost } from './cost-kernels.ts';
+import { gemmCost } from './cost-products.ts';
 import { soloNs } from './operation-cost.ts';
 
 const machineOf = (name: string, stack?: string) => resolveMachine(loadProfile(name), loadStack(stack));

@@ -4,8 +4,9 @@
  */
 import type { Operation } from '../program/operation.ts';
 import { attendCost } from './cost-attend.ts';
-import { appendCost, codecCost, denseCost, mergeCost, scoreCost } from './cost-kernels.ts';
+import { appendCost, codecCost, mergeCost, scoreCost } from './cost-kernels.ts';
 import type { Machine } from './cost-machine.ts';
+import { denseCost } from './cost-products.ts';
 import { selectCost } from './cost-select.ts';
 import { transferCost } from './cost-transfer.ts';
 import type { OperationCost } from './operation-cost.ts';

@@ -5,8 +5,8 @@
 import type { TransferMode } from '../program/operation.ts';
 import { costOf } from './cost.ts';
 import { attendOf, gatherOf, gemmOf, selectOf } from './cost-cases.ts';
-import { gemmCost } from './cost-kernels.ts';
 import type { ElementType, Machine } from './cost-machine.ts';
+import { gemmCost } from './cost-products.ts';
 import { transferCost } from './cost-transfer.ts';
 import { type OperationCost, soloNs } from './operation-cost.ts';
 

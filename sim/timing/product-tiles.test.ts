@@ -4,7 +4,7 @@ import { loadProfile, loadStack } from '../hardware/load.ts';
 import type { ScoreOperation } from '../program/operation.ts';
 import { costOf, resolveMachine } from './cost.ts';
 import { gatherOf, gemmOf } from './cost-cases.ts';
-import { gemmCost } from './cost-kernels.ts';
+import { gemmCost } from './cost-products.ts';
 import { soloNs } from './operation-cost.ts';
 import { rebuildTurns } from './product-tiles.ts';
 import { productTurns } from './tiling.ts';

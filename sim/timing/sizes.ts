@@ -9,9 +9,11 @@ import type {
   SelectOperation,
 } from '../program/operation.ts';
 import { type Attended, mergeBlock, splitOf } from './attend-split.ts';
+import { looksUp } from './look-ups.ts';
 import { rebuildTurns } from './product-tiles.ts';
 import { selectBlocks } from './select-blocks.ts';
 import type { Tiling } from './tiling.ts';
+import { workTurns } from './work-blocks.ts';
 
 export type Sizes = Readonly<Partial<Record<SizeName, number>>>;
 
@@ -133,11 +135,16 @@ export const HASHED_AT_ONCE = 8;
 export const TILED_HEADS: readonly number[] = [8, 16, 32];
 
 /** Rows of a score and their query heads in whole tiles. Hashing reads its projections again for each further set of a row's vectors. */
-export const rowSizes = ({ rows, heads, call }: ScoreOperation): Sizes => {
+export const rowSizes = (operation: ScoreOperation): Sizes => {
+  const { rows, heads, call } = operation;
   const sets = call?.kernel === 'lsh-hash' ? Math.ceil((call.counts.count ?? 1) / HASHED_AT_ONCE) : 1;
   return {
     ...(rows === undefined ? {} : { rows: rows * sets }),
-    ...(heads === undefined ? {} : { queryRows: TILED_HEADS.find((most) => heads <= most) ?? heads }),
+    ...(heads === undefined
+      ? {}
+      : {
+          queryRows: looksUp(operation) ? heads : (TILED_HEADS.find((most) => heads <= most) ?? heads),
+        }),
   };
 };
 
@@ -200,7 +207,7 @@ export const sizesOf = (operation: Operation, tiling: Tiling): Sizes => {
         // A kernel of our own does all of it at once, as its cost says.
         kernels: operation.call === undefined ? operation.kernels : 1,
       });
-      const turns = rebuildTurns(operation, tiling)?.turns;
+      const turns = rebuildTurns(operation, tiling)?.turns ?? workTurns(operation, tiling);
       return {
         ...streaming,
         ...rowSizes(operation),

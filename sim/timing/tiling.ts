@@ -15,6 +15,15 @@ export interface Tiling {
   readonly attendTiles: { readonly raw: number; readonly coded: number } | null;
   /** Query rows of a KV head that attention takes at a time, and whether it takes one alone. */
   readonly attendRows: { readonly value: number; readonly alone: boolean };
+  /** How declared work without a kernel of its own is shared; null = not known. See the stack's schema. */
+  readonly workBlocks: {
+    readonly bytes: number;
+    readonly flops: number;
+    readonly threads: number;
+    readonly perUnit: number;
+  } | null;
+  /** Codecs whose groups make a block code twice the tokens of others. */
+  readonly longCoded: readonly string[];
   /** Tile of the products that rebuild chosen tokens; null = not known. */
   readonly rebuildTile: { readonly tokens: number; readonly columns: number } | null;
   /** Clusters of 1, 2, … blocks of a multiprocessor each that run at once; null = not known. */
@@ -62,13 +71,18 @@ const productBlocksOf = ({
   depth === undefined || blocks === undefined ? null : { depth, blocks };
 
 /** What a stack says of its kernels, on so many multiprocessors. */
-export const tilingOf = ({ gemm, decodeAttention, rebuild, select }: Stack, sms: number): Tiling => ({
+export const tilingOf = (
+  { gemm, decodeAttention, rebuild, select, work, encode }: Stack,
+  sms: number,
+): Tiling => ({
   sms,
   tokenTiles: gemm.tokenTiles?.sizes ?? [],
   productBlocks: productBlocksOf(gemm.tokenTiles),
   attendTiles: decodeAttention.tileTokens ?? null,
   attendRows: decodeAttention.tileRows ?? TENSOR_ROWS,
   attendMerge: decodeAttention.merge ?? null,
+  workBlocks: work ?? null,
+  longCoded: encode?.long ?? [],
   rebuildTile: rebuild ?? null,
   selectClusters: select.clusters?.values ?? null,
 });

@@ -38,6 +38,8 @@ export interface KernelLaw extends Trust, Ramp {
   readonly turnNs?: number | undefined;
   readonly rateRatio: number;
   readonly flopsRatio: number;
+  /** Absent where tables are filled as the rest is computed. */
+  readonly tableRatio?: number | undefined;
   readonly matrixRatio: number;
   /** Whether arithmetic adds to the time of bytes, or hides behind it. */
   readonly inPasses: boolean;
@@ -69,6 +71,7 @@ export const kernelsOf = (
         ...rampOf(law),
         rateRatio: law.rateRatio.value,
         flopsRatio: law.flopsRatio.value,
+        tableRatio: law.tableRatio?.value,
         matrixRatio: law.matrixRatio?.value ?? 1,
         inPasses: law.inPasses?.value ?? false,
         aloneRatio: law.aloneRatio?.value ?? 1,

@@ -7,7 +7,7 @@ import { joiningOf, splitOf } from './attend-split.ts';
 import { costOf, resolveMachine } from './cost.ts';
 import { attendOf, gemmOf, selectOf } from './cost-cases.ts';
 import { toCost } from './cost-flow.ts';
-import { gemmCost } from './cost-kernels.ts';
+import { gemmCost } from './cost-products.ts';
 import { soloNs } from './operation-cost.ts';
 import { sizesOf } from './sizes.ts';
 import { timeRatioOf, utilisationOf } from './utilisation.ts';

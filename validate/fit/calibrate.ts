@@ -17,10 +17,10 @@ export interface CalibrationNames {
   readonly stack: string;
 }
 
-/** 2.5th and 97.5th percentile of each fitted number over `fits` fits; empty with fewer than two restarts. */
+/** 2.5th and 97.5th percentile of each number of the machine over `fits` fits; empty with fewer than two restarts. */
 const intervalsOf = async (
   samples: Samples,
-  base: MachineDescription,
+  whole: MachineDescription,
   name: string,
   fits: number,
   onFit: (fits: number) => void,
@@ -31,7 +31,7 @@ const intervalsOf = async (
   let done = 0;
   const found = await fitDraws(
     samples,
-    base,
+    whole,
     name,
     draws.map(({ picks }) => picks),
     (draw) => {
@@ -64,14 +64,11 @@ export const calibrate = async (
   fits: number,
   onFit: (fits: number) => void = () => {},
 ): Promise<FittedMachine> => {
-  // Threads fit what is resampled while this one fits all.
-  const resampled = intervalsOf(samples, base, name, fits, onFit);
-  // Where this fit throws, nobody asks for theirs.
-  resampled.catch(() => {});
   const fitted = fitMachine(samples, base, name);
   const { machine, sites } = samples;
   const { driver, runtime, date, emulated } = machine;
-  const intervals = await resampled;
+  const whole = { hardware: fitted.hardware, stack: { ...fitted.stack, utilisation: {} } };
+  const intervals = await intervalsOf(samples, whole, name, fits, onFit);
   const hardware = loadProfile(
     {
       ...fitted.hardware,

@@ -47,6 +47,7 @@ const FIRST = {
   rampBytes: 2 ** 20,
   rateRatio: 0.8,
   flopsRatio: 0.5,
+  tableRatio: 0.5,
   aloneRatio: 1.2,
   headNs: 100,
   errorRatio: 0.5,
@@ -95,6 +96,7 @@ const fitLaw = (
   law: Law,
   sites: readonly SiteSamples[],
   constant: (value: number) => Constant,
+  isNear: boolean,
 ): void => {
   const bound = (path: string): number => {
     const of = law.atMost?.[path];
@@ -114,6 +116,7 @@ const fitLaw = (
       most: law.parameters.map(bound),
       weights: weightsOf(sites),
       leastSpread: LEAST_SPREAD,
+      isNear,
       residuals: (at) => {
         apply(at);
         const machine = resolve();
@@ -144,14 +147,14 @@ const noiseOf = (sites: readonly SiteSamples[]): Residuals | null => {
 
 /**
  * Fits a machine to its samples, starting from a profile and a stack whose other numbers it keeps; without `tables`, its
- * numbers alone.
+ * numbers alone; with `isNear`, from where the numbers of the base are, and nowhere else.
  * Throws SimError where the result breaks the schema of profiles or stacks.
  */
 export const fitMachine = (
   samples: Samples,
   base: MachineDescription,
   name: string,
-  { tables = true } = {},
+  { tables = true, isNear = false } = {},
 ): FittedMachine => {
   const { machine, sites } = samples;
   const description = structuredClone({ hardware: base.hardware, stack: base.stack });
@@ -208,7 +211,7 @@ export const fitMachine = (
     const numbers = law.parameters.filter((path) => !Object.hasOwn(taken, path));
     const fittedOn = kept.map((site) => law.instead?.(site, predictable) ?? site);
     if (numbers.length > 0)
-      fitLaw(description, { ...law, parameters: numbers }, fittedOn, constant('fitted', law.name));
+      fitLaw(description, { ...law, parameters: numbers }, fittedOn, constant('fitted', law.name), isNear);
     const axes = tabulate(kept);
     const pairs = pairsOf(description, left.length > 0 ? left : shown);
     const errors = residualsOf(pairs);

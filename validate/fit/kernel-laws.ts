@@ -3,11 +3,14 @@
  * arithmetic, and of what its blocks share.
  */
 import { smallPageLaw } from '../../sim/timing/cost-attend.ts';
+import { LONG_ENCODE } from '../../sim/timing/cost-kernels.ts';
+import { lookUpsOf } from '../../sim/timing/look-ups.ts';
 import { REBUILDING } from '../../sim/timing/product-tiles.ts';
 import { KERNEL_BINDERS } from '../execute/kernels/kernel-binders.ts';
 import { codecOf } from '../microbench/microbench.ts';
 import type { SiteSamples } from '../samples.ts';
 import { JOINED_LAW } from './joined-law.ts';
+import { LONG_CODED } from './kernel-tiles.ts';
 import type { Law } from './law.ts';
 
 /** Whether a site multiplies matrices beside streaming. */
@@ -33,7 +36,7 @@ const KERNEL_SIZES = [
 ] as const;
 
 /** Laws of single codecs, and of all with a dot behind. */
-const CODED = /^(?:en|de)code\./;
+const CODED = /^(?:encode(?:-long)?|decode)\./;
 
 /** Codecs with kernels of their own, which share nothing with those of the paged formats: kernels/cuda/nuq-encode.cu. */
 const APART = /^nuq/;
@@ -47,7 +50,8 @@ const kernelsOf = (site: SiteSamples): readonly string[] => {
   if (benchmark.startsWith(KERNEL)) {
     const name = benchmark.slice(KERNEL.length);
     if (codec === undefined) return [name];
-    return [...(isApart(codec) ? [] : [name]), `${name}.${codec}`];
+    const common = name === 'encode' && LONG_CODED.includes(codec) ? LONG_ENCODE : name;
+    return [...(isApart(codec) ? [] : [common]), `${name}.${codec}`];
   }
   const [operation] = site.operations;
   if (benchmark !== 'attend' || codec === undefined || operation.kind !== 'attend') return [];
@@ -94,6 +98,9 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
   // Tiles take longer than memory on a GPU: what they would reach of its rate, bytes at all, and rows do not show.
   const rebuilds = REBUILDING.includes(name);
   const showsRate = !rebuilds || depthsOf(sites.filter(shows)).size > 1;
+  const hasTables = sites.some(
+    (site) => shows(site) && site.operations[0].kind === 'score' && lookUpsOf(site.operations[0]) !== null,
+  );
   const hasBlocks = PREPARED.test(name);
   const hasHeads = !rebuilds && headsOf(sites.filter(shows)).size > 1;
   const numbers = [
@@ -103,6 +110,7 @@ const kernelLaw = (name: string, sites: readonly SiteSamples[]): Law => {
     ...(rebuilds ? [] : ['rampNs', 'rampBytes']),
     ...(showsRate ? ['rateRatio'] : []),
     'flopsRatio',
+    ...(hasTables ? ['tableRatio'] : []),
     ...((hasRows && !rebuilds) || hasBlocks ? ['rowNs'] : []),
     ...(rebuilds ? ['aloneRatio'] : []),
   ];

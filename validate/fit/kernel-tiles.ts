@@ -2,6 +2,7 @@
  * What kvtier's own kernels take at a time and how their blocks share work, as their sources state it: put into the stack of
  * a machine that they were measured on, so that laws and tables step where kernels do.
  */
+import { FORMATS } from '../../kernels/formats.ts';
 import type { Stack } from '../../sim/hardware/stack-schema.ts';
 import type { Constant, MachineDescription } from '../overlay.ts';
 import type { Samples } from '../samples.ts';
@@ -20,6 +21,13 @@ export const PRODUCT_BLOCKS = {
 };
 /** Tokens and columns that a block of a rebuilding product takes: tile-product.h, delta-rebuild.cu. */
 export const REBUILD_TILE = { tokens: 128, columns: 128 };
+/** What a thread of declared work takes, and how many blocks of them: work.cu. */
+const WORK_BLOCKS = { bytes: 16, flops: 64, threads: 512, perUnit: 4 };
+/** A block codes so many tokens of keys or values, or the whole group of a channel: encode.cu. */
+const ENCODED_TOKENS = 32;
+export const LONG_CODED = Object.entries(FORMATS).flatMap(([name, { keys }]) =>
+  keys.bits < 16 && keys.groupChannels === 1 && keys.groupTokens > ENCODED_TOKENS ? [name] : [],
+);
 const ATTEND_TILES = { raw: 16, coded: 32 };
 /** Threads of a block that attends, and parts of which each has loads in flight when it joins a row: attend.cu, attend-finish.cuh. */
 export const ATTEND_MERGE = {
@@ -52,6 +60,8 @@ export const describeTiles = (
   const select = stack.select as Mutable<Stack['select']>;
   const stated = { status: 'measured', ...provenance } as const;
   delete (stack as Mutable<Stack>).rebuild;
+  delete (stack as Mutable<Stack>).work;
+  delete (stack as Mutable<Stack>).encode;
   delete gemm.tokenTiles;
   delete attention.tileTokens;
   delete attention.tileRows;
@@ -66,6 +76,12 @@ export const describeTiles = (
     ...REBUILD_TILE,
     ...stated,
     how: 'kernels/cuda/tile-product.h, delta-rebuild.cu',
+  };
+  (stack as Mutable<Stack>).work = { ...WORK_BLOCKS, ...stated, how: 'kernels/cuda/work.cu' };
+  (stack as Mutable<Stack>).encode = {
+    long: LONG_CODED,
+    ...stated,
+    how: 'kernels/cuda/encode.cu',
   };
   // Query heads are the columns of its products (m16n8k16).
   attention.tileRows = { value: 8, alone: false, ...stated, how: 'kernels/cuda/attend-queries.cuh' };

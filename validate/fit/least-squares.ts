@@ -27,6 +27,8 @@ export interface Regression {
   readonly weights: readonly number[];
   /** Least threshold: residuals below it are noise. */
   readonly leastSpread: number;
+  /** True where the start is known to be near: no other is tried. */
+  readonly isNear?: boolean;
   residuals(at: readonly number[]): Float64Array;
 }
 
@@ -123,9 +125,9 @@ const descend = (
 
 /** The parameters of the least robust loss found. The threshold follows the residuals as they shrink. */
 export const regress = (regression: Regression): readonly number[] => {
-  const { start, leastSpread } = regression;
+  const { start, leastSpread, isNear = false } = regression;
   const random = createRandom(1, 'regression starts');
-  const starts = Array.from({ length: STARTS }, (_, n) =>
+  const starts = Array.from({ length: isNear ? 1 : STARTS }, (_, n) =>
     n === 0 ? start : start.map((x) => x + START_SPREAD * (2 * random.uniform() - 1)),
   );
   const wide = HUBER_SPREADS * Math.max(leastSpread, spreadOf(regression.residuals(start)));

@@ -19,7 +19,8 @@ export type Values = readonly (readonly [path: string, value: number])[];
 /** What a fitting thread is started with; `next` counts the draws that some thread has taken. */
 export interface ResampleRequest {
   readonly samples: Samples;
-  readonly base: MachineDescription;
+  /** The machine that all samples gave. */
+  readonly whole: MachineDescription;
   readonly name: string;
   readonly draws: readonly Picks[];
   readonly next: Int32Array;
@@ -39,15 +40,15 @@ const resampledSite = (site: SiteSamples, picks: Picks): SiteSamples => {
   return { ...site, restartNs: picks.map((pick) => restartNs[pick % restartNs.length]) };
 };
 
-/** The numbers fitted to restarts picked with replacement. */
+/** The numbers fitted to restarts picked with replacement, from those that all restarts gave: they are near. */
 export const fitResampled = (
   samples: Samples,
-  base: MachineDescription,
+  whole: MachineDescription,
   name: string,
   picks: Picks,
 ): Values => {
   const sites = samples.sites.map((site) => resampledSite(site, picks));
-  const { laws } = fitMachine({ ...samples, sites }, base, name, { tables: false });
+  const { laws } = fitMachine({ ...samples, sites }, whole, name, { tables: false, isNear: true });
   return laws.flatMap(({ values }) => Object.entries(values));
 };
 
@@ -85,7 +86,7 @@ const serveIn = (worker: Worker, onAnswer: (answer: ResampleAnswer) => void): Pr
 /** Values of each draw in the order of `draws`. Rejects with what a fit throws. */
 export const fitDraws = async (
   samples: Samples,
-  base: MachineDescription,
+  whole: MachineDescription,
   name: string,
   draws: readonly Picks[],
   onFit: (draw: number) => void,
@@ -93,13 +94,13 @@ export const fitDraws = async (
 ): Promise<readonly Values[]> => {
   if (threads <= 1)
     return draws.map((picks, draw) => {
-      const values = fitResampled(samples, base, name, picks);
+      const values = fitResampled(samples, whole, name, picks);
       onFit(draw);
       return values;
     });
   const found: Values[] = draws.map(() => []);
   const next = new Int32Array(new SharedArrayBuffer(4));
-  const workerData: ResampleRequest = { samples, base, name, draws, next };
+  const workerData: ResampleRequest = { samples, whole, name, draws, next };
   const workers = Array.from({ length: threads }, () => new Worker(WORKER, { workerData }));
   try {
     await Promise.all(
