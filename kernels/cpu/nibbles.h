@@ -16,6 +16,8 @@ namespace {
 
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
+typedef int32_t Integers __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
 // Eights of numbers in a register; where one is less than an eight, codes are taken one by one.
 constexpr int kEights = kLanes / 8;
 
@@ -47,12 +49,19 @@ inline Lanes in_eights(float first, float second) {
   return reinterpret_cast<const Lanes&>(both);
 }
 
-// Each eight's word in its lanes; `word_bytes` of them, 2 or 4, follow each other.
-template <int word_bytes>
+// So many bytes, each lane with the word of 32 bits that its code is in: all with the same, or each eight with its own.
+template <int bytes>
 inline Words words_at(const uint8_t* from) {
-  uint32_t words[2] = {};
-  for (int i = 0; i < kEights; i++) std::memcpy(words + i, from + i * word_bytes, word_bytes);
-  return kEights == 1 ? Words{} + words[0] : in_eights(words[0], words[1]);
+  static_assert(bytes == 2 || bytes == 4 || (bytes == 8 && kEights == 2));
+  // Loaded whole: what is put together in memory waits for it.
+  if constexpr (bytes == 2) {
+    uint16_t word;
+    std::memcpy(&word, from, sizeof word);
+    return Words{} + word;
+  }
+  uint32_t words[2];
+  std::memcpy(words, from, bytes);
+  return bytes == 4 ? Words{} + words[0] : in_eights(words[0], words[1]);
 }
 
 // The number of a table of eight that each lane names in its lowest three bits.

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../formats.h"
+#include "nibbles.h"
 #include "row-scores.h"
 
 namespace kvt {
@@ -36,7 +37,7 @@ inline ScalePlace scale_place(const HalfFormat& half, int dim, int64_t token, in
 }
 
 // Place of a channel's code of 2 or 4 bits among the eight of its word.
-inline int place_of(int channel) { return ((channel & 7) >> 1) + 4 * (channel & 1); }
+constexpr int place_of(int channel) { return ((channel & 7) >> 1) + 4 * (channel & 1); }
 
 // One half (keys or values) of a page.
 struct PageSide {
@@ -56,29 +57,38 @@ inline PageSide side_of(int format, int dim, int64_t tokens, bool values) {
   return {kind.keys, 0, layout.key_scales, dim, f16};
 }
 
+// Where a channel's code of 2 or 4 bits begins in the word of its eight; place_of says in which of its fields.
+template <int bits>
+constexpr int shift_of(int channel) {
+  return bits * place_of(channel);
+}
+
+// Codes of 2 or 4 bits as floats, an eight of channels a word.
+template <int bits>
+inline void widen_packed(const uint8_t* row, int dim, float* to) {
+  int d = 0;
+#if defined(__AVX2__)
+  constexpr uint32_t kMask = (1u << bits) - 1;
+  Words shifts;
+  for (int i = 0; i < kLanes; i++) shifts[i] = static_cast<uint32_t>(shift_of<bits>(i % 8) + i / 8 * 8 * bits % 32);
+  for (; d + kLanes <= dim; d += kLanes) {
+    const Words codes = words_at<kLanes * bits / 8>(row + d * bits / 8) >> shifts & kMask;
+    *reinterpret_cast<Lanes*>(to + d) = __builtin_convertvector(reinterpret_cast<const Integers&>(codes), Lanes);
+  }
+#endif
+  for (; d < dim; d += 8) {
+    uint32_t word = 0;
+    std::memcpy(&word, row + d * bits / 8, bits);
+    for (int i = 0; i < 8; i++) to[d + i] = static_cast<float>(word >> shift_of<bits>(i) & ((1u << bits) - 1));
+  }
+}
+
 // Codes of a row as floats, channel by channel.
 inline void widen_codes(const PageSide& side, const uint8_t* row, float* to) {
-  if (side.half.bits == 8) {
-    for (int d = 0; d < side.dim; d++)
-      to[d] = side.half.symmetric ? static_cast<float>(static_cast<int8_t>(row[d])) : static_cast<float>(row[d]);
-    return;
-  }
-  if (side.half.bits == 2) {
-    for (int d = 0; d < side.dim; d += 8)
-      for (int j = 0; j < 4; j++) {
-        to[d + 2 * j] = static_cast<float>(row[d / 4] >> 2 * j & 3);
-        to[d + 2 * j + 1] = static_cast<float>(row[d / 4 + 1] >> 2 * j & 3);
-      }
-    return;
-  }
-  for (int d = 0; d < side.dim; d += 8) {
-    uint32_t word;
-    std::memcpy(&word, row + d / 2, sizeof word);
-    for (int j = 0; j < 4; j++) {
-      to[d + 2 * j] = static_cast<float>(word >> 4 * j & 15);
-      to[d + 2 * j + 1] = static_cast<float>(word >> (4 * j + 16) & 15);
-    }
-  }
+  if (side.half.bits == 2) return widen_packed<2>(row, side.dim, to);
+  if (side.half.bits == 4) return widen_packed<4>(row, side.dim, to);
+  for (int d = 0; d < side.dim; d++)
+    to[d] = side.half.symmetric ? static_cast<float>(static_cast<int8_t>(row[d])) : static_cast<float>(row[d]);
 }
 
 // Numbers of the row of `token`.

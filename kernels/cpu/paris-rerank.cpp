@@ -18,7 +18,7 @@ float decode_candidate(const uint8_t* codes, const uint16_t* weights, const floa
   const Words shifts = places() * 4;
   Lanes sums{};
   for (; c + kLanes <= dim; c += kLanes) {
-    const Words code = words_at<4>(codes + c / 2) >> shifts;
+    const Words code = words_at<kLanes / 2>(codes + c / 2) >> shifts;
     const Lanes size = looked_up(kCentres, code);
     const Words bits = reinterpret_cast<const Words&>(size) | (code & 8) << 28;
     const uint16_t* pair = weights + c / kSubspace;
