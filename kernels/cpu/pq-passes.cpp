@@ -3,11 +3,29 @@
 #include <cmath>
 #include <vector>
 
+#include "lanes.h"
 #include "row-scores.h"
 
 namespace {
 
 using namespace kvt;
+
+// Numbers that are widened and rounded at a time.
+constexpr int64_t kAtOnce = 256;
+
+void round_f16(const float* from, int64_t count, uint16_t* to) {
+  int64_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= count; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+  for (; i < count; i++) to[i] = f16_of(from[i]);
+}
+
+// to[i] += from[i].
+void add_f16(const uint16_t* from, int64_t count, float* to) {
+  join_f16(count, to, [](const auto& sum, const auto& x) { return sum + x; }, from);
+}
 
 // Tensors of halves in `passes`, by (row, query head).
 struct Passes {
@@ -16,20 +34,51 @@ struct Passes {
 
   // out[i] = factor * sum of `terms` rows.
   void fold(const uint16_t* in, int64_t terms, float factor, uint16_t* out) const {
-    for (int64_t i = 0; i < count; i++) {
-      float sum = 0;
-      for (int64_t t = 0; t < terms; t++) sum += of_f16(in[t * stride + i]);
-      out[i] = f16_of(factor * sum);
-    }
+    in_pieces([&](int64_t first, int64_t few) {
+      float sums[kAtOnce] = {};
+      for (int64_t t = 0; t < terms; t++) add_f16(in + t * stride + first, few, sums);
+      for (float& sum : sums) sum *= factor;
+      round_f16(sums, few, out + first);
+    });
   }
 
   void softmax(const uint16_t* in, uint16_t* out) const {
-    float most = of_f16(in[0]);
-    for (int64_t i = 1; i < count; i++) most = std::max(most, of_f16(in[i]));
+    float most = -INFINITY;
+    in_pieces([&](int64_t first, int64_t few) {
+      float x[kAtOnce] = {};
+      add_f16(in + first, few, x);
+      most = std::max(most, *std::max_element(x, x + few));
+    });
     double sum = 0;
-    for (int64_t i = 0; i < count; i++) sum += std::exp(of_f16(in[i]) - most);
+    in_pieces([&](int64_t first, int64_t few) {
+      float x[kAtOnce];
+      powers(in + first, few, most, x);
+      Lanes sums{};
+      for (int64_t i = 0; i < kAtOnce; i += kLanes) sums += lanes_at(x + i);
+      sum += total(sums);
+    });
     const float factor = static_cast<float>(1 / sum);
-    for (int64_t i = 0; i < count; i++) out[i] = f16_of(std::exp(of_f16(in[i]) - most) * factor);
+    in_pieces([&](int64_t first, int64_t few) {
+      float x[kAtOnce];
+      powers(in + first, few, most, x);
+      for (float& power : x) power *= factor;
+      round_f16(x, few, out + first);
+    });
+  }
+
+ private:
+  template <typename Body>
+  void in_pieces(const Body& body) const {
+    for (int64_t first = 0; first < count; first += kAtOnce) body(first, std::min(kAtOnce, count - first));
+  }
+
+  // x[i] = e^(in[i] - most), and zeros behind.
+  static void powers(const uint16_t* in, int64_t few, float most, float* x) {
+    std::fill(x, x + kAtOnce, 0.0f);
+    add_f16(in, few, x);
+    std::fill(x + few, x + kAtOnce, -INFINITY);
+    for (int64_t i = 0; i < kAtOnce; i += kLanes)
+      *reinterpret_cast<Lanes*>(x + i) = exp2_of((lanes_at(x + i) - most) * 1.44269504f);
   }
 };
 
@@ -93,10 +142,10 @@ kvt_status pq_passes(const CpuCall& call) {
   each([&](int64_t vector) { p.softmax(p.scaled + vector * p.stride, shares + vector * p.stride); });
   call.threads.run(rows, [&](int64_t from, int64_t to) {
     for (int64_t row = from; row < to; row++)
-      for (int64_t i = 0; i < count; i++) {
-        float sum = 0;
-        for (int64_t g = 0; g < group; g++) sum += of_f16(shares[(row * group + g) * p.stride + i]);
-        scores[row * score_stride + i] = sum;
+      for (int64_t g = 0; g < group; g++) {
+        float* sums = scores + row * score_stride;
+        if (g == 0) std::fill(sums, sums + count, 0.0f);
+        add_f16(shares + (row * group + g) * p.stride, count, sums);
       }
   });
   return KVT_OK;
