@@ -104,6 +104,13 @@ describe('a fit of a processor', () => {
     expect(read / (0.8 * RATE)).toBeGreaterThan(0.85);
   });
 
+  it('takes what nothing measured to be as fast as its memory, not as the base', () => {
+    const some = samples.sites.filter(({ benchmark }) => benchmark !== 'uva');
+    const { link } = fitMachine({ ...samples, sites: some }, base, 'a-processor').hardware;
+    expect(link.uva?.bytesPerNs.value).toBe(RATE);
+    expect(link.pageable?.h2dBytesPerNs.value).toBe(RATE);
+  });
+
   it('lets copies take cores and memory from kernels', () => {
     const machine = resolveMachine(
       { ...hardware, accelerator: { ...hardware.accelerator, sms: two } },

@@ -67,9 +67,8 @@ export const describeProcessor = (
   const copy = bestRate(samples, /copyBytesPerNs$/);
   if (read === undefined || copy === undefined) return;
   const rate = Math.max(read, copy);
-  const paths = ['peakBytesPerNs', 'h2dBytesPerNs', 'd2hBytesPerNs', 'hostSumBytesPerNs'].map(
-    (name) => `${LINK}.${name}`,
-  );
+  const rates = ['peak', 'h2d', 'd2h', 'hostSum', 'uva.', 'pageable.h2d', 'pageable.d2h'];
+  const paths = rates.map((name) => `${LINK}.${name}${name.endsWith('.') ? 'bytesPerNs' : 'BytesPerNs'}`);
   paths.push(
     `${ACCELERATOR}.hbm.peakBytesPerNs`,
     `${HOST}.dram.peakBytesPerNs`,
