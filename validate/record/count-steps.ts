@@ -52,10 +52,8 @@ class Ranges {
   }
 }
 
-const { backend } = await load('cuda');
-try {
+const countFiles = async (backend: Backend, files: readonly string[]): Promise<void> => {
   const ranges = new Ranges(backend);
-  const files = process.argv.slice(2);
   for (const [file, path] of files.entries()) {
     const steps: readonly BoundStep[] = readWorkloads(path).map(({ workload }) => bindStep(workload));
     const memory = await allocateFor(backend, steps, 1);
@@ -66,6 +64,17 @@ try {
     }
     memory.free();
   }
-} finally {
-  backend.close();
+};
+
+try {
+  const { backend } = await load('cuda');
+  try {
+    await countFiles(backend, process.argv.slice(2));
+  } finally {
+    backend.close();
+  }
+} catch (error) {
+  if (!(error instanceof KernelError)) throw error;
+  process.stderr.write(`record count: ${error.message}\n`);
+  process.exitCode = 1;
 }
