@@ -173,7 +173,7 @@ export const works = (world: World): readonly Work[] => [
   ...spread(1024, 2 ** 17, 4).map((tokens) => rehearsal(tokens, world)),
   ...spread(1024, 2 ** 17, 4).flatMap((tokens) => [ownLogits(tokens, world), observedLogits(tokens, world)]),
   ...spread(1024, 2 ** 20, 4).map((tokens) => pqPasses(tokens, world)),
-  ...spread(1024, 2 ** 20, 4).map((tokens) => parisCollide(tokens, world)),
+  ...counts(1024, 2 ** 20).map((tokens) => parisCollide(tokens, world)),
   ...spread(64, 2 ** 16, 4).map((count) => parisRerank(count, 0, world)),
   ...counts(64, 2 ** 16).map((count) => parisRerank(count, 1, world)),
   ...[1, 2, 4, 8].map((count) => lshHash(count, world)),
@@ -194,13 +194,14 @@ export const works = (world: World): readonly Work[] => [
 /** Some sizes of the kernels that know query heads, or how many KV heads there are. */
 export const groupWorks = (world: World): readonly Work[] => [
   ...spread(256, 2 ** 16, 16).map((count) => dotShares(count, world)),
-  ...spread(1024, 2 ** 17, 16).flatMap((tokens) => [
-    columns(tokens, world),
+  ...spread(1024, 2 ** 17, 16).map((tokens) => columns(tokens, world)),
+  // Heads take another tile, or turns: a third of these is left out of fits, and few would be left of a size.
+  ...spread(1024, 2 ** 17, 4).flatMap((tokens) => [
     rehearsal(tokens, world),
     ownLogits(tokens, world),
     observedLogits(tokens, world),
   ]),
-  ...spread(1024, 2 ** 20, 16).flatMap((tokens) => [pqShares(tokens, world), parisCollide(tokens, world)]),
+  ...spread(1024, 2 ** 19, 4).flatMap((tokens) => [pqShares(tokens, world), parisCollide(tokens, world)]),
   ...spread(256, 2 ** 16, 16).map((count) => parisRerank(count, 1, world)),
   lshHash(world.groupSize, world),
   ...GATE_WIDTHS.map((width) => gate(width, world)(1)),
