@@ -39,6 +39,10 @@ const SYSTEM: Readonly<Record<string, string>> = {
   ENOSPC: 'no space left',
 };
 
+/** What an error of the system means; undefined for any other. */
+export const systemText = (error: unknown): string | undefined =>
+  SYSTEM[String((error as { code?: unknown } | null)?.code)];
+
 /** Without line breaks, and without what a terminal would obey: messages quote files that are something else. */
 const oneLine = (text: string): string =>
   text

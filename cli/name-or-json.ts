@@ -1,5 +1,6 @@
 /** What a flag such as --hardware takes: a catalog's name, or a JSON file of the user's own. */
 import { existsSync } from 'node:fs';
+import { systemText } from './failure.ts';
 import { readText } from './read-text.ts';
 import { UsageError } from './verb.ts';
 
@@ -9,6 +10,6 @@ export const nameOrJson = (value: string, flag: string): string | Record<string,
   try {
     return JSON.parse(readText(value)) as Record<string, unknown>;
   } catch (cause) {
-    throw new UsageError(`--${flag} ${value}: ${(cause as Error).message}`, { cause });
+    throw new UsageError(`--${flag} ${value}: ${systemText(cause) ?? (cause as Error).message}`, { cause });
   }
 };

@@ -204,7 +204,7 @@ export const convert = async (given: TraceFlags, context: VerbContext): Promise<
     },
   });
   context.print(
-    `${to}: mass of ${formatCount(blocks)} blocks of ${massBlockTokens} tokens, ${recordedLayers.length} layers, ` +
+    `${to}: mass of ${formatCount(blocks)} blocks of ${massBlockTokens} tokens, ${recordedLayers.length} of ${model.layers} layers, ` +
       `${steps} steps, ${formatCount(rows)} rows, ${formatBytes(sizeBytes)}`,
   );
 };

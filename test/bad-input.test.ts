@@ -202,6 +202,11 @@ const cases: readonly [string, string, RegExp][] = [
   ],
   ['a profile that is none', `compare --trace ${TINY} --hardware @empty.json`, /empty\.json/],
   ['a profile that is no JSON', `compare --trace ${TINY} --hardware @broken.json`, /broken\.json/],
+  [
+    'a folder for a profile',
+    `compare --trace ${TINY} --hardware @`,
+    /--hardware \S+: expected a file, found a directory/,
+  ],
   ['an unknown model', `compare --trace ${TINY} --model llama-9`, /llama-9/],
   ['a model config that is none', `compare --trace ${TINY} --model @empty.json`, /empty\.json/],
   ['a config that is generated from', 'compare --synthetic @broken.json', /--synthetic \S+broken\.json/],
