@@ -29,6 +29,11 @@ describeNative('kernels of the CPU backend', () => {
     for (const { failure } of differences) expect(failure).toBeNull();
   });
 
+  it('attend within rows of heads that are narrower than the lowest level pads them to', async () => {
+    const [, baseline] = backends;
+    for (const { failure } of await compareKernel(baseline, 'attend', 12, 9)) expect(failure).toBeNull();
+  });
+
   it.each(kernels.filter((spec) => has(spec) && spec.extents !== undefined))(
     'refuse short buffers: $name',
     async (spec) => {

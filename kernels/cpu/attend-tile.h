@@ -205,7 +205,8 @@ struct Direct {
   }
 };
 
-inline bool reads_direct(const Attention& a) { return a.format == FORMAT_BF16 && a.dim % kPair == 0; }
+// Where rows have the width that queries and sums are padded to, at every level: numbers past a row are another's, or none.
+inline bool reads_direct(const Attention& a) { return a.format == FORMAT_BF16 && a.dim == a.width; }
 
 // Where number d of a row stands in queries and sums.
 inline int place_in(const Attention& a, int d) {
