@@ -66,7 +66,16 @@ const acceleratorSchema = z.strictObject({
     errorRatio: error,
   }),
   /** Causal flops at maxTflops · s / (s + halfTokens). */
-  prefillAttention: z.strictObject({ maxTflops: quantity, halfTokens: time, errorRatio: error }),
+  /**
+   * `warpGroups`: the rate takes matrix instructions of several warps together (Hopper's wgmma, Blackwell's tcgen05), which
+   * kernels written for single warps do not use; absent = it is what such kernels reach.
+   */
+  prefillAttention: z.strictObject({
+    maxTflops: quantity,
+    halfTokens: time,
+    warpGroups: z.boolean().optional(),
+    errorRatio: error,
+  }),
   /**
    * Scattered rows within HBM, as a share of the copy rate; `start` where it was measured; `row` = what a row takes at
    * least, however short (memory opens a line of its own for it); `cachedBytesPerNs` = what is gathered where the

@@ -89,7 +89,8 @@ export const stackSchema = z.strictObject({
     .strictObject({ tokens: z.int().positive(), columns: z.int().positive(), ...provenance })
     .optional(),
   /**
-   * `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
+   * `rateRatio`: share of the streaming rate that the stack's kernel reaches; where the profile's own kernel reaches less,
+   * that. `expandsKv`: KV heads are copied once a query head before attention reads them. `copies`: how often a step copies
    * the cache that it attends to, as one that grows by concatenation does; absent = never. `startNs`: what launching
    * the attention of one layer takes on the GPU's clock, where the stack waits for the GPU first; else it is hidden.
    */
@@ -137,7 +138,11 @@ export const stackSchema = z.strictObject({
       })
       .optional(),
   }),
-  prefillAttention: z.strictObject({ rateRatio: quantity }),
+  /**
+   * Of the profile's rate; and what a kernel for single warps reaches of one that takes matrix instructions of warp groups,
+   * which applies nowhere else. Absent = the kernel uses them.
+   */
+  prefillAttention: z.strictObject({ rateRatio: quantity, warpGroupRatio: quantity.optional() }),
   /** True where the CPU gathers all rows of a fetch before the copy engine starts; else it sends what is gathered. */
   gathersFirst: z.boolean().optional(),
   /** Else: the first and the last piece have `bytes` at least, and one in `most` of all; absent = as little as it likes. */

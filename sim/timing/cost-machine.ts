@@ -197,14 +197,18 @@ const kernelLaws = (profile: Profile, stack: Stack) => {
       mergeListedNs: decodeAttention.mergeListedNs?.value ?? decodeAttention.mergeRoundNs?.value ?? 0,
       formNs: decodeAttention.formNs?.value ?? 0,
       bytesPerNs:
-        readRate * Math.min(1, decodeAttention.rateRatio.value * stack.decodeAttention.rateRatio.value),
+        // Both are shares of the streaming rate: the profile's of a good kernel there, the stack's of its own.
+        readRate * Math.min(1, decodeAttention.rateRatio.value, stack.decodeAttention.rateRatio.value),
       expandsKv: stack.decodeAttention.expandsKv,
       copies: stack.decodeAttention.copies?.value ?? 0,
     },
     prefillAttention: {
       ...trustOf([prefillAttention.maxTflops], prefillAttention.errorRatio),
       maxFlopsPerNs:
-        prefillAttention.maxTflops.value * stack.prefillAttention.rateRatio.value * FLOPS_PER_TFLOP_NS,
+        prefillAttention.maxTflops.value *
+        stack.prefillAttention.rateRatio.value *
+        (prefillAttention.warpGroups ? (stack.prefillAttention.warpGroupRatio?.value ?? 1) : 1) *
+        FLOPS_PER_TFLOP_NS,
       halfTokens: prefillAttention.halfTokens.value,
     },
     gather: {
