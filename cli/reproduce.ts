@@ -7,7 +7,7 @@ import * as z from 'zod';
 import { RESULT_FORMAT } from '../sim/result.ts';
 import { writeError, writeNumber, writeShare } from '../validate/papers/numbers.ts';
 import { renderPapersPage } from '../validate/papers/page.ts';
-import { loadPaper, paperNames } from '../validate/papers/papers.ts';
+import { checkPaper, loadPaper, paperNames } from '../validate/papers/papers.ts';
 import {
   type CellResult,
   type PaperResult,
@@ -15,17 +15,28 @@ import {
   reproduce,
   summarise,
 } from '../validate/papers/reproduce.ts';
+import type { Paper } from '../validate/papers/schema.ts';
+import { nameOrJson } from './name-or-json.ts';
 import { outputFile, writeOutput } from './output.ts';
 import { renderTable } from './table.ts';
 import type { Verb } from './verb.ts';
 
 const flags = z.object({
-  paper: z.string().optional().describe('paper to reproduce; default: all (kvtier list papers)'),
+  paper: z
+    .string()
+    .optional()
+    .describe('paper to reproduce, or a JSON file of your own; default: all (kvtier list papers)'),
   page: outputFile.optional().describe('Markdown file to write: tables, assumptions, constants, sensitivity'),
 });
 
 /** Seed of the simulated traces; no cell depends on what it draws. */
 const SEED = 1;
+
+/** A paper of the collection, or a file in the same form. */
+const paperOf = (given: string): Paper => {
+  const named = nameOrJson(given, 'paper');
+  return typeof named === 'string' ? loadPaper(named) : checkPaper(named, given);
+};
 
 const renderCells = (cells: readonly CellResult[], columns: number): string =>
   renderTable(
@@ -80,10 +91,11 @@ export const verb = {
   examples: [
     'kvtier reproduce wg-kv',
     'kvtier reproduce ttkv --json',
+    'kvtier reproduce ./my-paper.json',
     'kvtier reproduce --page docs/papers.md',
   ],
   async run({ paper, page }, context) {
-    const papers = (paper === undefined ? paperNames : [paper]).map(loadPaper);
+    const papers = (paper === undefined ? paperNames : [paper]).map(paperOf);
     const total = papers.reduce((sum, { cells }) => sum + cells.length, 0);
     const progress = context.progress('simulating cells', total);
     let done = 0;

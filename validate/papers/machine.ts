@@ -6,14 +6,19 @@ import { loadProfile, loadStack } from '../../sim/hardware/load.ts';
 import { type MachineDescription, put } from '../overlay.ts';
 import type { PaperStack } from './schema.ts';
 
-/** `values` replaces fitted constants by their position; without it they have the values in the file. */
-export const machineOf = (paperStack: PaperStack, values?: readonly number[]): MachineDescription => {
-  const { name, stated, fitted } = paperStack;
+/**
+ * `values` replaces fitted constants by their position; without it they have the values in the file. Errors name `where`.
+ */
+export const machineOf = (
+  paperStack: PaperStack,
+  values?: readonly number[],
+  where = `validate/papers/stacks/${paperStack.name}.json`,
+): MachineDescription => {
+  const { stated, fitted } = paperStack;
   const tree = structuredClone({
     hardware: loadProfile(paperStack.hardware),
     stack: loadStack(paperStack.stack),
   });
-  const where = `validate/papers/stacks/${name}.json`;
   for (const { path, value, status, source, date, how } of stated)
     put(tree, path, { value, status, source, date, how });
   fitted.forEach(({ path, value, how, paper, cells }, at) => {

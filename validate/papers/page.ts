@@ -1,6 +1,6 @@
 /** The page of all papers: published and simulated side by side, what was assumed, what was fitted, what was left out. */
 import { writeError, writeNumber, writeShare } from './numbers.ts';
-import { loadPaperStack } from './papers.ts';
+import { stackOf } from './papers.ts';
 import type { CellResult, PaperResult, RoleSummary, SensitivityResult } from './reproduce.ts';
 import type { Paper } from './schema.ts';
 
@@ -94,9 +94,9 @@ const sensitivityTable = (rows: readonly SensitivityResult[]): string =>
 const constants = (paper: Paper): string => {
   const names = [...new Set(Object.values(paper.setups).map(({ stack }) => stack))];
   const rows = names.flatMap((name) => {
-    const { hardware, stack, stated, fitted } = loadPaperStack(name);
+    const { title, hardware, stack, stated, fitted } = stackOf(paper, name);
     return [
-      [name, 'base', `${hardware}, ${stack}`, 'kvtier list hardware, stacks', loadPaperStack(name).title],
+      [name, 'base', `${hardware}, ${stack}`, 'kvtier list hardware, stacks', title],
       ...stated.map(({ path, value, status, source, how }) => [
         name,
         path,

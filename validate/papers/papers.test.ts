@@ -2,7 +2,15 @@
 import { describe, expect, it } from 'vitest';
 import { fitStack } from './fit.ts';
 import { machineOf } from './machine.ts';
-import { loadPaper, loadPaperStack, paperNames, paperStackNames, resolveSetup } from './papers.ts';
+import {
+  checkPaper,
+  loadPaper,
+  loadPaperStack,
+  paperNames,
+  paperStackNames,
+  resolveSetup,
+  stackOf,
+} from './papers.ts';
 import { type Cell, MAX_FITTED, paperSchema, paperStackSchema } from './schema.ts';
 
 const papers = paperNames.map(loadPaper);
@@ -17,8 +25,10 @@ describe('the files', () => {
 
   it('use stacks and machines that exist', () => {
     for (const paper of papers)
-      for (const { stack } of Object.values(paper.setups)) expect(paperStackNames).toContain(stack);
-    for (const stack of stacks) expect(machineOf(stack).hardware.name).toBe(stack.hardware);
+      for (const { stack } of Object.values(paper.setups))
+        expect([...paperStackNames, ...Object.keys(paper.stacks)]).toContain(stack);
+    const own = papers.flatMap((paper) => Object.keys(paper.stacks).map((name) => stackOf(paper, name)));
+    for (const stack of [...stacks, ...own]) expect(machineOf(stack).hardware.name).toBe(stack.hardware);
   });
 
   it('resolve every set-up of every cell', () => {
@@ -28,6 +38,18 @@ describe('the files', () => {
         if (against) expect(resolveSetup(paper, against.setup).contextTokens).toBeGreaterThan(0);
       }
     }
+  });
+
+  it('may be one of the user’s own, refused by its name where a machine is not there', () => {
+    const paper = structuredClone(loadPaper('magicpig'));
+    expect(checkPaper(paper, 'mine.json').cells).toEqual(paper.cells);
+    const [stack] = Object.values(paper.stacks);
+    const stacks = { 'l20-pytorch': { ...stack, hardware: 'l21' } };
+    expect(() => checkPaper({ ...paper, stacks }, 'mine.json')).toThrow(/l21/);
+    expect(() => checkPaper({ ...paper, stacks: {} }, 'mine.json')).toThrow(/l20-pytorch/);
+    const stated = [{ ...stack.stated[0], path: 'hardware.accelerator.sns' }];
+    const lost = { 'l20-pytorch': { ...stack, stated } };
+    expect(() => checkPaper({ ...paper, stacks: lost }, 'mine.json')).toThrow(/mine\.json.*sns/);
   });
 
   it('refuse a cell that stands twice, a set-up that is not there, and a fifth constant', () => {

@@ -3,7 +3,9 @@ import type * as z from 'zod';
 import { SimError } from '../../sim/error.ts';
 import { firstIssue, unknownName } from '../../sim/near-names.ts';
 import { catalog as paperFiles } from './catalog.generated.ts';
+import { machineOf } from './machine.ts';
 import {
+  PAPER_STACK_FORMAT,
   type Paper,
   type PaperStack,
   paperSchema,
@@ -30,11 +32,24 @@ export const loadPaper = (name: string): Paper => {
   return check(paperSchema, files[name], `validate/papers/${name}.json`);
 };
 
+/** A paper from a file of the user's own; its stacks and machines must exist before anything runs. Throws as loadPaper. */
+export const checkPaper = (json: unknown, file: string): Paper => {
+  const paper = check(paperSchema, json, file);
+  for (const { stack } of Object.values(paper.setups)) machineOf(stackOf(paper, stack), undefined, file);
+  return paper;
+};
+
 export const loadPaperStack = (name: string): PaperStack => {
   const files: Readonly<Record<string, unknown>> = stackFiles;
   if (!Object.hasOwn(files, name)) throw unknownName('paper stack', name, paperStackNames, 'papers');
   return check(paperStackSchema, files[name], `validate/papers/stacks/${name}.json`);
 };
+
+/** The stack that a set-up names: the paper's own, or one of the collection. */
+export const stackOf = (paper: Paper, name: string): PaperStack =>
+  Object.hasOwn(paper.stacks, name)
+    ? { format: PAPER_STACK_FORMAT, name, ...paper.stacks[name], fitted: [] }
+    : loadPaperStack(name);
 
 /** The set-up that a reference means: the named one with what differs; policy parameters are merged. */
 export const resolveSetup = (paper: Paper, { use, ...changes }: SetupReference): Setup => {

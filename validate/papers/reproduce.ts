@@ -8,7 +8,7 @@ import type { MachineDescription } from '../overlay.ts';
 import { EvenRows } from './even-trace.ts';
 import { machineOf } from './machine.ts';
 import { isRecall, type Measured, type Metric } from './metrics.ts';
-import { loadPaperStack, resolveSetup } from './papers.ts';
+import { resolveSetup, stackOf } from './papers.ts';
 import { measureRecall, type Recall } from './retrieval.ts';
 import type { Cell, Paper, Setup } from './schema.ts';
 import { replayKey, setupKey, simulate, type TimingSetup } from './simulate.ts';
@@ -84,16 +84,13 @@ export class Replays {
   }
 }
 
-/** Runs set-ups, each once. `machineFor` replaces the stacks of the collection. */
+/** Runs set-ups, each once, on the machines that `machineFor` gives for the stacks that they name. */
 export class Runs {
   private readonly replays: Replays;
   private readonly machineFor: (stack: string) => MachineDescription;
   private readonly done = new Map<string, Measured>();
 
-  constructor(
-    replays = new Replays(),
-    machineFor = (stack: string): MachineDescription => machineOf(loadPaperStack(stack)),
-  ) {
+  constructor(replays: Replays, machineFor: (stack: string) => MachineDescription) {
     this.replays = replays;
     this.machineFor = machineFor;
   }
@@ -202,7 +199,7 @@ export interface PaperResult {
 }
 
 export const reproduce = (paper: Paper, onCell?: () => void): PaperResult => {
-  const runs = new Runs();
+  const runs = new Runs(new Replays(), (stack) => machineOf(stackOf(paper, stack)));
   const cells = paper.cells.map((cell) => {
     onCell?.();
     return resultOf(paper, cell, runs);

@@ -1,5 +1,5 @@
 /**
- * A paper's published numbers as data, and the software stack that they were measured with. One JSON file a paper; a
+ * A paper's published numbers as data, with the software stack that they were measured with. One JSON file a paper; a
  * cell says what was run, what was measured, where it stands in print, and whether constants may be fitted on it.
  */
 import * as z from 'zod';
@@ -7,7 +7,7 @@ import { METRICS } from './metrics.ts';
 import { UNITS } from './units.ts';
 
 const PAPER_FORMAT = 'kvtier.paper/1';
-const PAPER_STACK_FORMAT = 'kvtier.paper-stack/1';
+export const PAPER_STACK_FORMAT = 'kvtier.paper-stack/1';
 
 /** More constants than this a paper would describe its tables instead of predicting them. */
 export const MAX_FITTED = 4;
@@ -24,7 +24,7 @@ const policySchema = z.strictObject({
 const setupFields = {
   /** A catalog name, or a Hugging Face config.json. */
   model: z.union([text, z.record(z.string(), z.unknown())]),
-  /** A stack profile in stacks/, which names its hardware. */
+  /** A stack of the paper's own `stacks`, or one in stacks/, which several papers use or which has fitted constants. */
   stack: text,
   policy: policySchema,
   contextTokens: z.int().min(16).max(4_194_304),
@@ -93,6 +93,45 @@ const sensitivitySchema = z.strictObject({
   why: text,
 });
 
+const constantSchema = z.strictObject({
+  /** Where it goes, from `hardware` or `stack` down: `stack.hostNs`, `stack.kernels[score.votes].startNs`. */
+  path: z
+    .string()
+    .regex(/^(hardware|stack)(\.[A-Za-z]\w*|\[[\w.-]+\])+$/, 'expected a path from hardware or stack down'),
+  value: z.number().nonnegative(),
+  how: text,
+});
+
+/** What a paper measured on, with nothing fitted. */
+const machineFields = {
+  title: text,
+  /** Catalog names that the constants are laid over. */
+  hardware: text,
+  stack: text,
+  /** Numbers that were measured or published elsewhere, or that are assumed. */
+  stated: z
+    .array(
+      constantSchema.extend({
+        status: z.enum(['measured', 'published', 'datasheet', 'assumed']),
+        source: text,
+        date,
+      }),
+    )
+    .default([]),
+};
+
+export const paperStackSchema = z.strictObject({
+  format: z.literal(PAPER_STACK_FORMAT),
+  name: text,
+  ...machineFields,
+  /** Numbers fitted on calibration cells of `paper`, each on its own cells; written by `npm run fit-papers`. */
+  fitted: z
+    .array(constantSchema.extend({ paper: text, cells: z.array(text).min(1) }))
+    .max(MAX_FITTED, `expected at most ${MAX_FITTED} fitted constants`)
+    .default([]),
+});
+export type PaperStack = z.infer<typeof paperStackSchema>;
+
 export const paperSchema = z
   .strictObject({
     format: z.literal(PAPER_FORMAT),
@@ -104,6 +143,8 @@ export const paperSchema = z
     version: text,
     date,
     assumptions: z.array(text).default([]),
+    /** Machines of this paper alone, by the name that set-ups give as their stack. */
+    stacks: z.record(z.string(), z.strictObject(machineFields)).default({}),
     setups: z.record(z.string(), setupSchema),
     cells: z.array(cellSchema).min(1),
     sensitivity: z.array(sensitivitySchema).default([]),
@@ -126,37 +167,3 @@ export const paperSchema = z
     });
   });
 export type Paper = z.infer<typeof paperSchema>;
-
-const constantSchema = z.strictObject({
-  /** Where it goes, from `hardware` or `stack` down: `stack.hostNs`, `stack.kernels[score.votes].startNs`. */
-  path: z
-    .string()
-    .regex(/^(hardware|stack)(\.[A-Za-z]\w*|\[[\w.-]+\])+$/, 'expected a path from hardware or stack down'),
-  value: z.number().nonnegative(),
-  how: text,
-});
-
-export const paperStackSchema = z.strictObject({
-  format: z.literal(PAPER_STACK_FORMAT),
-  name: text,
-  title: text,
-  /** Catalog names that the constants are laid over. */
-  hardware: text,
-  stack: text,
-  /** Numbers that were measured or published elsewhere, or that are assumed. */
-  stated: z
-    .array(
-      constantSchema.extend({
-        status: z.enum(['measured', 'published', 'datasheet', 'assumed']),
-        source: text,
-        date,
-      }),
-    )
-    .default([]),
-  /** Numbers fitted on calibration cells of `paper`, each on its own cells; written by `npm run fit-papers`. */
-  fitted: z
-    .array(constantSchema.extend({ paper: text, cells: z.array(text).min(1) }))
-    .max(MAX_FITTED, `expected at most ${MAX_FITTED} fitted constants`)
-    .default([]),
-});
-export type PaperStack = z.infer<typeof paperStackSchema>;
