@@ -46,7 +46,9 @@ describe('the files', () => {
     const [stack] = Object.values(paper.stacks);
     const stacks = { 'l20-pytorch': { ...stack, hardware: 'l21' } };
     expect(() => checkPaper({ ...paper, stacks }, 'mine.json')).toThrow(/l21/);
-    expect(() => checkPaper({ ...paper, stacks: {} }, 'mine.json')).toThrow(/l20-pytorch/);
+    expect(() => checkPaper({ ...paper, stacks: {} }, 'mine.json')).toThrow(
+      /mine\.json: field setups\.magicpig\.stack.*got l20-pytorch/,
+    );
     const stated = [{ ...stack.stated[0], path: 'hardware.accelerator.sns' }];
     const lost = { 'l20-pytorch': { ...stack, stated } };
     expect(() => checkPaper({ ...paper, stacks: lost }, 'mine.json')).toThrow(/mine\.json.*sns/);

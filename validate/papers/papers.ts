@@ -35,7 +35,15 @@ export const loadPaper = (name: string): Paper => {
 /** A paper from a file of the user's own; its stacks and machines must exist before anything runs. Throws as loadPaper. */
 export const checkPaper = (json: unknown, file: string): Paper => {
   const paper = check(paperSchema, json, file);
-  for (const { stack } of Object.values(paper.setups)) machineOf(stackOf(paper, stack), undefined, file);
+  const known = [...Object.keys(paper.stacks), ...paperStackNames];
+  for (const [name, { stack }] of Object.entries(paper.setups)) {
+    if (!known.includes(stack))
+      throw new SimError(
+        'invalid-input',
+        `${file}: field setups.${name}.stack: expected a name in stacks or one of ${known.join(', ')}; got ${stack}`,
+      );
+    machineOf(stackOf(paper, stack), undefined, file);
+  }
   return paper;
 };
 
