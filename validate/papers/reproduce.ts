@@ -60,17 +60,28 @@ const refusal = <T>(run: () => T): T | SimError => {
   }
 };
 
-/** Replays of set-ups, each made once; they outlive changes of the machine, as a fit makes them. */
+/**
+ * Replays of set-ups, each made once; they outlive changes of the machine, as a fit makes them. A replay holds its trace,
+ * up to gigabytes, so `most` can be kept: one that was forgotten is made again when it is asked for.
+ */
 export class Replays {
   private readonly rows = new EvenRows();
   private readonly done = new Map<string, Timed | SimError>();
   private readonly recalls = new Map<string, Recall>();
+  private readonly most: number;
+
+  constructor(most = Number.POSITIVE_INFINITY) {
+    this.most = most;
+  }
 
   /** Throws the SimError with which the run was refused. */
   of(setup: Setup): Timed {
     const key = replayKey(setup);
     const known = this.done.get(key) ?? refusal(() => simulate(setup, this.rows));
+    // A map keeps the order of insertion: the first is what was asked for longest ago.
+    this.done.delete(key);
     this.done.set(key, known);
+    if (this.done.size > this.most) this.done.delete(this.done.keys().next().value as string);
     if (known instanceof SimError) throw known;
     return known;
   }
@@ -198,8 +209,11 @@ export interface PaperResult {
   readonly summary: { readonly calibration: RoleSummary; readonly test: RoleSummary };
 }
 
+/** Replays kept while a paper's cells are gone through: its tables compare a few policies at a time. */
+const REPLAYS_KEPT = 4;
+
 export const reproduce = (paper: Paper, onCell?: () => void): PaperResult => {
-  const runs = new Runs(new Replays(), (stack) => machineOf(stackOf(paper, stack)));
+  const runs = new Runs(new Replays(REPLAYS_KEPT), (stack) => machineOf(stackOf(paper, stack)));
   const cells = paper.cells.map((cell) => {
     onCell?.();
     return resultOf(paper, cell, runs);
