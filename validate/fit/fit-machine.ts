@@ -98,14 +98,15 @@ const fitLaw = (
   constant: (value: number) => Constant,
   isNear: boolean,
 ): void => {
-  const bound = (path: string): number => {
+  const limits = law.parameters.map((path) => {
     const of = law.atMost?.[path];
-    if (of !== undefined) return Math.log(valueAt(description, of) ?? Infinity);
-    return /(?:rateRatio|Efficiency)$/.test(path) && path.startsWith('hardware') ? 0 : Infinity;
-  };
+    if (of !== undefined) return valueAt(description, of) ?? Infinity;
+    return /(?:rateRatio|Efficiency)$/.test(path) && path.startsWith('hardware') ? 1 : Infinity;
+  });
   const apply = (at: readonly number[]): void => {
     law.parameters.forEach((path, i) => {
-      put(description, path, constant(Math.exp(at[i])));
+      // What stands at its limit would pass it by the last digit of a logarithm.
+      put(description, path, constant(Math.min(limits[i], Math.exp(at[i]))));
     });
   };
   const measured = sites.map((site) => Math.log(measuredNs(site)));
@@ -113,7 +114,7 @@ const fitLaw = (
   apply(
     regress({
       start: law.parameters.map((path) => Math.log(valueAt(description, path) ?? 1)),
-      most: law.parameters.map(bound),
+      most: limits.map(Math.log),
       weights: weightsOf(sites),
       leastSpread: LEAST_SPREAD,
       isNear,

@@ -111,6 +111,19 @@ describe('a fit of a processor', () => {
     expect(link.pageable?.h2dBytesPerNs.value).toBe(RATE);
   });
 
+  it('leaves a rate at its limit no digit above it', () => {
+    // Its logarithm leads back to a number one digit larger; rows read faster than memory push the rate against it.
+    const rate = 33.16628284606712;
+    expect(Math.exp(Math.log(rate))).toBeGreaterThan(rate);
+    const sites = samples.sites.map((one) => ({
+      ...one,
+      readingBytes: one.reading === undefined ? undefined : rate * 1e6,
+      restartNs: one.benchmark === 'uva' ? one.restartNs.map((ns) => ns / 2) : one.restartNs,
+    }));
+    const { link } = fitMachine({ ...samples, sites }, base, 'a-processor').hardware;
+    expect(link.uva?.bytesPerNs.value).toBe(rate);
+  });
+
   it('lets copies take cores and memory from kernels', () => {
     const machine = resolveMachine(
       { ...hardware, accelerator: { ...hardware.accelerator, sms: two } },
